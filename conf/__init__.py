@@ -1,0 +1,1 @@
+"""The configuration tree, packaged as set_cli.conf (Hydra finds a package only by its __init__)."""

@@ -1,0 +1,205 @@
+"""What a configuration means: type, unit and bounds of every key. Values and defaults are in conf/*.yaml.
+
+A `Config` exists only once everything in it was checked, so the rest of the code never asks again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import reprlib
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from set_cli.errors import ConfigError
+
+LARGEST_WIDTH = 2**31 - 1  # neurons are counted in int32
+
+Width = Annotated[int, Field(ge=1, le=LARGEST_WIDTH)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Rows = Annotated[int, Field(ge=0, le=10**9)]
+SomeRows = Annotated[int, Field(ge=1, le=10**9)]
+
+
+class Section(BaseModel):
+    """Exact types, no unknown keys, no NaN or infinity, never changed afterwards."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Dataset(Section):
+    name: Literal["digits", "mnist", "cifar10"]
+
+
+class Model(Section):
+    name: Literal["mlp"]
+    hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=1000, strict=False)]  # neurons per layer
+    activation: Literal["srelu", "relu"]
+    dropout: Fraction  # of every hidden layer's outputs
+    init: Literal["glorot", "sparse_fan_in"]
+
+
+class Method(Section):
+    name: Literal["set", "fixprob", "dense"]
+    regrow_init: Literal["zero", "random"]
+
+
+class Backend(Section):
+    name: Literal["auto", "cpu", "cuda"]
+    engine: Literal["auto", "torch", "masked"]
+    threads: Annotated[int, Field(ge=1, le=4096)] | None
+
+
+class Train(Section):
+    epochs: Annotated[int, Field(ge=1, le=10**6)]
+    batch_size: Annotated[int, Field(ge=1, le=10**7)]  # rows
+    lr: Annotated[float, Field(gt=0, le=10**6)]
+    momentum: Fraction
+    nesterov: bool
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
+    l1: Annotated[float, Field(ge=0, le=1)]
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("train.nesterov=true needs train.momentum above 0")
+        return self
+
+
+class Augment(Section):
+    rotation: Annotated[float, Field(ge=0, le=180)]  # degrees, either way
+    shift: Annotated[float, Field(ge=0, lt=1)]  # fraction of height and width, either way
+    flip: bool
+
+    @property
+    def is_on(self) -> bool:
+        return self.rotation > 0 or self.shift > 0 or self.flip
+
+
+class Data(Section):
+    dir: Annotated[str, Field(min_length=1)] | None
+    holdout: Rows
+    valid: Rows
+    train_limit: SomeRows | None
+    test_limit: SomeRows | None
+    scaling: Literal["standardize", "unit"]
+    augment: Augment
+
+
+class Snapshots(Section):
+    every: Annotated[int, Field(ge=1, le=10**6)] | None  # epochs
+    weights: bool
+
+    def epochs_between(self, epochs: int) -> int:
+        """Epochs between two snapshots: what was asked, or about 50 snapshots in the run."""
+        return self.every or max(1, round(epochs / 50))
+
+
+class Config(Section):
+    """One run, checked."""
+
+    dataset: Dataset
+    model: Model
+    method: Method
+    backend: Backend
+    epsilon: Annotated[float, Field(gt=0, le=10**9)]
+    zeta: Fraction
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)]
+    runs_dir: Annotated[str, Field(min_length=1)]
+    resume: Literal["auto", "never", "must"]
+    progress: Literal["auto", "rich", "plain", "none"]
+    train: Train
+    data: Data
+    snapshots: Snapshots
+
+
+def from_mapping(mapping: Mapping[str, Any]) -> Config:
+    """The checked configuration, or ConfigError with one sentence that names the key."""
+    _refuse_interpolation(mapping)
+    try:
+        return Config.model_validate(dict(mapping))
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from None
+
+
+def scientific(config: Config) -> dict[str, Any]:
+    """The keys that decide a run's numbers: no paths, threads or progress, nothing without meaning for the method.
+
+    Two commands with the same dictionary are one run; its hash names the folder (`identity`).
+    """
+    keys = config.model_dump(mode="json", exclude={"runs_dir", "resume", "progress", "snapshots", "backend"})
+    del keys["data"]["dir"]
+    if config.method.name != "set":
+        del keys["zeta"], keys["method"]["regrow_init"]
+    if config.method.name == "dense":
+        del keys["epsilon"]
+    elif config.backend.engine != "auto":
+        keys["backend"] = {"engine": config.backend.engine}
+    return keys
+
+
+def canonical_json(value: object) -> str:
+    """Strict JSON with sorted keys: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def identity(config: Config) -> str:
+    """Eight hexadecimal digits of the SHA-256 of the scientific configuration."""
+    return hashlib.sha256(canonical_json(scientific(config)).encode()).hexdigest()[:8]
+
+
+def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'train': {'lr': 0.1}} as {'train.lr': 0.1}: the names that one types."""
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """'; did you mean x?' where a known name is near, else nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Every configuration key as one types it (train.lr), in the order of the classes above."""
+    keys: list[str] = []
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += known_keys(field.annotation, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def _refuse_interpolation(mapping: Mapping[str, Any]) -> None:
+    for key, value in flatten(mapping).items():
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(item, str) and "${" in item:
+                raise ConfigError(f"{key}: expected a plain value, found the interpolation {item!r}")
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    message, found = first["msg"], first["input"]
+    match first["type"]:
+        case "extra_forbidden":
+            return f"{key} is not a configuration key{did_you_mean(key, known_keys())} (set-train --cfg job lists them)"
+        case "missing":
+            return f"{key} has no value; give one with {key}=…"
+        case "value_error":
+            return message.removeprefix("Value error, ")
+        case "literal_error":
+            names = first["ctx"]["expected"]
+            near = did_you_mean(str(found), names.replace("'", "").replace(" or ", ", ").split(", "))
+            return f"{key}={found} is not known: expected {names}{near}"
+        case _:
+            return f"{key}: {message.replace('Input should be', 'expected')}, found {reprlib.repr(found)}"

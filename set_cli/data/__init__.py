@@ -1,0 +1,1 @@
+"""The data sets: what they are, how their files are read, split, scaled and augmented. Knows no model."""

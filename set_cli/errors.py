@@ -1,0 +1,59 @@
+"""What can go wrong, and the exit code that says so: one class per code, one sentence per error."""
+
+import signal
+
+
+class SetError(Exception):
+    """An error with one sentence for the user: what was expected, what was found, what to do."""
+
+    exit_code = 1
+
+
+class ConfigError(SetError):
+    """The command or the configuration is wrong; nothing was created."""
+
+    exit_code = 2
+
+
+class DataError(SetError):
+    """A data file or a run folder is missing, altered or malformed."""
+
+    exit_code = 3
+
+
+class DivergedError(SetError):
+    """The loss or a weight became NaN or infinite."""
+
+    exit_code = 4
+
+
+class BusyError(SetError):
+    """Another process works in this run folder."""
+
+    exit_code = 5
+
+
+class StorageError(SetError):
+    """A file could not be written: full, read-only, or gone."""
+
+    exit_code = 6
+
+
+class OutOfMemory(SetError):
+    """The run needs more memory than there is."""
+
+    exit_code = 7
+
+
+class Interrupted(SetError):
+    """SIGINT or SIGTERM asked the run to stop; it can go on later."""
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.signum = signum
+        self.exit_code = 128 + signum
+
+
+def ended_by_signal(exit_code: int) -> bool:
+    """Whether an exit code is that of an interrupted command (130 or 143)."""
+    return exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM)

@@ -1,0 +1,45 @@
+"""SIGINT and SIGTERM as a request to stop between two steps."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Self
+
+from set_cli.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+Handler = Callable[[int, FrameType | None], object] | int | None
+
+
+class StopSignals:
+    """While active, the first signal is remembered until `check`; a second one ends the process at once.
+
+    Handlers are set even where the shell started us with SIGINT ignored (a command in the background of a script).
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Handler] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            os._exit(128 + number)
+        self.received = number
+
+    def check(self, what: str) -> None:
+        """Raise Interrupted where a signal came in; `what` says what stays behind."""
+        if self.received is not None:
+            raise Interrupted(self.received, f"interrupted by {signal.Signals(self.received).name}; {what}")

@@ -1,0 +1,84 @@
+"""A trained run, read back from its folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+from torch import nn
+
+from set_cli.config import Model
+from set_cli.data.catalog import CATALOG
+from set_cli.errors import DataError
+from set_cli.models.mlp import build_mlp, plan_mlp
+from set_cli.recording import restore_model
+from set_cli.runs.checkpoint import load_checkpoint
+from set_cli.runs.files import read_arrays, read_json
+from set_cli.runs.folder import is_run_folder, snapshot_epochs, snapshot_path
+from set_cli.runs.summary import read_rows
+from set_cli.sparse.pattern import Csr, check_pattern
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRun:
+    """A run folder's content.
+
+    config   the scientific configuration
+    model    the torch module after the newest checkpoint, in evaluation mode; logits of scaled rows
+    metrics  one row per epoch
+    """
+
+    path: Path
+    config: dict[str, Any]
+    model: nn.Module
+    metrics: pd.DataFrame
+
+    @property
+    def snapshots(self) -> list[int]:
+        """The epochs whose topology was kept; 0 is the initial one."""
+        return snapshot_epochs(self.path)
+
+    def topology(self, epoch: int | None = None) -> dict[str, Csr]:
+        """The pattern of every sparse layer after that epoch's evolution, default the last snapshot.
+
+        DataError where there is no such snapshot or it breaks a pattern's invariants.
+        """
+        epochs = self.snapshots
+        if epoch is None and epochs:
+            epoch = epochs[-1]
+        if epoch not in epochs:
+            raise DataError(f"{self.path}: no topology snapshot of epoch {epoch}; there are {epochs}")
+        path = snapshot_path(self.path, epoch)
+        arrays = read_arrays(path)
+        patterns = {}
+        for name in sorted({key.rpartition("/")[0] for key in arrays}):
+            try:
+                n_in, n_out = (int(n) for n in arrays[f"{name}/shape"])
+                patterns[name] = check_pattern(Csr(arrays[f"{name}/indptr"], arrays[f"{name}/indices"], (n_in, n_out)))
+            except (KeyError, ValueError) as error:
+                raise DataError(f"{path}: {name} is no valid pattern ({error})") from None
+        return patterns
+
+
+def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
+    """See set_cli.load."""
+    path = Path(folder)
+    if not is_run_folder(path):
+        raise DataError(f"{path}: expected a run folder, found none")
+    config = read_json(path / "config.json")
+    checkpoint = load_checkpoint(path)
+    if checkpoint is None:
+        raise DataError(f"{path}: the run has no checkpoint yet")
+    try:
+        card, method, epsilon = CATALOG[config["dataset"]["name"]], config["method"]["name"], config.get("epsilon")
+        section = Model.model_validate(config["model"])
+        plans = plan_mlp(section, method, epsilon, card.features, card.classes)
+        model = build_mlp(plans, section, epsilon, "torch", config["seed"])
+        restore_model(model, None, checkpoint.arrays)
+    except (KeyError, TypeError, ValidationError, RuntimeError) as error:
+        raise DataError(f"{path}: configuration and checkpoint do not fit together ({error})") from None
+    return TrainedRun(path, config, model.eval(), pd.DataFrame(read_rows(path / "metrics.jsonl")))

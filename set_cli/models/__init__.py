@@ -1,0 +1,1 @@
+"""The networks. They know neither files nor data sets."""

@@ -1,0 +1,85 @@
+"""The paper's multilayer perceptron: sparse (or dense) hidden layers, a dense output layer."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from set_cli import streams
+from set_cli.config import Model
+from set_cli.models.activations import SReLU
+from set_cli.models.dropout import Dropout
+from set_cli.sparse import SparseLinear
+from set_cli.sparse.topology import connection_probability
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlan:
+    """One layer before it is built; connections_asked is epsilon * (n_in + n_out), or all of them."""
+
+    name: str
+    n_in: int
+    n_out: int
+    sparse: bool
+    probability: float
+    reason: str
+
+    @property
+    def connections_asked(self) -> float:
+        return self.n_in * self.n_out * min(self.probability, 1)
+
+
+def plan_mlp(model: Model, method: str, epsilon: float | None, features: int, classes: int) -> list[LayerPlan]:
+    """The layers of the MLP features-hidden-classes: which are sparse, which dense, and why."""
+    widths = [features, *model.hidden]
+    plans = []
+    for i, (n_in, n_out) in enumerate(itertools.pairwise(widths), start=1):
+        probability = 1.0 if epsilon is None else connection_probability(n_in, n_out, epsilon)
+        if method == "dense" or epsilon is None:
+            reason = "method dense"
+        elif probability >= 1:
+            reason = f"connection probability {probability:.3g} is 1 or more: dense, does not evolve (paper, Eq. 1)"
+        else:
+            reason = f"Erdos-Renyi with connection probability {probability:.3g} (paper, Eq. 1)"
+        plans.append(LayerPlan(f"layer{i}", n_in, n_out, probability < 1, probability, reason))
+    # Dense in the paper's MLPs and in all its connection counts: ten outputs gain nothing from sparsity.
+    plans.append(LayerPlan("output", widths[-1], classes, False, 1.0, "output layer: always dense, as in the paper"))
+    return plans
+
+
+def build_mlp(plans: list[LayerPlan], model: Model, epsilon: float | None, engine: str, seed: int) -> nn.Sequential:
+    """layer1, activation1, dropout1, …, output; (n_batch, features) to (n_batch, classes) logits.
+
+    Every layer draws from its own stream of the seed: `set` and `fixprob` start from the same network.
+    """
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    for i, plan in enumerate(plans, start=1):
+        rng = streams.generator(seed, "init", i)
+        if plan.sparse and epsilon is not None:
+            modules[plan.name] = SparseLinear(
+                plan.n_in, plan.n_out, epsilon=epsilon, init=model.init, engine=engine, seed=rng
+            )
+        else:
+            modules[plan.name] = _dense_layer(plan.n_in, plan.n_out, model.init, rng)
+        if plan is not plans[-1]:
+            modules[f"activation{i}"] = (
+                SReLU(plan.n_out, streams.generator(seed, "init", i, 1)) if model.activation == "srelu" else nn.ReLU()
+            )
+            modules[f"dropout{i}"] = Dropout(model.dropout)
+    return nn.Sequential(modules)
+
+
+def _dense_layer(n_in: int, n_out: int, init: str, rng: np.random.Generator) -> nn.Linear:
+    layer = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
+    limit = math.sqrt(6 / (n_in + n_out) if init == "glorot" else 6 / n_in)
+    with torch.no_grad():
+        draws = 2 * rng.random((n_out, n_in), dtype=np.float32) - 1
+        layer.weight.copy_(torch.from_numpy(draws)).mul_(limit)
+        layer.bias.zero_()
+    return layer

@@ -1,0 +1,112 @@
+"""What a run shows while it trains: a live line on a terminal, one plain line per epoch elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+def epoch_line(row: Mapping[str, Any], epochs: int, seconds: float) -> str:
+    """One epoch in words and units, aligned with the lines before and after it."""
+    width = len(str(epochs))
+    valid = f"  valid {row['valid_accuracy']:6.2f} %" if "valid_accuracy" in row else ""
+    return (
+        f"epoch {row['epoch']:{width}}/{epochs}  loss {row['train_loss']:.4f}{valid}  "
+        f"test {row['test_accuracy']:6.2f} %  {row['connections']:,} connections  {seconds:.2f} s"
+    )
+
+
+class View(Protocol):
+    """What the training loop tells; a context manager around the run."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+    def start(self, title: str, epochs: int, done: int) -> None: ...
+
+    def step(self, epoch: int, rows: int, of: int) -> None: ...
+
+    def epoch(self, row: Mapping[str, Any], line: str) -> None: ...
+
+
+class NoView:
+    """progress=none: nothing until the end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def start(self, title: str, epochs: int, done: int) -> None:
+        pass
+
+    def step(self, epoch: int, rows: int, of: int) -> None:
+        pass
+
+    def epoch(self, row: Mapping[str, Any], line: str) -> None:
+        pass
+
+
+class PlainView(NoView):
+    """progress=plain: a line per epoch."""
+
+    def start(self, title: str, epochs: int, done: int) -> None:
+        print(title + (f", going on after epoch {done}" if done else ""), flush=True)
+
+    def epoch(self, row: Mapping[str, Any], line: str) -> None:
+        print(line, flush=True)
+
+
+class RichView(NoView):
+    """progress=rich: one live line with loss, accuracy, connections and time left."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("epoch {task.fields[epoch]}/{task.total}  {task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(),
+        )
+        self._task = self._bar.add_task("", total=1, epoch=0, figures="", start=False)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def start(self, title: str, epochs: int, done: int) -> None:
+        self._bar.reset(self._task, total=epochs, completed=done, description=title, epoch=done)
+
+    def step(self, epoch: int, rows: int, of: int) -> None:
+        self._bar.update(self._task, completed=epoch - 1 + rows / of, epoch=epoch)
+
+    def epoch(self, row: Mapping[str, Any], line: str) -> None:
+        figures = f"loss {row['train_loss']:.4f}  test {row['test_accuracy']:.2f} %  {row['connections']:,} connections"
+        self._bar.update(self._task, completed=row["epoch"], figures=figures)
+
+
+def make_view(progress: str) -> View:
+    """The view of that name; 'auto' is rich on a terminal outside CI, else plain."""
+    if progress == "auto":
+        progress = "rich" if sys.stdout.isatty() and not os.environ.get("CI") else "plain"
+    views = {"rich": RichView, "plain": PlainView, "none": NoView}
+    return views[progress]()

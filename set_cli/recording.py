@@ -1,0 +1,95 @@
+"""What a run folder holds of a model: its layers, parameter counts, topology, degrees and state, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from set_cli.config import Train
+from set_cli.models.counts import count_layers, count_totals
+from set_cli.models.mlp import LayerPlan
+from set_cli.sparse import SparseLinear
+from set_cli.training.optimizer import momentum_arrays, restore_momentum
+
+Arrays = dict[str, NDArray[Any]]
+MODEL, OPTIMIZER = "model/", "optimizer/"  # prefixes in a checkpoint
+
+
+def describe_layers(plans: list[LayerPlan], engine: str, reason: str) -> dict[str, Any]:
+    """For run.json: the engine of each layer and why."""
+    return {
+        plan.name: {"engine": engine, "why": reason, "topology": plan.reason}
+        if plan.sparse
+        else {"engine": "dense", "why": plan.reason}
+        for plan in plans
+    }
+
+
+def describe_parameters(plans: list[LayerPlan], model: nn.Module, train: Train) -> dict[str, Any]:
+    """params.json at the start: per layer and in total what was asked for and what is there."""
+    layers = count_layers(model, optimizer_copies=1 if train.momentum else 0)
+    rows = [
+        dict(count)
+        | {
+            "connections_asked": plan.connections_asked,
+            "connections_final": None,
+            "probability": plan.probability,
+            "why": plan.reason,
+        }
+        for plan, count in zip(plans, layers, strict=True)
+    ]
+    asked = sum(plan.connections_asked for plan in plans)
+    return {"layers": rows, "total": count_totals(layers) | {"connections_asked": asked, "connections_final": None}}
+
+
+def finish_parameters(params: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    """params.json after the last removal: connections_final filled in, per layer and in total."""
+    final = [layer["connections"] for layer in count_layers(model, optimizer_copies=0)]
+    layers = [row | {"connections_final": count} for row, count in zip(params["layers"], final, strict=True)]
+    return {"layers": layers, "total": params["total"] | {"connections_final": sum(final)}}
+
+
+def layer_degrees(layers: Mapping[str, SparseLinear]) -> dict[str, NDArray[np.int32]]:
+    """'<layer>/out_degree' of its inputs and '<layer>/in_degree' of its outputs."""
+    degrees = {}
+    for name, layer in layers.items():
+        pattern = layer.pattern
+        degrees[f"{name}/out_degree"] = pattern.out_degrees()
+        degrees[f"{name}/in_degree"] = pattern.in_degrees()
+    return degrees
+
+
+def topology_arrays(layers: Mapping[str, SparseLinear], with_weights: bool) -> Arrays:
+    """The arrays of a snapshot: '<layer>/indptr', 'indices', 'shape' and, if asked for, 'data'."""
+    arrays: Arrays = {}
+    for name, layer in layers.items():
+        pattern = layer.pattern
+        arrays[f"{name}/indptr"] = pattern.indptr
+        arrays[f"{name}/indices"] = pattern.indices
+        arrays[f"{name}/shape"] = np.array(pattern.shape, np.int32)
+        if with_weights:
+            arrays[f"{name}/data"] = layer.weight.detach().cpu().numpy()
+    return arrays
+
+
+def model_arrays(model: nn.Module, optimizer: torch.optim.Optimizer) -> Arrays:
+    """Everything a checkpoint needs of model and optimiser."""
+    state = {MODEL + name: value for name, value in model.state_dict().items()}
+    state |= {OPTIMIZER + name: value for name, value in momentum_arrays(model, optimizer).items()}
+    return {name: value.detach().cpu().numpy() for name, value in state.items()}
+
+
+def restore_model(
+    model: nn.Module, optimizer: torch.optim.Optimizer | None, arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    """Put a checkpoint's arrays back; RuntimeError where they do not fit the model."""
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    model.load_state_dict({name.removeprefix(MODEL): t for name, t in tensors.items() if name.startswith(MODEL)})
+    if optimizer is not None:
+        state = {name.removeprefix(OPTIMIZER): t for name, t in tensors.items() if name.startswith(OPTIMIZER)}
+        restore_momentum(model, optimizer, state)

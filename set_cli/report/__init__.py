@@ -1,0 +1,1 @@
+"""From run folders to comparison tables. Needs no torch and no Hydra."""

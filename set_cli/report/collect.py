@@ -1,0 +1,104 @@
+"""Find run folders and read them: finished runs whose files are as they were written, and why the others are not."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from set_cli.config import canonical_json
+from set_cli.errors import DataError
+from set_cli.runs.files import read_json, sha256
+from set_cli.runs.folder import is_run_folder, read_status
+from set_cli.runs.summary import REPORTED, SUMMARY
+
+FIGURES: dict[str, type | tuple[type, ...]] = {
+    "dataset": str,
+    "model": str,
+    "method": str,
+    "epsilon": (float, int, type(None)),
+    "zeta": (float, int, type(None)),
+    "seed": int,
+    "settings": dict,
+    "metric": str,
+    "last": (float, int),
+    "best": (float, int),
+    "best_on": str,
+    "connections": int,
+    "connections_final": int,
+    "parameters": int,
+    "dense_parameters": int,
+    "seconds_per_epoch": (float, int),
+    "peak_memory_mb": (float, int),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run that counts; group is its configuration without the seed, as text."""
+
+    path: Path
+    group: str
+    summary: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A run that does not count, and why: its status, 'altered' or 'unreadable'."""
+
+    path: Path
+    why: str
+    detail: str
+
+
+def find_run_folders(folders: Iterable[Path]) -> list[Path]:
+    """Every run folder in or below these folders, once, in the order of their names."""
+    found: set[Path] = set()
+    for folder in folders:
+        for name, children, _ in os.walk(folder):
+            if is_run_folder(Path(name)):
+                found.add(Path(name))
+                children.clear()  # a run folder holds no other
+    return sorted(found, key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[bool, int, str]]:
+    """A sort key by which s2 comes before s10."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", str(path))]
+
+
+def read_run(path: Path) -> FinishedRun | LeftOut:
+    """The finished run in this folder, or why it does not count. Never raises for what a folder holds."""
+    try:
+        status = read_status(path)
+        if status != "done":
+            return LeftOut(path, status or "not started", _reason(path))
+        summary = read_json(path / SUMMARY)
+        _check_figures(path, summary)
+        changed = [name for name in REPORTED if sha256(path / name) != summary["sha256"].get(name)]
+        if changed:
+            return LeftOut(path, "altered", f"{', '.join(changed)} changed after the run")
+        config = read_json(path / "config.json")
+        group = canonical_json({key: value for key, value in config.items() if key != "seed"})
+    except DataError as error:
+        return LeftOut(path, "unreadable", str(error))
+    return FinishedRun(path, group, summary)
+
+
+def _reason(path: Path) -> str:
+    """What status.json says about a run that is not done."""
+    if not (path / "status.json").exists():
+        return ""
+    status = read_json(path / "status.json")
+    return f"epoch {status.get('epoch')}" + (f", {status['reason']}" if status.get("reason") else "")
+
+
+def _check_figures(path: Path, summary: object) -> None:
+    if not isinstance(summary, dict) or not isinstance(summary.get("sha256"), dict):
+        raise DataError(f"{path / SUMMARY}: expected a summary with checksums")
+    for name, kind in FIGURES.items():
+        if name not in summary or not isinstance(summary[name], kind) or isinstance(summary[name], bool):
+            raise DataError(f"{path / SUMMARY}: {name} is missing or of the wrong type")

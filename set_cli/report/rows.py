@@ -1,0 +1,136 @@
+"""The comparison: one row per configuration without seed."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from set_cli.report.collect import FinishedRun, LeftOut
+from set_cli.report.paper import paper_value
+
+# The keys of a row, in this order; scripts rely on them.
+COLUMNS = [
+    "dataset",
+    "model",
+    "method",
+    "epsilon",
+    "zeta",
+    "settings",
+    "n",
+    "metric",
+    "last_mean",
+    "last_std",
+    "best_mean",
+    "best_std",
+    "best_on",
+    "connections",
+    "connections_final",
+    "parameters",
+    "dense_parameters",
+    "seconds_per_epoch",
+    "peak_memory_mb",
+    "paper",
+    "difference",
+]
+
+METHODS = ["dense", "fixprob", "set"]  # the order of the paper's tables
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """rows with exactly COLUMNS; left_out: what did not count; missing: seeds that a row lacks beside its peers."""
+
+    rows: list[dict[str, Any]]
+    left_out: list[LeftOut]
+    missing: list[str]
+
+
+def compare(runs: Sequence[FinishedRun | LeftOut]) -> Comparison:
+    """Group finished runs by configuration, with mean and sample standard deviation over the seeds.
+
+    A seed counts once: of several copies (resume=never) the latest, the others are listed.
+    """
+    left_out = [run for run in runs if isinstance(run, LeftOut)]
+    latest: dict[tuple[str, int], FinishedRun] = {}
+    for run in runs:
+        if isinstance(run, FinishedRun):
+            key = (run.group, run.summary["seed"])
+            if key in latest:
+                left_out.append(LeftOut(latest[key].path, "repeated", f"the same run again is in {run.path}"))
+            latest[key] = run
+    groups: dict[str, list[FinishedRun]] = defaultdict(list)
+    for run in latest.values():
+        groups[run.group].append(run)
+    rows = sorted((_row(members) for members in groups.values()), key=_order)
+    return Comparison(rows, left_out, _missing_seeds(list(groups.values())))
+
+
+def _row(runs: list[FinishedRun]) -> dict[str, Any]:
+    frame = pd.DataFrame([dict(run.summary) for run in runs])
+    first = runs[0].summary
+    paper = paper_value(*(first[key] for key in ("dataset", "model", "method", "epsilon", "zeta")))
+    best_mean = float(frame["best"].mean())
+    row = {key: first[key] for key in ("dataset", "model", "method", "epsilon", "zeta", "metric", "best_on")} | {
+        "settings": settings_text(first["settings"]),
+        "n": len(frame),
+        "last_mean": float(frame["last"].mean()),
+        "last_std": _deviation(frame["last"]),
+        "best_mean": best_mean,
+        "best_std": _deviation(frame["best"]),
+        "connections": round(frame["connections"].mean()),
+        "connections_final": round(frame["connections_final"].mean()),
+        "parameters": round(frame["parameters"].mean()),
+        "dense_parameters": int(first["dense_parameters"]),
+        "seconds_per_epoch": float(frame["seconds_per_epoch"].median()),
+        "peak_memory_mb": float(frame["peak_memory_mb"].max()),
+        "paper": paper,
+        "difference": None if paper is None else best_mean - paper,
+    }
+    return {column: row[column] for column in COLUMNS}
+
+
+def _deviation(values: pd.Series[float]) -> float | None:
+    """Sample standard deviation; None for a single run, which says nothing about the spread."""
+    deviation = float(values.std(ddof=1))
+    return None if math.isnan(deviation) else deviation
+
+
+def settings_text(settings: dict[str, Any]) -> str:
+    """What differs from the pair's defaults, as one would type it."""
+    return " ".join(f"{key}={_typed(value)}" for key, value in sorted(settings.items()))
+
+
+def _typed(value: object) -> str:
+    if isinstance(value, list):
+        return "[" + ",".join(_typed(item) for item in value) + "]"
+    if isinstance(value, bool) or value is None:
+        return str(value).lower().replace("none", "null")
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _order(row: dict[str, Any]) -> tuple[object, ...]:
+    method = METHODS.index(row["method"]) if row["method"] in METHODS else len(METHODS)
+    return (row["dataset"], row["model"], row["settings"], method, row["epsilon"] or 0, row["zeta"] or 0)
+
+
+def _missing_seeds(groups: list[list[FinishedRun]]) -> list[str]:
+    """Where rows that belong together (same data set, model and settings) have different seeds."""
+    peers: dict[tuple[str, str, str], list[list[FinishedRun]]] = defaultdict(list)
+    for runs in groups:
+        first = runs[0].summary
+        peers[(first["dataset"], first["model"], settings_text(first["settings"]))].append(runs)
+    sentences = []
+    for related in peers.values():
+        all_seeds = {run.summary["seed"] for runs in related for run in runs}
+        for runs in related:
+            lacking = sorted(all_seeds - {run.summary["seed"] for run in runs})
+            if lacking:
+                name = runs[0].path.name.rsplit("-s", 1)[0]
+                seeds = ", ".join(map(str, lacking))
+                sentences.append(f"{runs[0].path.parent / name}: no finished run with seed {seeds}")
+    return sentences

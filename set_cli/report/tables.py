@@ -1,0 +1,96 @@
+"""One comparison, in the formats people ask for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from set_cli.report.rows import COLUMNS, Comparison
+
+Row = dict[str, Any]
+
+
+def _number(row: Row, key: str, digits: int = 2) -> str:
+    return "" if row[key] is None else f"{row[key]:.{digits}f}"
+
+
+def _with_deviation(row: Row, name: str) -> str:
+    deviation = "" if row[f"{name}_std"] is None else f" ± {row[f'{name}_std']:.2f}"
+    return f"{row[f'{name}_mean']:.2f}{deviation}"
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+# What a person reads: title, cell, whether it is aligned right.
+READABLE: list[tuple[str, Callable[[Row], str], bool]] = [
+    ("data set", lambda row: row["dataset"], False),
+    ("model", lambda row: row["model"], False),
+    ("method", lambda row: row["method"], False),
+    ("ε", lambda row: _short(row["epsilon"]), True),
+    ("ζ", lambda row: _short(row["zeta"]), True),
+    ("settings", lambda row: row["settings"], False),
+    ("n", lambda row: str(row["n"]), True),
+    ("metric", lambda row: row["metric"] + (" %" if row["metric"] == "accuracy" else ""), False),
+    ("last", lambda row: _with_deviation(row, "last"), True),
+    ("best", lambda row: _with_deviation(row, "best"), True),
+    ("best on", lambda row: row["best_on"], False),
+    ("connections", lambda row: f"{row['connections']:,}", True),
+    ("final", lambda row: f"{row['connections_final']:,}", True),
+    ("parameters", lambda row: f"{row['parameters']:,}", True),
+    ("of dense", lambda row: f"{100 * row['parameters'] / row['dense_parameters']:.1f} %", True),
+    ("s/epoch", lambda row: _number(row, "seconds_per_epoch"), True),
+    ("peak MB", lambda row: _number(row, "peak_memory_mb", 0), True),
+    ("paper", lambda row: _number(row, "paper"), True),
+    ("difference", lambda row: "" if row["difference"] is None else f"{row['difference']:+.2f}", True),
+]
+
+
+def render(comparison: Comparison, form: str, console_width: int | None = None) -> str:
+    """The comparison as table, markdown, csv or json text.
+
+    console_width  columns of the terminal the table is for; None for as wide as it needs to be
+    """
+    match form:
+        case "json":
+            return json.dumps(comparison.rows, indent=2, allow_nan=False) + "\n"
+        case "csv":
+            return pd.DataFrame(comparison.rows, columns=COLUMNS).to_csv(index=False)
+        case "markdown":
+            return _markdown(comparison.rows)
+        case _:
+            return _table(comparison.rows, console_width)
+
+
+def _cells(rows: list[Row]) -> list[list[str]]:
+    """Readable cells without control characters: what is in a run folder must not steer a terminal."""
+    return [["".join(c if c.isprintable() else "?" for c in cell(row)) for _, cell, _ in READABLE] for row in rows]
+
+
+def _markdown(rows: list[Row]) -> str:
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in _cells(rows)]
+    frame = pd.DataFrame(cells, columns=[title for title, _, _ in READABLE])
+    align = tuple("right" if right else "left" for _, _, right in READABLE)
+    return frame.to_markdown(index=False, colalign=align, disable_numparse=True) + "\n" if rows else ""
+
+
+def _table(rows: list[Row], width: int | None) -> str:
+    table = Table(show_edge=False, pad_edge=False)
+    lines = _cells(rows)
+    for i, (title, _, right) in enumerate(READABLE):
+        if any(line[i] for line in lines):  # a column without a single entry only takes room
+            table.add_column(title, justify="right" if right else "left", overflow="fold")
+    for line in lines:
+        shown = (cell for i, cell in enumerate(line) if any(other[i] for other in lines))
+        table.add_row(*(Text(cell) for cell in shown))
+    console = Console(width=width or 10_000, no_color=True)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"

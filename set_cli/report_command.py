@@ -1,0 +1,78 @@
+"""set-report: the comparison table of the runs in one or more folders."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import set_cli
+from set_cli.errors import SetError
+
+if TYPE_CHECKING:
+    from set_cli.report.rows import Comparison
+
+
+@click.command()
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="table and markdown are for people; csv and json have every figure.",
+)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file instead of stdout.")
+@click.version_option(set_cli.__version__, message="set-report %(version)s")
+def main(folders: tuple[Path, ...], form: str, output: Path | None) -> None:
+    """Compare the runs in FOLDERS (default: runs).
+
+    One row per configuration, mean and standard deviation over its seeds; "last" is the test metric after the last
+    epoch, "best" that of the best epoch, chosen on the rows named in "best on" (test: the paper's habit). "connections"
+    are those during training, "final" those after the last removal. "paper" stands where the paper reports this data
+    set, model, method, ε and ζ. What does not count (failed, running, altered, …) is listed on stderr.
+    """
+    missing = [folder for folder in folders or (Path("runs"),) if not folder.is_dir()]
+    if missing:
+        raise click.UsageError(f"{missing[0]}: no such folder; set-train makes runs/")
+    # pandas takes half a second to import: --help must not wait for it.
+    from set_cli.report.collect import find_run_folders, read_run
+    from set_cli.report.rows import compare
+    from set_cli.report.tables import render
+
+    try:
+        comparison = compare([read_run(path) for path in find_run_folders(folders or (Path("runs"),))])
+        width = shutil.get_terminal_size().columns if output is None and sys.stdout.isatty() else None
+        text = render(comparison, form, width)
+        if output is None:
+            click.echo(text, nl=False)
+        else:
+            _write(output, text)
+    except SetError as error:
+        click.echo(f"set-report: {error}", err=True)
+        sys.exit(error.exit_code)
+    _say_what_is_left_out(comparison)
+
+
+def _write(path: Path, text: str) -> None:
+    from set_cli.runs.files import write_atomic
+
+    write_atomic(path, lambda stream: stream.write(text.encode()))
+
+
+def _say_what_is_left_out(comparison: Comparison) -> None:
+    """On stderr: nothing that was found is dropped silently."""
+    if not comparison.rows:
+        click.echo("no finished run found; set-train trains one", err=True)
+    counts = Counter(run.why for run in comparison.left_out)
+    if counts:
+        click.echo("not counted: " + ", ".join(f"{n} {why}" for why, n in counts.items()), err=True)
+    for run in comparison.left_out:
+        click.echo(f"  {run.why}: {run.path}" + (f" ({run.detail})" if run.detail else ""), err=True)
+    for sentence in comparison.missing:
+        click.echo(f"  missing: {sentence}", err=True)

@@ -1,0 +1,1 @@
+"""Run folders: one per run, every file written whole or not at all. Needs no torch."""

@@ -1,0 +1,76 @@
+"""Checkpoints: everything needed to go on with a run bit for bit, as arrays in an npz without pickles."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from set_cli.errors import DataError
+from set_cli.runs.files import read_arrays, sync_folder, write_arrays
+
+CURRENT, PREVIOUS = "checkpoint.npz", "checkpoint.prev.npz"
+META = "meta"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The state after an epoch. Random streams need no state: they are functions of seed and epoch.
+
+    arrays   parameters, topology and optimiser state by name
+    lengths  bytes of the appended files (metrics.jsonl, …) that belong to this state
+    """
+
+    identity: str
+    epoch: int
+    arrays: Mapping[str, NDArray[Any]]
+    lengths: Mapping[str, int]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Make this the current checkpoint and keep the one before; at every instant one of the two is whole."""
+    meta = {"identity": checkpoint.identity, "epoch": checkpoint.epoch, "lengths": dict(checkpoint.lengths)}
+    current = folder / CURRENT
+    fresh = folder / "checkpoint.new.npz"
+    write_arrays(fresh, {**checkpoint.arrays, META: np.frombuffer(json.dumps(meta).encode(), np.uint8)}, compress=False)
+    if current.exists():
+        os.replace(current, folder / PREVIOUS)
+    os.replace(fresh, current)
+    sync_folder(folder)
+
+
+def load_checkpoint(folder: Path, identity: str | None = None) -> Checkpoint | None:
+    """The newest checkpoint that can be read; None where there is none at all.
+
+    DataError where there are only damaged ones, or one of another run than `identity`.
+    """
+    damaged: DataError | None = None
+    for name in (CURRENT, PREVIOUS):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            return _read(path, identity)
+        except DataError as error:
+            damaged = damaged or error
+    if damaged:
+        raise DataError(f"{damaged}; cannot resume: move the folder away or train anew with resume=never")
+    return None
+
+
+def _read(path: Path, identity: str | None) -> Checkpoint:
+    arrays = read_arrays(path)
+    try:
+        meta = json.loads(arrays.pop(META).tobytes())
+        checkpoint = Checkpoint(str(meta["identity"]), int(meta["epoch"]), arrays, dict(meta["lengths"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: expected a checkpoint, found something else ({error})") from None
+    if identity is not None and checkpoint.identity != identity:
+        raise DataError(f"{path}: expected the checkpoint of run {identity}, found that of {checkpoint.identity}")
+    return checkpoint

@@ -1,0 +1,49 @@
+"""degrees.npz: in- and out-degree of every neuron of every sparse layer, every epoch.
+
+While a run goes on the degrees are appended to degrees.part, one fixed-size record per epoch, so that recording costs
+the same in every epoch; at the end they become one compressed npz.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from set_cli.errors import DataError
+from set_cli.runs.files import append, write_arrays
+
+PART = "degrees.part"
+FINAL = "degrees.npz"
+
+Degrees = Mapping[str, NDArray[np.int32]]
+
+
+def append_degrees(folder: Path, degrees: Degrees) -> None:
+    """Add one epoch; the same names and lengths in the same order every time."""
+    append(folder / PART, b"".join(np.ascontiguousarray(d, np.int32).tobytes() for d in degrees.values()), durable=True)
+
+
+def finish_degrees(folder: Path, lengths: Mapping[str, int]) -> None:
+    """Turn degrees.part into degrees.npz: '<layer>/out_degree' and '<layer>/in_degree', (epochs + 1, neurons) int32.
+
+    Row 0 is the initial topology, row N the one after epoch N's evolution. DataError where records are incomplete.
+    """
+    width = sum(lengths.values())
+    part = folder / PART
+    if width == 0:
+        write_arrays(folder / FINAL, {}, compress=True)
+        return
+    if not part.exists() or part.stat().st_size % (4 * width):
+        raise DataError(f"{part}: expected whole records of {width} degrees")
+    records = np.memmap(part, dtype=np.int32, mode="r").reshape(-1, width)
+    arrays: dict[str, NDArray[Any]] = {}
+    start = 0
+    for name, length in lengths.items():
+        arrays[name] = records[:, start : start + length]
+        start += length
+    write_arrays(folder / FINAL, arrays, compress=True)
+    part.unlink()

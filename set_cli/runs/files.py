@@ -1,0 +1,115 @@
+"""The only functions that write into run folders: whole files atomically, rows appended and flushed to disk."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from set_cli.config import canonical_json
+from set_cli.errors import DataError, StorageError
+
+TEMPORARY = ".tmp"  # suffix of what is being written; left over only after a kill
+LARGEST_JSON = 64 * 2**20  # bytes; a run's JSON files are a few kB
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Replace `path` by what `write` puts into the stream: a reader sees the old file or the whole new one.
+
+    StorageError where the disk does not take it; the old file is then still there.
+    """
+    temporary = path.with_name(path.name + TEMPORARY)
+    try:
+        with open(temporary, "wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise StorageError(f"{path}: could not be written ({error.strerror or error})") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in the folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Strict, canonical JSON; ValueError for NaN and infinity."""
+    content = canonical_json(value).encode()
+    write_atomic(path, lambda stream: stream.write(content))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], *, compress: bool) -> None:
+    """An npz without pickles; names may contain '/'."""
+    save = np.savez_compressed if compress else np.savez
+    write_atomic(path, lambda stream: save(stream, allow_pickle=False, **arrays))
+
+
+def append(path: Path, content: bytes, *, durable: bool) -> None:
+    """Add to the end of a file; with durable=True it is on the disk when this returns."""
+    try:
+        with open(path, "ab") as stream:
+            stream.write(content)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+    except OSError as error:
+        raise StorageError(f"{path}: could not be written ({error.strerror or error})") from error
+
+
+def append_row(path: Path, row: Mapping[str, Any], *, durable: bool) -> None:
+    """One strict JSON object as a line."""
+    append(path, json.dumps(row, allow_nan=False).encode() + b"\n", durable=durable)
+
+
+def read_json(path: Path) -> Any:
+    """The value of a strict JSON file; DataError where there is none to be read."""
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read(LARGEST_JSON + 1)
+        if len(content) > LARGEST_JSON:
+            raise DataError(f"{path}: expected a small JSON file, found more than {LARGEST_JSON} bytes")
+        return json.loads(content, parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: could not be read ({error})") from None
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an npz without pickles; DataError where it is damaged."""
+    try:
+        content = io.BytesIO(path.read_bytes())
+        with np.load(content, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except MemoryError:
+        raise
+    except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged archive
+        raise DataError(f"{path}: could not be read ({error})") from None
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file; DataError where it cannot be read."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: could not be read ({error.strerror})") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not strict JSON")

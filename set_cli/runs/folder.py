@@ -1,0 +1,192 @@
+"""One run's folder: where it is, who works in it, and what is in it (the file table is in the README)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import socket
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from set_cli.config import Config, canonical_json, identity
+from set_cli.errors import BusyError, ConfigError, DataError, DivergedError, Interrupted, SetError, StorageError
+from set_cli.runs.files import TEMPORARY, append, append_row, read_json, write_atomic, write_json
+
+Status = Literal["running", "done", "interrupted", "diverged", "failed"]
+
+MOST_COPIES = 1000  # of one run, made with resume=never
+
+
+def folder_name(config: Config) -> str:
+    """<method>-e<epsilon>-z<zeta>-s<seed>-<id>; what has no meaning for the method is left out."""
+    parts: list[str] = [config.method.name]
+    if config.method.name != "dense":
+        parts.append(f"e{_short(config.epsilon)}")
+    if config.method.name == "set":
+        parts.append(f"z{_short(config.zeta)}")
+    return "-".join([*parts, f"s{config.seed}", identity(config)])
+
+
+def _short(number: float) -> str:
+    return f"{number:.10g}".replace("+", "")
+
+
+def locate(config: Config) -> tuple[Path, Status | None]:
+    """The folder this configuration belongs to and how its run stands; None where there is no run yet.
+
+    resume=never gives the first unused folder (…, …-2, …-3). ConfigError where resume=must finds nothing.
+    """
+    base = Path(config.runs_dir, config.dataset.name, config.model.name, folder_name(config))
+    if config.resume == "never":
+        copies = (base if n == 1 else base.with_name(f"{base.name}-{n}") for n in range(1, MOST_COPIES))
+        return next(path for path in copies if not path.exists()), None
+    status = read_status(base)
+    if config.resume == "must" and status is None:
+        raise ConfigError(f"resume=must: expected a run to go on with in {base}, found none; resume=auto starts it")
+    return base, status
+
+
+def already_done(path: Path) -> str:
+    """The sentence for a command whose run is finished."""
+    return f"already done, skipped: {path}"
+
+
+def read_status(path: Path) -> Status | None:
+    """How the run in this folder stands; None where there is none, DataError where its status cannot be read."""
+    if not (path / "status.json").exists():
+        return None
+    status = read_json(path / "status.json")
+    if not isinstance(status, dict) or status.get("status") not in Status.__args__:  # type: ignore[attr-defined]
+        raise DataError(f"{path / 'status.json'}: expected a status out of {', '.join(Status.__args__)}")  # type: ignore[attr-defined]
+    found: Status = status["status"]
+    return found
+
+
+class RunFolder:
+    """A run folder that this process holds; as a context manager it records how the run ended.
+
+    Raises BusyError where another process holds it, StorageError where it cannot be made or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.epoch = 0  # completed epochs, as status.json says
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(path / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StorageError(f"{path}: the run folder cannot be made ({error.strerror})") from None
+        try:
+            # A kernel lock is free the moment its holder dies: nothing stale is ever left.
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise BusyError(
+                f"{path}: another process{_holder(path)} works on this run; wait for it or stop it"
+            ) from None
+        for leftover in path.rglob(f"*{TEMPORARY}"):
+            with suppress(OSError):
+                leftover.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is not None:
+                with suppress(StorageError):  # the disk may be what failed; the first error is the one to report
+                    self._record_failure(error)
+        finally:
+            os.close(self._lock)
+
+    def _record_failure(self, error: BaseException) -> None:
+        reason = str(error) if isinstance(error, SetError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, Interrupted | KeyboardInterrupt):
+            self.set_status("interrupted", reason)
+            return
+        content = "".join(traceback.format_exception(error)).encode()
+        write_atomic(self.path / "error.txt", lambda stream: stream.write(content))
+        self.set_status("diverged" if isinstance(error, DivergedError) else "failed", reason)
+
+    def set_status(self, status: Status, reason: str | None = None) -> None:
+        value = {"status": status, "epoch": self.epoch, "reason": reason}
+        if status == "running":
+            value |= {"pid": os.getpid(), "host": socket.gethostname()}
+        write_json(self.path / "status.json", value)
+
+    def write_config(self, scientific: Mapping[str, Any]) -> None:
+        """Write config.json once; DataError where the folder holds another configuration."""
+        path = self.path / "config.json"
+        content = canonical_json(scientific).encode()
+        if not path.exists():
+            write_atomic(path, lambda stream: stream.write(content))
+        elif path.read_bytes() != content:
+            raise DataError(f"{path}: expected this run's configuration, found another; move that folder away")
+
+    def add_start(self, start: Mapping[str, Any]) -> None:
+        """Add one entry to run.json: each start of the run has its own."""
+        path = self.path / "run.json"
+        starts = read_json(path) if path.exists() else []
+        write_json(path, [*starts, start])
+
+    def write_json(self, name: str, value: object) -> None:
+        write_json(self.path / name, value)
+
+    def append_row(self, name: str, row: Mapping[str, Any], *, durable: bool = True) -> None:
+        append_row(self.path / name, row, durable=durable)
+
+    def log(self, line: str) -> None:
+        """Add a line to train.log: what was printed."""
+        append(self.path / "train.log", line.encode() + b"\n", durable=False)
+
+    def cut(self, lengths: Mapping[str, int]) -> None:
+        """Shorten the appended files to the lengths (bytes) that a checkpoint vouches for; 0 removes a file.
+
+        DataError where a file is shorter than that: rows are missing which nothing can bring back.
+        """
+        for name, length in lengths.items():
+            path = self.path / name
+            found = path.stat().st_size if path.exists() else 0
+            if found < length:
+                raise DataError(f"{path}: expected at least {length} bytes, found {found}; cannot resume")
+            if length == 0:
+                path.unlink(missing_ok=True)
+            elif found > length:
+                os.truncate(path, length)
+
+    def lengths(self, *names: str) -> dict[str, int]:
+        """The sizes of these files in bytes, 0 where there is none."""
+        return {name: (self.path / name).stat().st_size if (self.path / name).exists() else 0 for name in names}
+
+
+def _holder(path: Path) -> str:
+    with suppress(DataError):
+        pid = read_json(path / "status.json").get("pid")
+        return f" (pid {pid})" if isinstance(pid, int) else ""
+    return ""
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether a folder holds a run: it has a status or a configuration of ours."""
+    return (path / "status.json").is_file() or (path / "config.json").is_file()
+
+
+SNAPSHOT = re.compile(r"epoch_(\d{4,})\.npz")
+
+
+def snapshot_path(path: Path, epoch: int) -> Path:
+    """topology/epoch_NNNN.npz: the topology after that epoch's evolution, 0 for the initial one."""
+    return path / "topology" / f"epoch_{epoch:04d}.npz"
+
+
+def snapshot_epochs(path: Path) -> list[int]:
+    """The epochs of the snapshots in this run folder, ascending."""
+    matches = (SNAPSHOT.fullmatch(file.name) for file in (path / "topology").glob("epoch_*.npz"))
+    return sorted(int(match[1]) for match in matches if match)

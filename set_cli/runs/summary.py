@@ -1,0 +1,75 @@
+"""summary.json, written last: the figures that set-report reads, and the checksums of what they came from."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from set_cli.errors import DataError
+from set_cli.runs.checkpoint import CURRENT
+from set_cli.runs.degrees import FINAL
+from set_cli.runs.files import read_json, sha256, write_json
+from set_cli.runs.folder import snapshot_epochs, snapshot_path
+
+SUMMARY = "summary.json"
+# What a report reads is small and checked every time; the rest is checked by who uses it.
+REPORTED = ("config.json", "params.json", "metrics.jsonl")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; DataError names the line that is not an object."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: could not be read ({error})") from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number}: expected a JSON object")
+        rows.append(row)
+    return rows
+
+
+def write_summary(
+    folder: Path, scientific: Mapping[str, Any], settings: Mapping[str, Any], figures: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write and return the summary of a finished run.
+
+    The best epoch is the best on the validation rows where there are any, else the best on the test rows (the paper's
+    habit, and said so); its test accuracy is `best`.
+    """
+    rows = read_rows(folder / "metrics.jsonl")
+    timing = read_rows(folder / "timing.jsonl")
+    best_on = "valid" if "valid_accuracy" in rows[-1] else "test"
+    best = max(rows, key=lambda row: row[f"{best_on}_accuracy"])
+    totals = read_json(folder / "params.json")["total"]
+    names = [*REPORTED, CURRENT, FINAL, *(str(snapshot_path(Path(), epoch)) for epoch in snapshot_epochs(folder))]
+    summary = {
+        "dataset": scientific["dataset"]["name"],
+        "model": scientific["model"]["name"],
+        "method": scientific["method"]["name"],
+        "epsilon": scientific.get("epsilon"),
+        "zeta": scientific.get("zeta"),
+        "seed": scientific["seed"],
+        "settings": dict(settings),
+        "metric": "accuracy",
+        "epochs": len(rows),
+        "last": rows[-1]["test_accuracy"],
+        "best": best["test_accuracy"],
+        "best_epoch": best["epoch"],
+        "best_on": best_on,
+        **{key: totals[key] for key in ("connections", "connections_final", "parameters", "dense_parameters")},
+        "seconds_per_epoch": statistics.median(row["train_seconds"] + row["evolve_seconds"] for row in timing),
+        "peak_memory_mb": max(row["peak_memory_mb"] for row in timing),
+        **figures,
+        "sha256": {name: sha256(folder / name) for name in names},
+    }
+    write_json(folder / SUMMARY, summary)
+    return summary

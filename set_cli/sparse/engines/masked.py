@@ -1,0 +1,38 @@
+"""Engine `masked`: dense products with zeros where there is no connection, the usual simulation of sparsity.
+
+The baseline that others ship: O(n_in n_out) time and memory in every product, whatever the number of connections.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from set_cli.sparse.engines.device_pattern import DevicePattern
+
+
+def _cells(pattern: DevicePattern) -> Tensor:
+    """(nnz,) int64: input * n_out + output of every connection."""
+    n_in, n_out = pattern.shape
+    rows = torch.arange(n_in, device=pattern.indices.device).repeat_interleave(pattern.indptr.diff())
+    return rows * n_out + pattern.indices
+
+
+def _dense(values: Tensor, pattern: DevicePattern) -> Tensor:
+    n_in, n_out = pattern.shape
+    return values.new_zeros(n_in * n_out).index_copy_(0, _cells(pattern), values).view(n_in, n_out)
+
+
+def spmm(x: Tensor, values: Tensor, pattern: DevicePattern) -> Tensor:
+    """y = x @ W, (n_batch, n_out)."""
+    return x @ _dense(values, pattern)
+
+
+def spmm_t(dy: Tensor, values: Tensor, pattern: DevicePattern) -> Tensor:
+    """dx = dy @ W.T, (n_batch, n_in)."""
+    return dy @ _dense(values, pattern).t()
+
+
+def sddmm(x: Tensor, dy: Tensor, pattern: DevicePattern) -> Tensor:
+    """(x.T @ dy) computed whole, then read at the connections, (nnz,)."""
+    return (x.t() @ dy).flatten().index_select(0, _cells(pattern))

@@ -1,0 +1,247 @@
+"""SparseLinear: a truly sparse layer for anyone's nn.Module."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.autograd.graph import increment_version
+
+from set_cli.sparse import topology
+from set_cli.sparse.engines import Engine, find_engine
+from set_cli.sparse.engines.device_pattern import DevicePattern
+from set_cli.sparse.pattern import Csr, check_pattern
+
+REGROW_DEVIATION = 0.1  # of a new connection's random value: N(0, 1) / 10 as the authors' SciPy MLP
+
+
+class SparseProduct(torch.autograd.Function):
+    """y = x @ W with the gradients of x and of the stored weights only: never a dense gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, pattern: DevicePattern, engine: Engine) -> Tensor:
+        # The pattern is saved like the tensors it is made of, so that a backward after an evolution is refused.
+        ctx.save_for_backward(x, weight, *pattern[1:])
+        ctx.shape, ctx.engine = pattern.shape, engine
+        return engine.spmm(x, weight, pattern)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, weight, *indices = ctx.saved_tensors
+        pattern = DevicePattern(ctx.shape, *indices)
+        dy = dy.t().contiguous().t()  # once for both products: the batch contiguous, as the engines like it
+        dx = ctx.engine.spmm_t(dy, weight, pattern) if ctx.needs_input_grad[0] else None
+        dw = ctx.engine.sddmm(x, dy, pattern) if ctx.needs_input_grad[1] else None
+        return dx, dw, None, None
+
+
+class SparseLinear(nn.Module):
+    """A linear layer whose weights exist only where there is a connection; y = x @ W + bias.
+
+    x (..., n_in) in, (..., n_out) out. Memory and time grow with the connections, never with n_in * n_out.
+
+    in_features, out_features  n_in and n_out, each below 2**31
+    epsilon   expected connections = epsilon * (n_in + n_out) (paper, Eq. 1); where that makes the connection
+              probability 1 or more the layer has every connection, and does not evolve
+    bias      one per output, 0 at the start
+    init      'glorot': uniform, limit sqrt(6 / (n_in + n_out)), the dense layer's fans, as the authors;
+              'sparse_fan_in': uniform, limit sqrt(6 / connections of the output neuron)
+    engine    'torch' (CSR products, any device) or 'masked' (dense products, the usual simulation)
+    seed      an int or a numpy Generator for topology and weights; None draws from torch's global generator
+
+    weight (nnz,) is an ordinary 1-D Parameter, so any torch optimiser and state_dict work; `indptr` and `indices`
+    (int32 buffers, rows are the inputs) say where each weight belongs. Raises ValueError for sizes beyond int32.
+
+    Mocanu et al., Nature Communications 9:2383 (2018).
+    """
+
+    indptr: Tensor
+    indices: Tensor
+    out_indptr: Tensor
+    out_indices: Tensor
+    out_order: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        epsilon: float = 20.0,
+        bias: bool = True,
+        init: str = "glorot",
+        engine: str = "torch",
+        seed: int | np.random.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if not (epsilon > 0 and math.isfinite(epsilon)):
+            raise ValueError(f"epsilon: expected a finite number above 0, got {epsilon}")
+        self.in_features, self.out_features = in_features, out_features
+        self.engine = find_engine(engine)
+        rng = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
+        pattern = topology.erdos_renyi(in_features, out_features, epsilon, rng)
+        weights = initial_weights(pattern, init, rng)
+        self.weight = nn.Parameter(torch.from_numpy(weights).to(torch.get_default_dtype()))
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+        self._store(pattern, torch.device("cpu"))
+
+    @property
+    def pattern(self) -> Csr:
+        """The layer's connections as numpy arrays (rows are the inputs)."""
+        return Csr(self.indptr.cpu().numpy(), self.indices.cpu().numpy(), (self.in_features, self.out_features))
+
+    @property
+    def nnz(self) -> int:
+        """Connections, those of weight 0 included."""
+        return len(self.indices)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., n_in) to (..., n_out); ValueError for another width."""
+        if x.shape[-1] != self.in_features:
+            raise ValueError(f"expected {self.in_features} features, got a tensor of shape {tuple(x.shape)}")
+        pattern = DevicePattern(
+            (self.in_features, self.out_features),
+            self.indptr,
+            self.indices,
+            self.out_indptr,
+            self.out_indices,
+            self.out_order,
+        )
+        rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
+        y: Tensor = SparseProduct.apply(rows, self.weight, pattern, self.engine)  # type: ignore[no-untyped-call]
+        if self.bias is not None:
+            y = y + self.bias
+        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
+
+    @torch.no_grad()
+    def evolve(
+        self,
+        zeta: float,
+        *,
+        optimizer: torch.optim.Optimizer | None = None,
+        seed: int | np.random.Generator | None = None,
+        refill: bool = True,
+        regrow_init: str = "zero",
+    ) -> topology.Evolution | None:
+        """Prune and regrow the layer's connections (paper, Algorithm 1); what was done, None for a full layer.
+
+        zeta         fraction of the positive and of the negative weights to remove, 0 <= zeta < 1
+        optimizer    its state follows the connections: survivors keep theirs (momentum, Adam's moments), new
+                     connections start with none. Give every optimiser that trains this layer.
+        refill       False removes without regrowing: the paper's rule after the last epoch
+        regrow_init  value of a new connection: 'zero' or 'random' (normal, standard deviation 0.1)
+
+        Call it between optimiser steps: gradients are dropped, and a backward through a forward from before the call
+        is an error. Raises ValueError for a zeta out of range or weights that are not finite.
+        """
+        if not 0 <= zeta < 1:
+            raise ValueError(f"zeta: expected 0 <= zeta < 1, got {zeta}")
+        if regrow_init not in ("zero", "random"):
+            raise ValueError(f"regrow_init: expected 'zero' or 'random', got {regrow_init!r}")
+        pattern = self.pattern
+        if pattern.is_full:
+            return None
+        weights = self.weight.detach().cpu().numpy()
+        if not np.isfinite(weights).all():
+            raise ValueError("expected finite weights to evolve, got NaN or infinity")
+        rng = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
+        evolution = topology.evolve(pattern, weights, zeta, rng, refill=refill)
+        source = torch.from_numpy(evolution.source).to(self.weight.device)
+        new_values = torch.zeros(evolution.pattern.nnz)
+        if regrow_init == "random":
+            is_new = evolution.source < 0
+            new_values[torch.from_numpy(is_new)] = torch.from_numpy(
+                REGROW_DEVIATION * rng.standard_normal(int(is_new.sum()), dtype=np.float32)
+            )
+        if optimizer is not None:
+            self._move_optimizer_state(optimizer, source)
+        moved = torch.where(source < 0, new_values.to(self.weight), _gather(self.weight, source))
+        self._replace_weight(moved)
+        self._store(evolution.pattern, self.weight.device)
+        return evolution
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, connections={self.nnz}, "
+            f"bias={self.bias is not None}, engine={self.engine.name}"
+        )
+
+    def _move_optimizer_state(self, optimizer: torch.optim.Optimizer, source: Tensor) -> None:
+        state: dict[str, Any] = optimizer.state.get(self.weight, {})
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == self.weight.shape:
+                state[name] = torch.where(source < 0, 0, _gather(value, source))
+
+    def _replace_weight(self, values: Tensor) -> None:
+        """Give the parameter other values, maybe of another number, and make an older forward unusable for backward."""
+        self.weight.grad = None
+        if values.shape != self.weight.shape:
+            # While an older graph lives, torch keeps a gradient accumulator that remembers the old length; a passing
+            # change of dtype makes it forget.
+            other = torch.float32 if values.dtype == torch.float64 else torch.float64
+            self.weight.data = values.new_empty(0, dtype=other)
+        self.weight.data = values
+        increment_version(self.weight)
+
+    def _store(self, pattern: Csr, device: torch.device) -> None:
+        by_output, order = pattern.transposed_order()
+        for name, array, persistent in (
+            ("indptr", pattern.indptr, True),
+            ("indices", pattern.indices, True),
+            ("out_indptr", by_output.indptr, False),
+            ("out_indices", by_output.indices, False),
+            ("out_order", order, False),
+        ):
+            self.register_buffer(name, torch.from_numpy(array).to(device), persistent=persistent)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Take over connections and weights of any number: another topology is the normal case, not an error."""
+        names = [prefix + name for name in ("weight", "indptr", "indices")]
+        if all(name in state_dict for name in names):
+            weight, indptr, indices = (state_dict[name] for name in names)
+            try:
+                pattern = check_pattern(
+                    Csr(indptr.cpu().numpy(), indices.cpu().numpy(), (self.in_features, self.out_features))
+                )
+                if weight.shape != indices.shape:
+                    raise ValueError(f"expected one weight per connection, got {len(weight)} and {len(indices)}")
+            except ValueError as error:
+                error_msgs.append(f"{prefix.rstrip('.') or 'SparseLinear'}: {error}")
+                return
+            self._store(pattern, self.weight.device)
+            self._replace_weight(self.weight.new_empty(weight.shape))
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+
+def initial_weights(pattern: Csr, init: str, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(nnz,) float32 uniform weights; see SparseLinear for the two rules. ValueError for another name."""
+    draws = 2 * rng.random(pattern.nnz, dtype=np.float32) - 1
+    match init:
+        case "glorot":
+            return draws * np.float32(math.sqrt(6 / sum(pattern.shape)))
+        case "sparse_fan_in":
+            return draws * np.sqrt(6 / pattern.in_degrees()[pattern.indices]).astype(np.float32)
+        case _:
+            raise ValueError(f"init: expected 'glorot' or 'sparse_fan_in', got {init!r}")
+
+
+def _gather(values: Tensor, source: Tensor) -> Tensor:
+    """values at `source`; anything where source is -1 (the caller fills those)."""
+    if not len(values):
+        return values.new_zeros(len(source))
+    return values.detach().index_select(0, source.clamp(min=0))

@@ -1,0 +1,139 @@
+"""SET's algorithm as pure functions over arrays and a generator: Erdős-Rényi, prune, regrow, evolve.
+
+Mocanu et al., Nature Communications 9:2383 (2018), Eq. 1 and Algorithm 1 (Box 1). Nothing here allocates the
+n_in x n_out matrix: time and memory grow with the connections.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from set_cli.sparse.pattern import Csr, Indices, Positions, check_size, from_positions, full_pattern
+
+Weights = NDArray[np.floating]
+
+
+def connection_probability(n_in: int, n_out: int, epsilon: float) -> float:
+    """epsilon * (n_in + n_out) / (n_in * n_out), Eq. 1; 1 or more means a dense layer."""
+    return epsilon * (n_in + n_out) / (n_in * n_out)
+
+
+def erdos_renyi(n_in: int, n_out: int, epsilon: float, rng: np.random.Generator) -> Csr:
+    """A random pattern in which every pair is connected independently with the probability of Eq. 1.
+
+    The number of connections is binomial with mean epsilon * (n_in + n_out); a probability of 1 or more gives the
+    full pattern. ValueError where a width or the count does not fit int32.
+    """
+    check_size(n_in, n_out)
+    probability = connection_probability(n_in, n_out, epsilon)
+    if probability >= 1:
+        return full_pattern(n_in, n_out)
+    check_size(n_in, n_out, round(epsilon * (n_in + n_out)))
+    # A binomial count, then that many distinct cells: in law the same as one coin per cell, without the cells.
+    count = int(rng.binomial(n_in * n_out, probability))
+    return from_positions(sample_distinct(n_in * n_out, count, rng), (n_in, n_out))
+
+
+def sample_distinct(population: int, count: int, rng: np.random.Generator) -> Positions:
+    """`count` distinct integers of range(population), ascending, every subset equally likely.
+
+    O(count) memory whatever the population (numpy's `choice` may allocate fifty times the count, or the population).
+    """
+    if not 0 <= count <= population:
+        raise ValueError(f"expected 0 to {population} integers to sample, got {count}")
+    if count > population // 2:
+        left_out = sample_distinct(population, population - count, rng)
+        kept = np.ones(population, dtype=bool)
+        kept[left_out] = False
+        return np.flatnonzero(kept).astype(np.int64, copy=False)
+    sample = np.empty(0, dtype=np.int64)
+    while len(sample) < count:
+        # As many draws as leave the missing number after collisions, on average, and a few more.
+        expected = -population * (math.log1p(-count / population) - math.log1p(-len(sample) / population))
+        draws = rng.integers(population, size=math.ceil(expected + 4 * math.sqrt(expected)) + 4, dtype=np.int64)
+        sample = np.concatenate([sample, draws])
+        sample.sort()
+        sample = sample[np.flatnonzero(np.diff(sample, prepend=-1))]
+    return np.delete(sample, rng.choice(len(sample), len(sample) - count, replace=False, shuffle=False))
+
+
+def prune(weights: Weights, zeta: float) -> NDArray[np.bool_]:
+    """Which connections stay, (nnz,) bool: SET's removal, Algorithm 1.
+
+    Of the n positive weights floor(zeta * n) go, those closest to zero; likewise of the negative ones; among equal
+    weights the first go. A weight that is exactly 0 is on neither side and always goes, as in the authors' code.
+    """
+    keep: NDArray[np.bool_] = weights != 0
+    for side in (weights > 0, weights < 0):
+        candidates = np.flatnonzero(side)
+        count = math.floor(zeta * len(candidates))
+        if count:
+            keep[candidates[_smallest(np.abs(weights[candidates]), count)]] = False
+    return keep
+
+
+def _smallest(values: Weights, count: int) -> NDArray[np.bool_]:
+    """Exactly `count` True, at the smallest values; among equals the first. Linear time."""
+    threshold = np.partition(values, count - 1)[count - 1]
+    chosen: NDArray[np.bool_] = values < threshold
+    ties = np.flatnonzero(values == threshold)
+    chosen[ties[: count - np.count_nonzero(chosen)]] = True
+    return chosen
+
+
+def regrow(pattern: Csr, count: int, rng: np.random.Generator) -> Positions:
+    """`count` positions without a connection, ascending, every subset of the empty cells equally likely."""
+    kept = pattern.positions()
+    ranks = sample_distinct(pattern.cells - len(kept), count, rng)
+    # The r-th empty cell lies at r plus the connections before it; `empty_before` counts the empty cells before each
+    # connection. No rejection, so an almost full layer takes no longer than an empty one.
+    empty_before = kept - np.arange(len(kept))
+    return ranks + np.searchsorted(empty_before, ranks, side="right")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evolution:
+    """What one evolution did to a layer.
+
+    pattern  the connections afterwards
+    source   (pattern.nnz,) int32: where each connection lay before, -1 for a new one. Whatever is stored per
+             connection (weight, momentum) follows with one gather.
+    pruned   connections removed, those of weight 0 included
+    zeros    of these, the ones whose weight was exactly 0
+    regrown  connections added
+    """
+
+    pattern: Csr
+    source: Indices
+    pruned: int
+    zeros: int
+    regrown: int
+
+
+def evolve(pattern: Csr, weights: Weights, zeta: float, rng: np.random.Generator, *, refill: bool = True) -> Evolution:
+    """Prune, then regrow exactly as many; with refill=False (after the last epoch) prune only. Algorithm 1.
+
+    weights  (pattern.nnz,) in the pattern's order, finite
+    A cell that was just emptied may be filled again, as in the authors' code.
+    """
+    if weights.shape != (pattern.nnz,):
+        raise ValueError(f"expected {pattern.nnz} weights, one per connection, got shape {weights.shape}")
+    survivors = np.flatnonzero(prune(weights, zeta)).astype(np.int32)
+    positions = pattern.positions()[survivors]
+    pruned = pattern.nnz - len(survivors)
+    zeros = pattern.nnz - int(np.count_nonzero(weights))
+    kept = from_positions(positions, pattern.shape)
+    if not refill:
+        return Evolution(kept, survivors, pruned, zeros, 0)
+    new = regrow(kept, pruned, rng)
+    merged = np.empty(pattern.nnz, dtype=np.int64)
+    source = np.full(pattern.nnz, -1, dtype=np.int32)
+    is_new = np.zeros(pattern.nnz, dtype=bool)
+    is_new[np.searchsorted(positions, new) + np.arange(len(new))] = True
+    merged[is_new], merged[~is_new] = new, positions
+    source[~is_new] = survivors
+    return Evolution(from_positions(merged, pattern.shape), source, pruned, zeros, len(new))

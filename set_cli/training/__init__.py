@@ -1,0 +1,1 @@
+"""How a model is trained: the supervised step, evaluation, the optimiser and its state."""

@@ -1,0 +1,41 @@
+"""Evolve all sparse layers of a model, the optimiser's state following its connections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from set_cli import streams
+from set_cli.config import Config
+from set_cli.models.counts import sparse_layers
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Connections pruned (those of weight 0 included), of these the zeros, and regrown; all layers together."""
+
+    pruned: int = 0
+    zeros: int = 0
+    regrown: int = 0
+
+
+def evolve_model(model: nn.Module, optimizer: torch.optim.Optimizer, config: Config, epoch: int) -> Change:
+    """Algorithm 1's step after an epoch; after the last epoch what is removed is not refilled."""
+    if config.method.name != "set":
+        return Change()
+    pruned = zeros = regrown = 0
+    for i, layer in enumerate(sparse_layers(model).values()):
+        evolution = layer.evolve(
+            config.zeta,
+            optimizer=optimizer,
+            seed=streams.generator(config.seed, "evolve", epoch, i),
+            refill=epoch < config.train.epochs,
+            regrow_init=config.method.regrow_init,
+        )
+        if evolution is not None:
+            pruned += evolution.pruned
+            zeros += evolution.zeros
+            regrown += evolution.regrown
+    return Change(pruned, zeros, regrown)

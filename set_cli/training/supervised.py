@@ -1,0 +1,109 @@
+"""The supervised epoch: batches, the training step, evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from set_cli import streams
+from set_cli.config import Augment, Train
+from set_cli.data.augment import draw_transforms, transform
+from set_cli.data.prepare import DataSet, Part
+from set_cli.models.dropout import Dropout
+from set_cli.training.optimizer import add_l1_gradient, connection_weights
+
+EVALUATION_ROWS = 1000  # per batch
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Mean cross-entropy (nats) and accuracy (percent)."""
+
+    loss: float
+    accuracy: float
+
+
+class Inputs:
+    """A part of the data set on one device, scaled batch by batch (the whole in float32 would be four times larger)."""
+
+    def __init__(self, part: Part, data: DataSet, device: torch.device) -> None:
+        self.x = torch.from_numpy(part.x).to(device)
+        self.y = torch.from_numpy(part.y).to(device)
+        self.offset = torch.from_numpy(data.offset).to(device)
+        self.scale = torch.from_numpy(data.scale).to(device)
+        self.shape = data.card.shape
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def batch(self, rows: Tensor | slice, maps: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (n, features) float32, scaled and, with maps, augmented; y (n,)."""
+        x = (self.x[rows].float() - self.offset) * self.scale
+        # Scaled first, then moved: the order of the authors' script.
+        return x if maps is None else transform(x, maps, self.shape), self.y[rows]
+
+
+def train_epoch(
+    model: nn.Module,
+    inputs: Inputs,
+    optimizer: torch.optim.Optimizer,
+    train: Train,
+    augment: Augment,
+    seed: int,
+    epoch: int,
+    after_step: Callable[[int, int], None],
+) -> float:
+    """Mean training loss (nats per row) over one pass; every row is used once, the last partial batch too.
+
+    after_step  called with (rows done, rows in all) after every step; may raise to stop
+    """
+    model.train()
+    for i, dropout in enumerate(module for module in model.modules() if isinstance(module, Dropout)):
+        dropout.reseed(streams.torch_seed(seed, "dropout", epoch, i), inputs.device)
+    order = torch.from_numpy(streams.generator(seed, "data", epoch).permutation(len(inputs)))
+    maps = _epoch_transforms(augment, inputs, streams.generator(seed, "augment", epoch))
+    weights = connection_weights(model)
+    total = torch.zeros((), dtype=torch.float64, device=inputs.device)
+    for start in range(0, len(order), train.batch_size):
+        rows = order[start : start + train.batch_size]
+        x, y = inputs.batch(rows.to(inputs.device), None if maps is None else maps[rows].to(inputs.device))
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if train.l1:
+            add_l1_gradient(weights, train.l1)
+        optimizer.step()
+        total += loss.detach() * len(rows)
+        after_step(start + len(rows), len(order))
+    return total.item() / len(order)
+
+
+def _epoch_transforms(augment: Augment, inputs: Inputs, rng: np.random.Generator) -> Tensor | None:
+    if not augment.is_on:
+        return None
+    return torch.from_numpy(draw_transforms(augment, len(inputs), inputs.shape, rng))
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, inputs: Inputs) -> Score:
+    """Loss and accuracy over all rows, without dropout and augmentation."""
+    model.eval()
+    loss, hits = 0.0, 0
+    for start in range(0, len(inputs), EVALUATION_ROWS):
+        x, y = inputs.batch(slice(start, start + EVALUATION_ROWS))
+        logits = model(x)
+        loss += F.cross_entropy(logits, y, reduction="sum").item()
+        hits += int((logits.argmax(dim=1) == y).sum())
+    return Score(loss / len(inputs), 100 * hits / len(inputs))
+
+
+def is_finite(model: nn.Module, loss: float) -> bool:
+    """Whether the loss and every parameter are finite; a NaN weight may hide behind a unit that is never active."""
+    return math.isfinite(loss) and all(bool(torch.isfinite(p).all()) for p in model.parameters())
