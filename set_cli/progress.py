@@ -94,7 +94,7 @@ class RichView(NoView):
         self._bar.stop()
 
     def start(self, title: str, epochs: int, done: int) -> None:
-        self._bar.reset(self._task, total=epochs, completed=done, description=title, epoch=done)
+        self._bar.reset(self._task, total=epochs, completed=done, description=title, epoch=done, figures="")
 
     def step(self, epoch: int, rows: int, of: int) -> None:
         self._bar.update(self._task, completed=epoch - 1 + rows / of, epoch=epoch)

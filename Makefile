@@ -1,0 +1,50 @@
+# `make help` lists what there is. Everything runs in .venv, which the first command makes.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install train report test test-slow check lint format build clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## make .venv with everything in it
+
+# The constraints pin every version, so that a set-up of today works in a year.
+$(INSTALLED): pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train: $(INSTALLED) ## train SET, FixProb and dense on the bundled digits, then print the comparison
+	$(BIN)/set-train -m method=set,fixprob,dense seed=0,1,2
+	$(BIN)/set-report
+
+report: $(INSTALLED) ## print the comparison of all runs in runs/
+	$(BIN)/set-report
+
+test: $(INSTALLED) ## run the tests (real data: SET_DATA_DIR=folder make test)
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(INSTALLED) ## train for minutes on real MNIST and CIFAR10 (needs SET_DATA_DIR)
+	$(BIN)/python -m pytest -m slow
+
+check: lint test ## lint, then the tests
+
+lint: $(INSTALLED) ## format check, ruff, mypy strict
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+build: $(INSTALLED) ## build the wheel into dist/
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
+
+clean: ## remove .venv and caches (runs/ and datasets/ stay)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,73 @@
+"""Shared fixtures: a composed configuration, the commands in a child process, real data where it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import hydra
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from set_cli.config import Config, from_mapping
+
+np.seterr(all="raise")
+
+Compose = Callable[..., Config]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# The tests' networks are too small for more: threads would only wait for each other.
+ONE_THREAD = "backend.threads=1"
+
+TRAIN = "import set_cli.train; set_cli.train.main()"
+REPORT = "import set_cli.report_command; set_cli.report_command.main()"
+
+
+def compose_mapping(*overrides: str) -> Mapping[str, Any]:
+    """What Hydra makes of these overrides, as plain containers."""
+    with hydra.initialize_config_module("set_cli.conf", version_base="1.3"):
+        composed = hydra.compose("train", overrides=list(overrides))
+    return cast(Mapping[str, Any], OmegaConf.to_container(composed, resolve=False))
+
+
+@pytest.fixture
+def compose(tmp_path: Path) -> Compose:
+    """A checked configuration whose runs go to the test's own folder."""
+
+    def make(*overrides: str) -> Config:
+        return from_mapping(compose_mapping(f"runs_dir={tmp_path}/runs", "progress=none", ONE_THREAD, *overrides))
+
+    return make
+
+
+def run_python(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A Python child in `folder`, its output as text."""
+    environment = {key: value for key, value in os.environ.items() if key != "SET_DATA_DIR"} | variables
+    command = [sys.executable, "-P", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def set_train(tmp_path: Path) -> Command:
+    """set-train in a child process, in the test's own folder."""
+    return lambda *arguments, **variables: run_python("-c", TRAIN, *arguments, folder=tmp_path, **variables)
+
+
+@pytest.fixture
+def set_report(tmp_path: Path) -> Command:
+    """set-report in a child process, in the test's own folder."""
+    return lambda *arguments: run_python("-c", REPORT, *arguments, folder=tmp_path)
+
+
+@pytest.fixture
+def real_data() -> str:
+    """The folder of real data, or a skip that says why."""
+    folder = os.environ.get("SET_DATA_DIR")
+    if not folder:
+        pytest.skip("SET_DATA_DIR is not set: no real data here")
+    return folder

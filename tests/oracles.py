@@ -1,0 +1,47 @@
+"""Slow and obviously right: what the fast code is compared with, and how close it has to come."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from set_cli.sparse.pattern import Csr, from_positions
+
+Floats = NDArray[np.floating]
+
+
+def pruned_by_hand(weights: list[float], zeta: float) -> set[int]:
+    """Algorithm 1's removal, one connection at a time: the indices that go."""
+    gone = {i for i, w in enumerate(weights) if w == 0}
+    for sign in (1, -1):
+        side = [i for i, w in enumerate(weights) if w * sign > 0]
+        closest_first = sorted(side, key=lambda i: (abs(weights[i]), i))
+        gone |= set(closest_first[: math.floor(zeta * len(side))])
+    return gone
+
+
+def cells_of(pattern: Csr) -> set[tuple[int, int]]:
+    """The connected pairs, read row by row."""
+    return {
+        (i, int(j)) for i in range(pattern.shape[0]) for j in pattern.indices[pattern.indptr[i] : pattern.indptr[i + 1]]
+    }
+
+
+def random_pattern(n_in: int, n_out: int, nnz: int, rng: np.random.Generator) -> Csr:
+    """`nnz` connections anywhere."""
+    return from_positions(np.sort(rng.permutation(n_in * n_out)[:nnz]).astype(np.int64), (n_in, n_out))
+
+
+def dense_weight(pattern: Csr, values: Floats) -> NDArray[np.float64]:
+    """The (n_in, n_out) matrix with zeros where there is no connection."""
+    matrix = np.zeros(pattern.shape)
+    for (i, j), value in zip(sorted(cells_of(pattern)), values, strict=True):
+        matrix[i, j] = value
+    return matrix
+
+
+def tolerance(terms: int, largest: float) -> float:
+    """Of a float32 sum of so many products of at most this size: n * eps, with room for the order of the sum."""
+    return 4 * max(terms, 1) * float(np.finfo(np.float32).eps) * max(largest, 1)

@@ -1,0 +1,238 @@
+"""set-train as a user types it: endings, exit codes, sweeps, installed anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import set_cli
+from tests.conftest import ONE_THREAD, REPORT, TRAIN, Command, run_python
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = ("train.epochs=1", "model.hidden=[20]", ONE_THREAD)
+
+
+def one_sentence(stderr: str) -> str:
+    """The only line on stderr."""
+    lines = stderr.strip().splitlines()
+    assert len(lines) == 1, stderr
+    return lines[0]
+
+
+def test_trains_reports_and_skips(set_train: Command, set_report: Command, tmp_path: Path) -> None:
+    first = set_train(*SMALL)
+    assert (first.returncode, first.stderr) == (0, "")
+    lines = first.stdout.splitlines()
+    assert lines[1].startswith("epoch 1/1  loss ")
+    assert lines[-1].startswith("done: set on digits, test accuracy ")
+    folder = tmp_path / lines[-1].rpartition(" ")[2]
+    assert (folder / "summary.json").exists()
+    again = set_train(*SMALL)
+    assert again.returncode == 0
+    assert again.stdout == f"already done, skipped: {folder.relative_to(tmp_path)}\n"
+    (row,) = json.loads(set_report("--format", "json").stdout)
+    assert (row["method"], row["n"], row["settings"]) == ("set", 1, "model.hidden=[20] train.epochs=1")
+
+
+@pytest.mark.parametrize("command", ["set_cli.train", "set_cli.report_command"])
+@pytest.mark.parametrize("flag", ["--version", "--help"])
+def test_help_and_version_do_not_import_torch(command: str, flag: str, tmp_path: Path) -> None:
+    program = f"import sys; sys.modules['torch'] = None; import {command}; sys.exit({command}.main())"
+    result = run_python("-c", program, flag, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert set_cli.__version__ in result.stdout if flag == "--version" else "Usage" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "sentence"),
+    [
+        (["epsilon=nan"], 2, "epsilon: expected a finite number, found nan"),
+        (["zeta=1"], 2, "zeta: expected less than 1, found 1"),
+        (["epsilom=3"], 2, "epsilom is not a configuration key; did you mean epsilon?"),
+        (["+train._target_=os.system"], 2, "train._target_ is not a configuration key"),
+        (
+            ["dataset=cifar"],
+            2,
+            "dataset=cifar is not known: expected one of cifar10, digits, mnist; did you mean cifar10?",
+        ),
+        (["dataset=../../x"], 2, "dataset=../../x is not known: expected one of"),
+        (["method=sett"], 2, "method=sett is not known: expected one of dense, fixprob, set; did you mean set?"),
+        (["model=transformer"], 2, "model=transformer is not known: expected one of mlp"),
+        (["=3"], 2, "the command line cannot be composed"),
+        (["data.dir=${oc.env:HOME}"], 2, "data.dir: expected a plain value"),
+        (["--experimental-rerun=x"], 2, "--experimental-rerun is not available"),
+        (["--experimental-re", "x"], 2, "--experimental-rerun is not available"),
+        (["data.holdout=1438"], 2, "data.holdout and data.valid: expected fewer than the 1438 training rows"),
+        (["resume=must"], 2, "resume=must: expected a run to go on with in"),
+        (["dataset=mnist"], 3, "mnist: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k"),
+        (["dataset=cifar10", "data.holdout=9"], 3, "cifar10: cifar-10-batches-bin/data_batch_1.bin"),
+        (["runs_dir=/proc/no"], 6, "/proc/no/digits/mlp/"),
+        (["train.lr=1000000", *SMALL], 4, "runs/digits/mlp/"),
+    ],
+)
+def test_every_refusal_is_one_sentence_with_its_exit_code(
+    arguments: list[str], exit_code: int, sentence: str, set_train: Command, tmp_path: Path
+) -> None:
+    result = set_train(*arguments)
+    assert result.returncode == exit_code, result.stderr
+    assert one_sentence(result.stderr).removeprefix("set-train: ").removeprefix("./").startswith(sentence)
+    if exit_code in (2, 3):
+        assert list(tmp_path.iterdir()) == []  # nothing was created
+
+
+def test_a_bug_shows_its_traceback(tmp_path: Path) -> None:
+    program = f"import set_cli.runs.folder as f; f.folder_name = None; {TRAIN}"
+    result = run_python("-c", program, folder=tmp_path)
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("set-train: a bug (TypeError)")
+
+
+def test_hydras_own_switches_work(set_train: Command, tmp_path: Path) -> None:
+    shown = set_train("--cfg", "job", "epsilon=7")
+    assert "epsilon: 7" in shown.stdout
+    assert set_train("--info", "defaults").returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_own_config_folder_adds_options(set_train: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "method").mkdir(parents=True)
+    (tmp_path / "mine" / "method" / "slow_set.yaml").write_text("name: set\nregrow_init: random\n")
+    result = set_train("--config-dir", "mine", "method=slow_set", *SMALL)
+    assert result.returncode == 0, result.stderr
+    (config,) = (tmp_path / "runs").rglob("config.json")
+    assert json.loads(config.read_text())["method"] == {"name": "set", "regrow_init": "random"}
+
+
+def test_a_sweep_runs_every_combination_and_a_failure_costs_one_run(set_train: Command, set_report: Command) -> None:
+    sweep = ("-m", "method=set,dense", "train.lr=0.01,1000000", "seed=0,1", *SMALL)
+    result = set_train(*sweep)
+    assert result.returncode == 1
+    assert "sweep of 8: 4 done, 4 failed (exit code 4)" in result.stdout
+    listed = [line for line in result.stderr.splitlines() if line.startswith("  failed (exit code 4): ")]
+    assert len(listed) == 4
+    again = set_train(*sweep)
+    assert again.returncode == 1
+    assert "sweep of 8: 4 already done, 4 failed (exit code 4)" in again.stdout
+    report = set_report("--format", "json")
+    assert [(row["method"], row["n"]) for row in json.loads(report.stdout)] == [("dense", 2), ("set", 2)]
+    assert "not counted: 4 diverged" in report.stderr
+
+
+def test_a_configuration_error_inside_a_sweep_is_listed(set_train: Command) -> None:
+    result = set_train("-m", "epsilon=2,nan,3", *SMALL)
+    assert result.returncode == 1
+    assert "sweep of 3: 2 done, 1 failed (exit code 2)" in result.stdout
+    assert "epsilon=nan" in result.stderr
+
+
+def test_a_baseline_is_trained_once_in_an_epsilon_zeta_sweep(set_train: Command) -> None:
+    result = set_train("-m", "method=dense", "epsilon=2,3", "zeta=0.1,0.2", *SMALL)
+    assert "sweep of 4: 1 done, 3 already done" in result.stdout
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-P", "-c", TRAIN, *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(folder: Path, pattern: str) -> None:
+    deadline = time.monotonic() + 60
+    while not any(folder.glob(pattern)):
+        assert time.monotonic() < deadline, f"{pattern} did not appear"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_interrupts_and_the_same_command_goes_on(number: int, exit_code: int, tmp_path: Path) -> None:
+    arguments = ("train.epochs=40", "model.hidden=[20]", ONE_THREAD)
+    process = start(tmp_path, *arguments)
+    wait_for(tmp_path, "runs/digits/mlp/*/metrics.jsonl")
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == exit_code
+    assert "the same command goes on after epoch" in one_sentence(stderr)
+    result = run_python("-c", TRAIN, *arguments, folder=tmp_path)
+    assert result.returncode == 0
+    assert "going on after epoch" in result.stdout
+
+
+def test_a_signal_to_a_sweep_stops_its_run_and_starts_no_other(tmp_path: Path) -> None:
+    process = start(tmp_path, "-m", "seed=0,1,2", "train.epochs=400", "model.hidden=[20]", ONE_THREAD)
+    wait_for(tmp_path, "runs/digits/mlp/*/metrics.jsonl")
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143, stderr
+    assert "sweep of 3: 1 interrupted, 2 not started" in stdout
+    assert len(list((tmp_path / "runs" / "digits" / "mlp").iterdir())) == 1
+
+
+def test_a_run_that_is_killed_costs_one_run_of_a_sweep(tmp_path: Path) -> None:
+    arguments = ("-m", "seed=0,1", "train.epochs=60", "model.hidden=[20]", ONE_THREAD)
+    process = start(tmp_path, *arguments)
+    wait_for(tmp_path, "runs/digits/mlp/*/metrics.jsonl")
+    (status,) = tmp_path.glob("runs/digits/mlp/*/status.json")
+    os.kill(json.loads(status.read_text())["pid"], signal.SIGKILL)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "sweep of 2: 1 failed (killed by SIGKILL), 1 done" in stdout, stderr
+    again = run_python("-c", TRAIN, *arguments, folder=tmp_path)
+    assert "sweep of 2: 1 done, 1 already done" in again.stdout
+
+
+def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
+    process = start(tmp_path, "train.epochs=30", "model.hidden=[20]", ONE_THREAD)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    process.wait(timeout=60)
+
+
+def test_progress_none_prints_the_result_only(set_train: Command) -> None:
+    assert len(set_train("progress=none", *SMALL).stdout.splitlines()) == 1
+
+
+def test_rich_progress_shows_loss_accuracy_connections_and_time(set_train: Command) -> None:
+    shown = set_train("progress=rich", *SMALL, COLUMNS="200", TTY_COMPATIBLE="1", TERM="xterm").stdout
+    for part in ("epoch 1/1", "loss", "test", "connections", "left"):
+        assert part in shown
+
+
+def test_the_wheel_works_from_any_folder(tmp_path: Path) -> None:
+    """Configuration included: the wheel's own conf/, not the source tree's."""
+    source = tmp_path / "source"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(source)], check=True)
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(source),
+    ]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    installed = tmp_path / "installed"
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(installed)], check=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    check = f"import set_cli; assert set_cli.__file__.startswith({str(installed)!r}), set_cli.__file__; "
+    result = run_python("-c", check + TRAIN, *SMALL, folder=elsewhere, PYTHONPATH=str(installed))
+    assert result.returncode == 0, result.stderr
+    report = run_python("-c", check + REPORT, folder=elsewhere, PYTHONPATH=str(installed))
+    assert "digits" in report.stdout

@@ -1,0 +1,253 @@
+"""What a configuration means: types and bounds, the run's identity, the frozen list of keys, every shipped pair."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from set_cli.config import canonical_json, did_you_mean, from_mapping, identity, known_keys, scientific
+from set_cli.errors import ConfigError
+from set_cli.runs.folder import folder_name
+from tests.conftest import Compose, compose_mapping
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+# The surface that users and scripts rely on: adding a key is a visible change here.
+KEYS = [
+    "backend.engine",
+    "backend.name",
+    "backend.threads",
+    "data.augment.flip",
+    "data.augment.rotation",
+    "data.augment.shift",
+    "data.dir",
+    "data.holdout",
+    "data.scaling",
+    "data.test_limit",
+    "data.train_limit",
+    "data.valid",
+    "dataset.name",
+    "epsilon",
+    "method.name",
+    "method.regrow_init",
+    "model.activation",
+    "model.dropout",
+    "model.hidden",
+    "model.init",
+    "model.name",
+    "progress",
+    "resume",
+    "runs_dir",
+    "seed",
+    "snapshots.every",
+    "snapshots.weights",
+    "train.batch_size",
+    "train.epochs",
+    "train.l1",
+    "train.lr",
+    "train.momentum",
+    "train.nesterov",
+    "train.weight_decay",
+    "zeta",
+]
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def test_config_surface() -> None:
+    assert sorted(known_keys()) == KEYS
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "method", "backend"),
+    list(itertools.product(options("dataset"), options("model"), options("method"), options("backend"))),
+)
+def test_every_yaml_composes(dataset: str, model: str, method: str, backend: str) -> None:
+    config = from_mapping(
+        compose_mapping(f"dataset={dataset}", f"model={model}", f"method={method}", f"backend={backend}")
+    )
+    assert (config.dataset.name, config.model.name) == (dataset, model)
+    assert (config.method.name, config.backend.name) == (method, backend)
+
+
+def test_every_pair_has_settings() -> None:
+    assert options("dataset_model") == sorted(
+        f"{dataset}_{model}" for dataset in options("dataset") for model in options("model")
+    )
+
+
+def test_every_yaml_says_what_it_is_and_the_command_that_uses_it() -> None:
+    for path in CONF.glob("*/*.yaml"):
+        comment = "".join(line for line in path.read_text().splitlines()[:2] if line.startswith("# "))
+        assert "`set-train" in comment, path
+
+
+PAPER = {
+    ("mnist", "mlp"): {"epsilon": 20, "zeta": 0.3, "hidden": (1000, 1000, 1000), "augmented": False},
+    ("cifar10", "mlp"): {"epsilon": 20, "zeta": 0.3, "hidden": (4000, 1000, 4000), "augmented": True},
+}
+
+
+@pytest.mark.parametrize(("dataset", "model"), PAPER)
+def test_the_papers_pairs_have_the_papers_settings(dataset: str, model: str, compose: Compose) -> None:
+    config, paper = compose(f"dataset={dataset}", f"model={model}"), PAPER[(dataset, model)]
+    assert (config.epsilon, config.zeta) == (paper["epsilon"], paper["zeta"])
+    assert config.model.hidden == paper["hidden"]
+    assert (config.model.activation, config.model.dropout, config.model.init) == ("srelu", 0.3, "glorot")
+    assert config.method.regrow_init == "zero"
+    train = config.train
+    assert (train.epochs, train.lr, train.momentum, train.nesterov) == (1000, 0.01, 0.9, False)
+    assert (train.weight_decay, train.l1) == (0.0002, 0)
+    assert config.data.augment.is_on is paper["augmented"]
+    if paper["augmented"]:
+        assert (train.batch_size, config.data.scaling) == (100, "standardize")
+        assert config.data.augment.model_dump() == {"rotation": 10, "shift": 0.1, "flip": True}
+
+
+REFUSED: list[tuple[str, Any, str]] = [
+    ("epsilon", float("nan"), "epsilon: expected a finite number, found nan"),
+    ("epsilon", float("inf"), "epsilon: expected a finite number, found inf"),
+    ("epsilon", 0, "epsilon: expected greater than 0, found 0"),
+    ("epsilon", True, "epsilon: expected a valid number, found True"),
+    ("epsilon", "20", "epsilon: expected a valid number, found '20'"),
+    ("epsilon", 1e10, "epsilon: expected less than or equal to 1000000000, found 10000000000.0"),
+    ("zeta", 1, "zeta: expected less than 1, found 1"),
+    ("zeta", -0.1, "zeta: expected greater than or equal to 0, found -0.1"),
+    ("seed", -1, "seed: expected greater than or equal to 0, found -1"),
+    ("seed", 1.5, "seed: expected a valid integer, found 1.5"),
+    ("seed", None, "seed: expected a valid integer, found None"),
+    ("seed", 2**63, "seed: expected less than or equal to 9223372036854775807, found 9223372036854775808"),
+    ("runs_dir", "", "runs_dir: String should have at least 1 character, found ''"),
+    ("resume", "allways", "resume=allways is not known: expected 'auto', 'never' or 'must'"),
+    (
+        "progress",
+        "ritch",
+        "progress=ritch is not known: expected 'auto', 'rich', 'plain' or 'none'; did you mean rich?",
+    ),
+    ("dataset.name", "cifar", "dataset.name=cifar is not known: expected 'digits', 'mnist' or 'cifar10'"),
+    ("dataset.name", "../../etc", "dataset.name=../../etc is not known"),
+    ("model.hidden", [], "model.hidden: Tuple should have at least 1 item"),
+    ("model.hidden", [10, 0], "model.hidden.1: expected greater than or equal to 1, found 0"),
+    ("model.hidden", [2**31], "model.hidden.0: expected less than or equal to 2147483647, found 2147483648"),
+    ("model.hidden", 10, "model.hidden: expected a valid tuple, found 10"),
+    ("model.dropout", 1, "model.dropout: expected less than 1, found 1"),
+    ("train.epochs", 0, "train.epochs: expected greater than or equal to 1, found 0"),
+    ("train.epochs", 2.0, "train.epochs: expected a valid integer, found 2.0"),
+    ("train.batch_size", 0, "train.batch_size: expected greater than or equal to 1, found 0"),
+    ("train.lr", 0.0, "train.lr: expected greater than 0, found 0.0"),
+    ("train.momentum", 1, "train.momentum: expected less than 1, found 1"),
+    ("train.nesterov", 1, "train.nesterov: expected a valid boolean, found 1"),
+    ("train.lr", {"_target_": "os.system"}, "train.lr: expected a valid number, found {'_target_': 'os.system'}"),
+    ("train", 3, "train: expected a valid dictionary or instance of Train, found 3"),
+    ("train._target_", "os.system", "train._target_ is not a configuration key"),
+    ("train.learning_rate", 0.1, "train.learning_rate is not a configuration key"),
+    ("epsilom", 3, "epsilom is not a configuration key; did you mean epsilon?"),
+    ("data.holdout", -5, "data.holdout: expected greater than or equal to 0, found -5"),
+    ("data.train_limit", 0, "data.train_limit: expected greater than or equal to 1, found 0"),
+    ("data.dir", "${oc.env:HOME}", "data.dir: expected a plain value, found the interpolation '${oc.env:HOME}'"),
+    ("model.hidden", ["${seed}"], "model.hidden: expected a plain value, found the interpolation '${seed}'"),
+    ("backend.threads", 0, "backend.threads: expected greater than or equal to 1, found 0"),
+    ("snapshots.every", 0, "snapshots.every: expected greater than or equal to 1, found 0"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "sentence"), REFUSED, ids=lambda value: str(value)[:30])
+def test_bad_values_are_refused_in_one_sentence(key: str, value: object, sentence: str) -> None:
+    mapping = cast(dict[str, Any], copy.deepcopy(compose_mapping()))
+    *path, name = key.split(".")
+    section = mapping
+    for part in path:
+        section = section[part]
+    section[name] = value
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(mapping)
+    assert str(caught.value).startswith(sentence)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_key_is_named() -> None:
+    mapping = cast(dict[str, Any], copy.deepcopy(compose_mapping()))
+    del mapping["train"]["lr"]
+    with pytest.raises(ConfigError, match=r"train.lr has no value; give one with train.lr=…"):
+        from_mapping(mapping)
+
+
+def test_nesterov_needs_momentum(compose: Compose) -> None:
+    with pytest.raises(ConfigError, match=r"train.nesterov=true needs train.momentum above 0"):
+        compose("train.nesterov=true", "train.momentum=0")
+
+
+def test_equal_numbers_are_one_run(compose: Compose) -> None:
+    assert identity(compose("epsilon=20", "model.dropout=0")) == identity(compose("epsilon=20.0", "model.dropout=0.0"))
+    assert identity(compose("epsilon=20")) != identity(compose("epsilon=20.5"))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "runs_dir=/elsewhere",
+        "progress=plain",
+        "resume=never",
+        "backend.threads=1",
+        "backend=cuda",
+        "data.dir=/data",
+        "snapshots.every=1",
+        "snapshots.weights=true",
+    ],
+)
+def test_paths_threads_and_display_are_no_part_of_a_run(override: str, compose: Compose) -> None:
+    assert identity(compose(override)) == identity(compose())
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=1", "train.epochs=3", "data.holdout=100", "backend.engine=torch", "zeta=0.2"]
+)
+def test_what_changes_the_numbers_is_another_run(override: str, compose: Compose) -> None:
+    assert identity(compose(override)) != identity(compose())
+
+
+@pytest.mark.parametrize(
+    ("method", "meaningless"),
+    [
+        ("dense", ["epsilon=3", "zeta=0.1", "method.regrow_init=random", "backend.engine=masked"]),
+        ("fixprob", ["zeta=0.1", "method.regrow_init=random"]),
+    ],
+)
+def test_keys_without_meaning_for_the_method_are_left_out(
+    method: str, meaningless: list[str], compose: Compose
+) -> None:
+    plain = compose(f"method={method}")
+    for override in meaningless:
+        assert identity(compose(f"method={method}", override)) == identity(plain), override
+
+
+def test_identity_is_the_hash_of_the_config_file(compose: Compose) -> None:
+    config = compose()
+    assert identity(config) == hashlib.sha256(canonical_json(scientific(config)).encode()).hexdigest()[:8]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["epsilon=20", "zeta=0.3", "seed=7"], "set-e20-z0.3-s7-"),
+        (["epsilon=0.5"], "set-e0.5-z0.3-s0-"),
+        (["epsilon=1e-7"], "set-e1e-07-z0.3-s0-"),
+        (["method=fixprob"], "fixprob-e5-s0-"),
+        (["method=dense"], "dense-s0-"),
+    ],
+)
+def test_folder_names(overrides: list[str], name: str, compose: Compose) -> None:
+    config = compose(*overrides)
+    assert folder_name(config) == name + identity(config)
+
+
+def test_did_you_mean_is_silent_about_far_names() -> None:
+    assert did_you_mean("epsilno", known_keys()) == "; did you mean epsilon?"
+    assert did_you_mean("qqq", known_keys()) == ""

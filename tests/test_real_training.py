@@ -1,0 +1,33 @@
+"""The issue's promise on real data, minutes each: SET reaches these accuracies with the paper pairs' defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from set_cli.experiment import run
+from set_cli.progress import PlainView
+from set_cli.runs.files import read_json
+from tests.conftest import Compose
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def test_mnist_reaches_97_percent_in_ten_epochs(compose: Compose, real_data: str) -> None:
+    summary = run(
+        compose("dataset=mnist", "train.epochs=10", "backend.threads=null", f"data.dir={real_data}"), {}, PlainView()
+    ).summary
+    assert summary["last"] >= 97
+
+
+def test_cifar10_reaches_45_percent_in_twenty_epochs(compose: Compose, real_data: str) -> None:
+    config = compose(
+        "dataset=cifar10", "train.epochs=20", "data.holdout=10000", "backend.threads=null", f"data.dir={real_data}"
+    )
+    outcome = run(config, {}, PlainView())
+    assert outcome.summary["best"] >= 45
+    params = read_json(Path(outcome.path, "params.json"))["total"]
+    assert params["dense_equivalent"] == 20_328_000
+    assert abs(params["connections"] - 381_440) < 5 * 580  # binomial, one standard deviation about 580
+    assert abs(params["connections_final"] - 279_008) < 5 * 405

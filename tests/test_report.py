@@ -1,0 +1,303 @@
+"""set-report: numbers against hand-computed ones, and nothing dropped silently."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from set_cli.config import canonical_json
+from set_cli.report.collect import FinishedRun, LeftOut, find_run_folders, read_run
+from set_cli.report.paper import paper_value
+from set_cli.report.rows import COLUMNS, compare, settings_text
+from set_cli.report.tables import render
+from set_cli.runs.files import sha256
+from tests.conftest import Command
+
+# The keys of the JSON rows that scripts outside the project rely on.
+CONTRACT = [
+    "dataset",
+    "model",
+    "method",
+    "epsilon",
+    "zeta",
+    "settings",
+    "n",
+    "metric",
+    "last_mean",
+    "last_std",
+    "best_mean",
+    "best_std",
+    "best_on",
+    "connections",
+    "connections_final",
+    "parameters",
+    "dense_parameters",
+    "seconds_per_epoch",
+    "peak_memory_mb",
+    "paper",
+    "difference",
+]
+
+
+def finished_run(
+    root: Path,
+    seed: int,
+    last: float,
+    best: float,
+    method: str = "set",
+    dataset: str = "cifar10",
+    name: str | None = None,
+    **changes: Any,
+) -> Path:
+    """A finished run's folder with these figures, its checksums right."""
+    epsilon = None if method == "dense" else 20.0
+    zeta = 0.3 if method == "set" else None
+    path = root / dataset / "mlp" / (name or f"{method}-s{seed}-abcdef01")
+    path.mkdir(parents=True)
+    config = {"dataset": {"name": dataset}, "method": {"name": method}, "seed": seed, "epsilon": epsilon}
+    config |= {"settings": changes.get("settings")}  # stands for whatever makes these settings another configuration
+    (path / "config.json").write_text(canonical_json(config))
+    (path / "params.json").write_text("{}")
+    (path / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    summary = {
+        "dataset": dataset,
+        "model": "mlp",
+        "method": method,
+        "epsilon": epsilon,
+        "zeta": zeta,
+        "seed": seed,
+        "settings": {},
+        "metric": "accuracy",
+        "last": last,
+        "best": best,
+        "best_on": "test",
+        "connections": 381_000 + seed,
+        "connections_final": 279_000 + seed,
+        "parameters": 426_000 + seed,
+        "dense_parameters": 20_373_010,
+        "seconds_per_epoch": 8.0 + seed,
+        "peak_memory_mb": 500.0 + seed,
+        "sha256": {name: sha256(path / name) for name in ("config.json", "params.json", "metrics.jsonl")},
+    } | changes
+    (path / "summary.json").write_text(json.dumps(summary))
+    (path / "status.json").write_text(json.dumps({"status": "done", "epoch": 1, "reason": None}))
+    return path
+
+
+def report(root: Path) -> Any:
+    return compare([read_run(path) for path in find_run_folders([root])])
+
+
+def test_rows_have_exactly_the_contracts_keys(tmp_path: Path) -> None:
+    finished_run(tmp_path, 0, 70, 71)
+    assert COLUMNS == CONTRACT
+    assert [list(row) for row in report(tmp_path).rows] == [CONTRACT]
+
+
+def test_means_deviations_and_the_difference_to_the_paper(tmp_path: Path) -> None:
+    for seed, last, best in ((0, 70.0, 72.0), (1, 71.0, 74.0), (3, 74.0, 76.0)):
+        finished_run(tmp_path, seed, last, best)
+    (row,) = report(tmp_path).rows
+    assert row["n"] == 3
+    assert row["last_mean"] == pytest.approx(71.6666667)
+    assert row["last_std"] == pytest.approx(2.0816660)  # sqrt((2.7778 + 0.4444 + 5.4444) / 2)
+    assert (row["best_mean"], row["best_std"]) == (74, 2)
+    assert row["connections"] == 381_001  # of 381,000, 381,001 and 381,003
+    assert row["seconds_per_epoch"] == 9  # the median
+    assert row["peak_memory_mb"] == 503  # the largest
+    assert row["paper"] == 74.84
+    assert row["difference"] == pytest.approx(74 - 74.84)
+
+
+def test_a_single_run_has_no_deviation(tmp_path: Path) -> None:
+    finished_run(tmp_path, 0, 70, 71)
+    (row,) = report(tmp_path).rows
+    assert (row["n"], row["last_std"], row["best_std"]) == (1, None, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (("cifar10", "mlp", "set", 20.0, 0.3), 74.84),
+        (("cifar10", "mlp", "set", 20.0, 0.2), None),
+        (("cifar10", "mlp", "set", 10.0, 0.3), None),
+        (("cifar10", "mlp", "dense", None, None), 68.70),
+        (("cifar10", "mlp", "fixprob", 14.0, None), 62.19),
+        (("cifar10", "mlp", "fixprob", 20.0, None), None),
+        (("mnist", "mlp", "set", 20.0, 0.3), 98.74),
+        (("mnist", "mlp", "dense", None, None), 98.55),
+        (("digits", "mlp", "set", 5.0, 0.3), None),
+    ],
+)
+def test_the_paper_stands_only_where_its_settings_are(key: tuple[Any, ...], value: float | None) -> None:
+    assert paper_value(*key) == value
+
+
+def test_other_settings_are_another_row_in_the_papers_order(tmp_path: Path) -> None:
+    for method in ("set", "dense", "fixprob"):
+        finished_run(tmp_path, 0, 70, 71, method)
+    finished_run(tmp_path, 0, 60, 61, name="set-short", settings={"train.epochs": 20, "data.holdout": 10_000})
+    rows = report(tmp_path).rows
+    assert [(row["method"], row["settings"]) for row in rows] == [
+        ("dense", ""),
+        ("fixprob", ""),
+        ("set", ""),
+        ("set", "data.holdout=10000 train.epochs=20"),
+    ]
+
+
+def test_settings_read_as_typed() -> None:
+    settings = {"model.hidden": [10, 20], "train.lr": 0.05, "train.nesterov": True, "data.train_limit": None}
+    assert settings_text(settings) == "data.train_limit=null model.hidden=[10,20] train.lr=0.05 train.nesterov=true"
+
+
+def change(path: Path, name: str, old: str, new: str) -> None:
+    file = path / name
+    file.write_text(file.read_text().replace(old, new))
+
+
+def left_out(root: Path) -> list[tuple[str, str]]:
+    return [(run.why, run.path.name) for run in report(root).left_out]
+
+
+def test_runs_that_do_not_count_are_listed_with_the_reason(tmp_path: Path) -> None:
+    finished_run(tmp_path, 0, 70, 71)
+    for status in ("running", "interrupted", "diverged", "failed"):
+        path = finished_run(tmp_path, 1, 99, 99, name=status)
+        change(path, "status.json", '"done"', f'"{status}"')
+    altered = finished_run(tmp_path, 2, 99, 99, name="altered")
+    change(altered, "metrics.jsonl", "1", "2")
+    begun = tmp_path / "cifar10" / "mlp" / "begun"
+    begun.mkdir()
+    (begun / "config.json").write_text("{}")
+    comparison = report(tmp_path)
+    assert [row["n"] for row in comparison.rows] == [1]
+    assert sorted(left_out(tmp_path)) == [
+        ("altered", "altered"),
+        ("diverged", "diverged"),
+        ("failed", "failed"),
+        ("interrupted", "interrupted"),
+        ("not started", "begun"),
+        ("running", "running"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("summary.json", b""),
+        ("summary.json", b"[]"),
+        ("summary.json", b'{"sha256": {}}'),
+        ("summary.json", b"\xff\xfe"),
+        ("summary.json", b"[" * 100_000),
+        ("summary.json", None),
+        ("status.json", b"{}"),
+        ("status.json", b"nonsense"),
+        ("config.json", None),
+    ],
+)
+def test_one_unreadable_folder_costs_one_line(name: str, content: bytes | None, tmp_path: Path) -> None:
+    finished_run(tmp_path, 0, 70, 71)
+    path = finished_run(tmp_path, 1, 99, 99, name="bad")
+    (path / name).unlink()
+    if content is not None:
+        (path / name).write_bytes(content)
+    comparison = report(tmp_path)
+    assert [row["n"] for row in comparison.rows] == [1]
+    assert left_out(tmp_path) == [("unreadable", "bad")]
+
+
+def test_a_figure_of_the_wrong_type_is_unreadable(tmp_path: Path) -> None:
+    path = finished_run(tmp_path, 0, 70, 71, connections="many")
+    run = read_run(path)
+    assert isinstance(run, LeftOut)
+    assert "connections is missing or of the wrong type" in run.detail
+
+
+def test_a_seed_counts_once_and_the_copy_is_named(tmp_path: Path) -> None:
+    finished_run(tmp_path, 0, 70, 71, name="set-s0-abcdef01")
+    finished_run(tmp_path, 0, 80, 81, name="set-s0-abcdef01-2")
+    finished_run(tmp_path, 0, 90, 91, name="set-s0-abcdef01-10")
+    comparison = report(tmp_path)
+    assert [(row["n"], row["last_mean"]) for row in comparison.rows] == [(1, 90)]
+    assert left_out(tmp_path) == [("repeated", "set-s0-abcdef01"), ("repeated", "set-s0-abcdef01-2")]
+
+
+def test_missing_seeds_are_named(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        finished_run(tmp_path, seed, 70, 71, "dense")
+    finished_run(tmp_path, 1, 70, 71, "set")
+    assert report(tmp_path).missing == [f"{tmp_path}/cifar10/mlp/set: no finished run with seed 0, 2"]
+
+
+def test_formats_hold_the_same_numbers(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        finished_run(tmp_path, seed, 70 + seed, 71 + seed)
+    finished_run(tmp_path, 0, 60, 61, "dense")
+    comparison = report(tmp_path)
+    rows = json.loads(render(comparison, "json"))
+    csv = pd.read_csv(io.StringIO(render(comparison, "csv")))
+    assert rows == comparison.rows
+    assert list(csv.columns) == CONTRACT
+    assert csv["last_mean"].tolist() == [60, 70.5]
+    for form in ("table", "markdown"):
+        text = render(comparison, form)
+        assert "70.50 ± 0.71" in text
+        assert "74.84" in text
+        assert "-3.34" in text  # 71.5 - 74.84
+
+
+def test_what_is_in_a_run_folder_cannot_steer_terminal_or_markdown(tmp_path: Path) -> None:
+    finished_run(tmp_path, 0, 70, 71, settings={"x": "\x1b[31mred|cell\n[bold]"})
+    table, markdown = (render(report(tmp_path), form) for form in ("table", "markdown"))
+    assert "\x1b" not in table + markdown
+    assert "[bold]" in table
+    assert "red\\|cell" in markdown
+
+
+def test_the_command_reads_folders_and_writes_files(tmp_path: Path, set_report: Command) -> None:
+    finished_run(tmp_path / "runs", 0, 70, 71)
+    interrupted = finished_run(tmp_path / "runs", 1, 70, 71)
+    change(interrupted, "status.json", '"done"', '"interrupted"')
+    result = set_report("--format", "json")
+    assert result.returncode == 0
+    assert json.loads(result.stdout)[0]["n"] == 1
+    assert "not counted: 1 interrupted" in result.stderr
+    assert interrupted.name in result.stderr
+    written = set_report("runs/cifar10", "--format", "csv", "--output", "table.csv")
+    assert written.stdout == ""
+    assert (tmp_path / "table.csv").read_text().startswith("dataset,model,method")
+
+
+def test_the_command_refuses_what_is_not_there(tmp_path: Path, set_report: Command) -> None:
+    result = set_report()
+    assert result.returncode == 2
+    assert "runs: no such folder; set-train makes runs/" in result.stderr
+    (tmp_path / "runs").mkdir()
+    empty = set_report("--format", "json")
+    assert (empty.returncode, empty.stdout) == (0, "[]\n")
+    assert "no finished run found" in empty.stderr
+    unwritable = set_report("--output", "no/such/folder.csv")
+    assert unwritable.returncode == 6
+
+
+def test_a_report_needs_neither_torch_nor_hydra(tmp_path: Path) -> None:
+    finished_run(tmp_path / "runs", 0, 70, 71)
+    program = (
+        "import sys; sys.modules['torch'] = sys.modules['hydra'] = None\n"
+        "import set_cli.report_command; set_cli.report_command.main()"
+    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "cifar10" in result.stdout
+
+
+def test_finished_runs_are_what_compare_takes(tmp_path: Path) -> None:
+    assert isinstance(read_run(finished_run(tmp_path, 0, 70, 71)), FinishedRun)
