@@ -6,7 +6,8 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from set_cli.errors import ConfigError, DivergedError, OutOfMemory
 from set_cli.interrupts import StopSignals
 from set_cli.models.counts import count_connections, sparse_layers
 from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
-from set_cli.progress import View, epoch_line
+from set_cli.progress import View, epoch_line, result_line, start_line
 from set_cli.recording import (
     describe_layers,
     describe_parameters,
@@ -61,18 +62,29 @@ def run(config: Config, settings: Mapping[str, Any], view: View) -> Outcome:
     path, status = locate(config)
     if status == "done":
         return Outcome(path, True, read_json(path / SUMMARY))
-    with StopSignals() as stop:
+    with StopSignals() as stop, _memory_errors():
         device = choose_device(config.backend)
         torch.set_num_threads(config.backend.threads or available_cores())
         data = load_data(config.dataset.name, config.data)
+        network = build_network(config, data)
         stop.check("nothing was begun")
         with RunFolder(path) as folder:
-            if read_status(path) == "done":  # another process finished it while the data was read
+            if read_status(path) == "done":  # another process finished it in the meantime
                 return Outcome(path, True, read_json(path / SUMMARY))
-            try:
-                return Outcome(path, False, _Run(config, settings, data, device, folder, stop).train(view))
-            except (MemoryError, torch.OutOfMemoryError) as error:
-                raise OutOfMemory(f"{path}: out of memory ({error}); try a smaller model or batch") from error
+            return Outcome(path, False, _Run(config, settings, data, network, device, folder, stop).train(view))
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """OutOfMemory for the several ways in which numpy and torch say it."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        cpu_allocator = "not enough memory" in str(error) or "can't allocate memory" in str(error)
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or cpu_allocator:
+            first_line = str(error).partition("\n")[0]
+            raise OutOfMemory(f"out of memory ({first_line}); take a smaller model or batch") from error
+        raise
 
 
 class _Run:
@@ -83,14 +95,13 @@ class _Run:
         config: Config,
         settings: Mapping[str, Any],
         data: DataSet,
+        network: Network,
         device: torch.device,
         folder: RunFolder,
         stop: StopSignals,
     ) -> None:
         self.config, self.settings, self.folder, self.stop = config, settings, folder, stop
-        self.engine, reason = choose_engine(config.backend)
-        self.plans, self.model = build_model(config, data, self.engine)
-        self.model.to(device)
+        self.plans, self.model = network.plans, network.model.to(device)
         self.optimizer = build_optimizer(self.model, config.train)
         self.data = {part: Inputs(rows, data, device) for part, rows in _parts(data).items()}
         self.tested_on = data.tested_on
@@ -101,7 +112,7 @@ class _Run:
             | {"data.dir": config.data.dir, "snapshots": config.snapshots.model_dump()},
             "data": {part: len(inputs) for part, inputs in self.data.items()} | {"tested_on": data.tested_on},
             "checksums": data.checksums,
-            "layers": describe_layers(self.plans, self.engine, reason),
+            "layers": describe_layers(network.plans, network.engine, network.why),
         }
 
     def train(self, view: View) -> dict[str, Any]:
@@ -109,7 +120,9 @@ class _Run:
         config, model, optimizer = self.config, self.model, self.optimizer
         with view:
             done = self._begin()
-            view.start(f"{self.folder.path}", config.train.epochs, done)
+            title = start_line(self.folder.path, done)
+            self.folder.log(title)
+            view.start(title, config.train.epochs, done)
             for epoch in range(done + 1, config.train.epochs + 1):
                 began = time.perf_counter()
                 loss = train_epoch(
@@ -214,6 +227,7 @@ class _Run:
         }
         summary = write_summary(path, scientific(self.config), self.settings, figures)
         self.folder.set_status("done")
+        self.folder.log(result_line(summary, path))
         return summary
 
 
@@ -228,11 +242,25 @@ def metrics_row(
     return row | {"connections": connections} | counts
 
 
-def build_model(config: Config, data: DataSet, engine: str) -> tuple[list[LayerPlan], nn.Module]:
-    """The layers' plans and the model with its initial weights."""
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A model with its initial weights, the plans of its layers, the engine of the sparse ones and why that one."""
+
+    plans: list[LayerPlan]
+    model: nn.Module
+    engine: str
+    why: str
+
+
+def build_network(config: Config, data: DataSet) -> Network:
+    """The network that the configuration asks for; ConfigError where a layer is beyond what int32 can index."""
+    engine, why = choose_engine(config.backend)
     epsilon = None if config.method.name == "dense" else config.epsilon
     plans = plan_mlp(config.model, config.method.name, epsilon, data.card.features, data.card.classes)
-    return plans, build_mlp(plans, config.model, epsilon, engine, config.seed)
+    try:
+        return Network(plans, build_mlp(plans, config.model, epsilon, engine, config.seed), engine, why)
+    except ValueError as error:
+        raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None
 
 
 def choose_device(backend: Backend) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -20,6 +21,31 @@ def epoch_line(row: Mapping[str, Any], epochs: int, seconds: float) -> str:
         f"epoch {row['epoch']:{width}}/{epochs}  loss {row['train_loss']:.4f}{valid}  "
         f"test {row['test_accuracy']:6.2f} %  {row['connections']:,} connections  {seconds:.2f} s"
     )
+
+
+def start_line(path: Path, done: int) -> str:
+    """Which run it is, and from where it goes on."""
+    return str(path) + (f", going on after epoch {done}" if done else "")
+
+
+def result_line(summary: Mapping[str, Any], path: Path) -> str:
+    """What came out of a finished run."""
+    final = summary["connections_final"]
+    left = f", {final:,} after the last removal" if final != summary["connections"] else ""
+    tested = "" if summary["tested_on"] == "test" else " (tested on held-out training rows)"
+    return (
+        f"done: {summary['method']} on {summary['dataset']}, test accuracy {summary['last']:.2f} % after the last "
+        f"epoch{tested}, best on {summary['best_on']} {summary['best']:.2f} % (epoch {summary['best_epoch']}); "
+        f"{summary['connections']:,} connections{left}; {summary['seconds_per_epoch']:.2f} s per epoch: {path}"
+    )
+
+
+def say(line: str) -> None:
+    """Print a line; where nobody reads us any more (`| head`) go on in silence: training is worth more."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class View(Protocol):
@@ -63,10 +89,10 @@ class PlainView(NoView):
     """progress=plain: a line per epoch."""
 
     def start(self, title: str, epochs: int, done: int) -> None:
-        print(title + (f", going on after epoch {done}" if done else ""), flush=True)
+        say(title)
 
     def epoch(self, row: Mapping[str, Any], line: str) -> None:
-        print(line, flush=True)
+        say(line)
 
 
 class RichView(NoView):

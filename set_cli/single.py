@@ -11,26 +11,14 @@ from typing import Any
 from set_cli.config import Config, from_mapping
 from set_cli.errors import SetError
 from set_cli.experiment import run
-from set_cli.progress import make_view
+from set_cli.progress import make_view, result_line, say
 from set_cli.runs.folder import already_done
 
 
 def train_and_tell(config: Config, settings: Mapping[str, Any]) -> None:
     """Train, then print one sentence with the result and the folder."""
     outcome = run(config, settings, make_view(config.progress))
-    print(already_done(outcome.path) if outcome.skipped else sentence(outcome.summary, outcome.path))
-
-
-def sentence(summary: Mapping[str, Any], path: object) -> str:
-    """What came out of a finished run."""
-    final = summary["connections_final"]
-    left = f", {final:,} after the last removal" if final != summary["connections"] else ""
-    tested = "" if summary["tested_on"] == "test" else " (tested on held-out training rows)"
-    return (
-        f"done: {summary['method']} on {summary['dataset']}, test accuracy {summary['last']:.2f} % after the last "
-        f"epoch{tested}, best on {summary['best_on']} {summary['best']:.2f} % (epoch {summary['best_epoch']}); "
-        f"{summary['connections']:,} connections{left}; {summary['seconds_per_epoch']:.2f} s per epoch: {path}"
-    )
+    say(already_done(outcome.path) if outcome.skipped else result_line(outcome.summary, outcome.path))
 
 
 def main() -> int:

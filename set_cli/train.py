@@ -52,10 +52,6 @@ def _guarded(arguments: list[str]) -> int:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted before training began", 130)
-    except BrokenPipeError:
-        # The reader of our output (`| head`) is gone; stdout must not fail again when Python closes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
         traceback.print_exc()
         return _fail(f"a bug ({type(error).__name__}): please report the traceback above", 1)

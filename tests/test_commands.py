@@ -74,6 +74,8 @@ def test_help_and_version_do_not_import_torch(command: str, flag: str, tmp_path:
         (["resume=must"], 2, "resume=must: expected a run to go on with in"),
         (["dataset=mnist"], 3, "mnist: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k"),
         (["dataset=cifar10", "data.holdout=9"], 3, "cifar10: cifar-10-batches-bin/data_batch_1.bin"),
+        (["model.hidden=[2000000000]"], 2, "model.hidden or epsilon is too large: expected at most 2147483647"),
+        (["model.hidden=[3000000,3000000]", "method=dense"], 7, "out of memory ("),
         (["runs_dir=/proc/no"], 6, "/proc/no/digits/mlp/"),
         (["train.lr=1000000", *SMALL], 4, "runs/digits/mlp/"),
     ],
@@ -84,7 +86,7 @@ def test_every_refusal_is_one_sentence_with_its_exit_code(
     result = set_train(*arguments)
     assert result.returncode == exit_code, result.stderr
     assert one_sentence(result.stderr).removeprefix("set-train: ").removeprefix("./").startswith(sentence)
-    if exit_code in (2, 3):
+    if exit_code in (2, 3, 7):
         assert list(tmp_path.iterdir()) == []  # nothing was created
 
 
@@ -113,18 +115,18 @@ def test_an_own_config_folder_adds_options(set_train: Command, tmp_path: Path) -
 
 
 def test_a_sweep_runs_every_combination_and_a_failure_costs_one_run(set_train: Command, set_report: Command) -> None:
-    sweep = ("-m", "method=set,dense", "train.lr=0.01,1000000", "seed=0,1", *SMALL)
+    sweep = ("-m", "method=set,dense", "train.lr=0.01,1000000", *SMALL)
     result = set_train(*sweep)
     assert result.returncode == 1
-    assert "sweep of 8: 4 done, 4 failed (exit code 4)" in result.stdout
+    assert "sweep of 4: 2 done, 2 failed (exit code 4)" in result.stdout
     listed = [line for line in result.stderr.splitlines() if line.startswith("  failed (exit code 4): ")]
-    assert len(listed) == 4
+    assert len(listed) == 2
     again = set_train(*sweep)
     assert again.returncode == 1
-    assert "sweep of 8: 4 already done, 4 failed (exit code 4)" in again.stdout
+    assert "sweep of 4: 2 already done, 2 failed (exit code 4)" in again.stdout
     report = set_report("--format", "json")
-    assert [(row["method"], row["n"]) for row in json.loads(report.stdout)] == [("dense", 2), ("set", 2)]
-    assert "not counted: 4 diverged" in report.stderr
+    assert [(row["method"], row["n"]) for row in json.loads(report.stdout)] == [("dense", 1), ("set", 1)]
+    assert "not counted: 2 diverged" in report.stderr
 
 
 def test_a_configuration_error_inside_a_sweep_is_listed(set_train: Command) -> None:
@@ -188,15 +190,17 @@ def test_a_run_that_is_killed_costs_one_run_of_a_sweep(tmp_path: Path) -> None:
     assert "sweep of 2: 1 done, 1 already done" in again.stdout
 
 
-def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
+def test_a_closed_pipe_does_not_end_training(tmp_path: Path) -> None:
     process = start(tmp_path, "train.epochs=30", "model.hidden=[20]", ONE_THREAD)
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
     assert process.stderr is not None
-    assert "Traceback" not in process.stderr.read()
+    assert process.stderr.read() == ""
     process.stderr.close()
-    process.wait(timeout=60)
+    assert process.wait(timeout=60) == 0
+    (log,) = (tmp_path / "runs").rglob("train.log")
+    assert log.read_text().splitlines()[-1].startswith("done: set on digits")
 
 
 def test_progress_none_prints_the_result_only(set_train: Command) -> None:

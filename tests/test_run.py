@@ -294,6 +294,9 @@ def test_a_bug_is_recorded_as_failed(compose: Compose, monkeypatch: pytest.Monke
     assert status == "failed"
     assert read_json(path / "status.json")["reason"] == "ZeroDivisionError: a bug"
     assert "in broken" in (path / "error.txt").read_text()
+    monkeypatch.undo()
+    train(config)
+    assert not (path / "error.txt").exists()
 
 
 def test_nothing_is_created_where_data_is_missing(compose: Compose, tmp_path: Path) -> None:

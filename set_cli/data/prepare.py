@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 from set_cli.config import Data as DataConfig
 from set_cli.data.catalog import CATALOG, Card
@@ -82,6 +81,8 @@ def load_data(name: str, config: DataConfig) -> DataSet:
 def _read(card: Card, folder: Path, *, with_test: bool) -> tuple[Part, Part, dict[str, str]]:
     """Training and test rows in the source's order (no test rows without the test files)."""
     if card.bundled:
+        from sklearn.datasets import load_digits  # nearly a second to import, for this set only
+
         bunch = load_digits()
         everything = Part(bunch.data.astype(np.uint8), bunch.target.astype(np.int64))
         digest = hashlib.sha256(everything.x.tobytes() + everything.y.tobytes()).hexdigest()

@@ -76,7 +76,7 @@ def build_mlp(plans: list[LayerPlan], model: Model, epsilon: float | None, engin
 
 
 def _dense_layer(n_in: int, n_out: int, init: str, rng: np.random.Generator) -> nn.Linear:
-    layer = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
+    layer = nn.Linear(n_in, n_out)
     limit = math.sqrt(6 / (n_in + n_out) if init == "glorot" else 6 / n_in)
     with torch.no_grad():
         draws = 2 * rng.random((n_out, n_in), dtype=np.float32) - 1

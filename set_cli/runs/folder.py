@@ -131,7 +131,8 @@ class RunFolder:
             raise DataError(f"{path}: expected this run's configuration, found another; move that folder away")
 
     def add_start(self, start: Mapping[str, Any]) -> None:
-        """Add one entry to run.json: each start of the run has its own."""
+        """Add one entry to run.json: each start of the run has its own. An earlier failure is history now."""
+        (self.path / "error.txt").unlink(missing_ok=True)
         path = self.path / "run.json"
         starts = read_json(path) if path.exists() else []
         write_json(path, [*starts, start])
