@@ -12,14 +12,16 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from set_cli.errors import ConfigError
 
 LARGEST_WIDTH = 2**31 - 1  # neurons are counted in int32
 
 Width = Annotated[int, Field(ge=1, le=LARGEST_WIDTH)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+# -0.0 is 0: equal numbers are one run
+Plain = AfterValidator(lambda value: value + 0.0)
+Fraction = Annotated[float, Field(ge=0, lt=1), Plain]
 Rows = Annotated[int, Field(ge=0, le=10**9)]
 SomeRows = Annotated[int, Field(ge=1, le=10**9)]
 
@@ -59,8 +61,8 @@ class Train(Section):
     lr: Annotated[float, Field(gt=0, le=10**6)]
     momentum: Fraction
     nesterov: bool
-    weight_decay: Annotated[float, Field(ge=0, le=1)]
-    l1: Annotated[float, Field(ge=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0, le=1), Plain]
+    l1: Annotated[float, Field(ge=0, le=1), Plain]
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -70,8 +72,8 @@ class Train(Section):
 
 
 class Augment(Section):
-    rotation: Annotated[float, Field(ge=0, le=180)]  # degrees, either way
-    shift: Annotated[float, Field(ge=0, lt=1)]  # fraction of height and width, either way
+    rotation: Annotated[float, Field(ge=0, le=180), Plain]  # degrees, either way
+    shift: Fraction  # fraction of height and width, either way
     flip: bool
 
     @property

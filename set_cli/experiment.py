@@ -34,7 +34,7 @@ from set_cli.recording import (
 from set_cli.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from set_cli.runs.degrees import PART, append_degrees, finish_degrees
 from set_cli.runs.environment import describe_environment
-from set_cli.runs.files import read_json, write_arrays
+from set_cli.runs.files import make_folder, read_json, remove, write_arrays
 from set_cli.runs.folder import RunFolder, locate, read_status, snapshot_epochs, snapshot_path
 from set_cli.runs.summary import SUMMARY, write_summary
 from set_cli.training.evolution import Change, evolve_model
@@ -53,16 +53,18 @@ class Outcome:
     summary: Mapping[str, Any]
 
 
-def run(config: Config, settings: Mapping[str, Any], view: View) -> Outcome:
+def run(config: Config, settings: Mapping[str, Any], command: list[str], view: View, stop: StopSignals) -> Outcome:
     """Train what the configuration says, or go on with it, or skip it where it is done.
 
     settings  what differs from the defaults of this data set and model, for the record
+    command   the command line, for the record
+    stop      asks the run to end between two steps
     Raises the errors of set_cli.errors; whatever happens, status.json says how the run stands.
     """
     path, status = locate(config)
     if status == "done":
         return Outcome(path, True, read_json(path / SUMMARY))
-    with StopSignals() as stop, _memory_errors():
+    with _memory_errors():
         device = choose_device(config.backend)
         torch.set_num_threads(config.backend.threads or available_cores())
         data = load_data(config.dataset.name, config.data)
@@ -71,7 +73,8 @@ def run(config: Config, settings: Mapping[str, Any], view: View) -> Outcome:
         with RunFolder(path) as folder:
             if read_status(path) == "done":  # another process finished it in the meantime
                 return Outcome(path, True, read_json(path / SUMMARY))
-            return Outcome(path, False, _Run(config, settings, data, network, device, folder, stop).train(view))
+            start = describe_start(config, command, data, network, device)
+            return Outcome(path, False, _Run(config, settings, data, network, device, folder, stop).train(start, view))
 
 
 @contextmanager
@@ -105,21 +108,12 @@ class _Run:
         self.optimizer = build_optimizer(self.model, config.train)
         self.data = {part: Inputs(rows, data, device) for part, rows in _parts(data).items()}
         self.tested_on = data.tested_on
-        self.start = describe_environment() | {
-            "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "options": {"runs_dir": config.runs_dir, "resume": config.resume}
-            | {"data.dir": config.data.dir, "snapshots": config.snapshots.model_dump()},
-            "data": {part: len(inputs) for part, inputs in self.data.items()} | {"tested_on": data.tested_on},
-            "checksums": data.checksums,
-            "layers": describe_layers(network.plans, network.engine, network.why),
-        }
 
-    def train(self, view: View) -> dict[str, Any]:
+    def train(self, start: Mapping[str, Any], view: View) -> dict[str, Any]:
         """Box 1 of the paper, from the newest checkpoint on; the summary of the finished run."""
         config, model, optimizer = self.config, self.model, self.optimizer
         with view:
-            done = self._begin()
+            done = self._begin(start)
             title = start_line(self.folder.path, done)
             self.folder.log(title)
             view.start(title, config.train.epochs, done)
@@ -135,9 +129,9 @@ class _Run:
                     epoch,
                     lambda rows, of, epoch=epoch: self._after_step(view, epoch, rows, of),  # type: ignore[misc]
                 )
-                self._check_finite(epoch, loss)
                 trained = time.perf_counter()
                 scores = self._evaluate()
+                self._check_finite(epoch, loss, scores)
                 evaluated = time.perf_counter()
                 connections = count_connections(model)
                 change = evolve_model(model, optimizer, config, epoch)  # the last removal is not refilled
@@ -150,11 +144,12 @@ class _Run:
                 view.epoch(row, line)
         return self._finish()
 
-    def _begin(self) -> int:
+    def _begin(self, start: Mapping[str, Any]) -> int:
         """Start the record, or restore the newest checkpoint; the epochs already done."""
         checkpoint = load_checkpoint(self.folder.path, identity(self.config))
+        self.folder.epoch = checkpoint.epoch if checkpoint else 0
         self.folder.write_config(scientific(self.config))
-        self.folder.add_start(self.start | {"resumed_after_epoch": checkpoint.epoch if checkpoint else None})
+        self.folder.add_start({**start, "resumed_after_epoch": checkpoint.epoch if checkpoint else None})
         if checkpoint is None:
             self.folder.cut(dict.fromkeys(APPENDED, 0))
             self._drop_snapshots_after(-1)
@@ -165,16 +160,16 @@ class _Run:
             self.folder.cut(checkpoint.lengths)
             self._drop_snapshots_after(checkpoint.epoch)
             restore_model(self.model, self.optimizer, checkpoint.arrays)
-            self.folder.epoch = checkpoint.epoch
         self.folder.set_status("running")
         return self.folder.epoch
 
     def _after_step(self, view: View, epoch: int, rows: int, of: int) -> None:
         view.step(epoch, rows, of)
-        self.stop.check(f"the same command goes on after epoch {epoch - 1} of {self.config.train.epochs}")
+        same = "the same command with resume=auto" if self.config.resume == "never" else "the same command"
+        self.stop.check(f"{same} goes on after epoch {epoch - 1}")
 
-    def _check_finite(self, epoch: int, loss: float) -> None:
-        if not is_finite(self.model, loss):
+    def _check_finite(self, epoch: int, loss: float, scores: Mapping[str, Score]) -> None:
+        if not is_finite(self.model, [loss, *(score.loss for score in scores.values())]):
             raise DivergedError(
                 f"{self.folder.path}: loss or weights are no longer finite in epoch {epoch}; try a smaller train.lr "
                 f"than {self.config.train.lr:g}"
@@ -202,13 +197,13 @@ class _Run:
             append_degrees(self.folder.path, layer_degrees(layers))
         if epoch % every == 0 or epoch == self.config.train.epochs:
             path = snapshot_path(self.folder.path, epoch)
-            path.parent.mkdir(exist_ok=True)
+            make_folder(path.parent)
             write_arrays(path, topology_arrays(layers, self.config.snapshots.weights), compress=True)
 
     def _drop_snapshots_after(self, epoch: int) -> None:
         for other in snapshot_epochs(self.folder.path):
             if other > epoch:
-                snapshot_path(self.folder.path, other).unlink()
+                remove(snapshot_path(self.folder.path, other))
 
     def _checkpoint(self, epoch: int) -> None:
         arrays = model_arrays(self.model, self.optimizer)
@@ -227,6 +222,7 @@ class _Run:
         }
         summary = write_summary(path, scientific(self.config), self.settings, figures)
         self.folder.set_status("done")
+        remove(path / PART)  # not before: until the run is done the checkpoint vouches for it
         self.folder.log(result_line(summary, path))
         return summary
 
@@ -261,6 +257,21 @@ def build_network(config: Config, data: DataSet) -> Network:
         return Network(plans, build_mlp(plans, config.model, epsilon, engine, config.seed), engine, why)
     except ValueError as error:
         raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None
+
+
+def describe_start(
+    config: Config, command: list[str], data: DataSet, network: Network, device: torch.device
+) -> dict[str, Any]:
+    """One entry of run.json: the environment, what was chosen in it, and what does not decide the numbers."""
+    return describe_environment(command) | {
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "options": {"runs_dir": config.runs_dir, "resume": config.resume, "data.dir": config.data.dir}
+        | {"snapshots": config.snapshots.model_dump()},
+        "data": {part: len(rows) for part, rows in _parts(data).items()} | {"tested_on": data.tested_on},
+        "checksums": data.checksums,
+        "layers": describe_layers(network.plans, network.engine, network.why),
+    }
 
 
 def choose_device(backend: Backend) -> torch.device:

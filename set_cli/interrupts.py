@@ -14,14 +14,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Handler = Callable[[int, FrameType | None], object] | int | None
 
 
+def _nothing() -> None:
+    pass
+
+
 class StopSignals:
     """While active, the first signal is remembered until `check`; a second one ends the process at once.
 
     Handlers are set even where the shell started us with SIGINT ignored (a command in the background of a script).
+    before_exit is called before the second signal's exit: for a child that must not outlive us.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.before_exit: Callable[[], object] = _nothing
         self._before: dict[int, Handler] = {}
 
     def __enter__(self) -> Self:
@@ -36,6 +42,7 @@ class StopSignals:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
+            self.before_exit()
             os._exit(128 + number)
         self.received = number
 

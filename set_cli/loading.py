@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from set_cli.data.catalog import CATALOG
 from set_cli.errors import DataError
 from set_cli.models.mlp import build_mlp, plan_mlp
 from set_cli.recording import restore_model
-from set_cli.runs.checkpoint import load_checkpoint
-from set_cli.runs.files import read_arrays, read_json
-from set_cli.runs.folder import is_run_folder, snapshot_epochs, snapshot_path
-from set_cli.runs.summary import read_rows
+from set_cli.runs.checkpoint import CURRENT, load_checkpoint
+from set_cli.runs.files import read_arrays, read_json, sha256
+from set_cli.runs.folder import is_run_folder, read_status, snapshot_epochs, snapshot_path
+from set_cli.runs.summary import SUMMARY, read_rows
 from set_cli.sparse.pattern import Csr, check_pattern
 
 
@@ -30,12 +31,14 @@ class TrainedRun:
     config   the scientific configuration
     model    the torch module after the newest checkpoint, in evaluation mode; logits of scaled rows
     metrics  one row per epoch
+    checksums  SHA-256 of a finished run's files, by name; what is read is compared with them
     """
 
     path: Path
     config: dict[str, Any]
     model: nn.Module
     metrics: pd.DataFrame
+    checksums: Mapping[str, str]
 
     @property
     def snapshots(self) -> list[int]:
@@ -53,6 +56,7 @@ class TrainedRun:
         if epoch not in epochs:
             raise DataError(f"{self.path}: no topology snapshot of epoch {epoch}; there are {epochs}")
         path = snapshot_path(self.path, epoch)
+        _check_unaltered(self.path, str(path.relative_to(self.path)), self.checksums)
         arrays = read_arrays(path)
         patterns = {}
         for name in sorted({key.rpartition("/")[0] for key in arrays}):
@@ -67,8 +71,11 @@ class TrainedRun:
 def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     """See set_cli.load."""
     path = Path(folder)
-    if not is_run_folder(path):
+    if not path.is_dir() or not is_run_folder(os.listdir(path)):
         raise DataError(f"{path}: expected a run folder, found none")
+    checksums = read_json(path / SUMMARY)["sha256"] if read_status(path) == "done" else {}
+    for name in ("config.json", "metrics.jsonl", CURRENT):
+        _check_unaltered(path, name, checksums)
     config = read_json(path / "config.json")
     checkpoint = load_checkpoint(path)
     if checkpoint is None:
@@ -81,4 +88,11 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
         restore_model(model, None, checkpoint.arrays)
     except (KeyError, TypeError, ValidationError, RuntimeError) as error:
         raise DataError(f"{path}: configuration and checkpoint do not fit together ({error})") from None
-    return TrainedRun(path, config, model.eval(), pd.DataFrame(read_rows(path / "metrics.jsonl")))
+    rows = read_rows(path / "metrics.jsonl") if checkpoint.epoch else []
+    return TrainedRun(path, config, model.eval(), pd.DataFrame(rows), checksums)
+
+
+def _check_unaltered(path: Path, name: str, checksums: Mapping[str, str]) -> None:
+    """DataError where a finished run's file is not what the run wrote."""
+    if checksums and sha256(path / name) != checksums.get(name):
+        raise DataError(f"{path / name}: altered after the run; its SHA-256 is not the one in {SUMMARY}")

@@ -46,7 +46,8 @@ def main(folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     from set_cli.report.tables import render
 
     try:
-        comparison = compare([read_run(path) for path in find_run_folders(folders or (Path("runs"),))])
+        paths, closed = find_run_folders(folders or (Path("runs"),))
+        comparison = compare([*map(read_run, paths), *closed])
         width = shutil.get_terminal_size().columns if output is None and sys.stdout.isatty() else None
         text = render(comparison, form, width)
         if output is None:
@@ -67,12 +68,13 @@ def _write(path: Path, text: str) -> None:
 
 def _say_what_is_left_out(comparison: Comparison) -> None:
     """On stderr: nothing that was found is dropped silently."""
+    from set_cli.report.tables import printable
+
     if not comparison.rows:
         click.echo("no finished run found; set-train trains one", err=True)
     counts = Counter(run.why for run in comparison.left_out)
     if counts:
         click.echo("not counted: " + ", ".join(f"{n} {why}" for why, n in counts.items()), err=True)
-    for run in comparison.left_out:
-        click.echo(f"  {run.why}: {run.path}" + (f" ({run.detail})" if run.detail else ""), err=True)
-    for sentence in comparison.missing:
-        click.echo(f"  missing: {sentence}", err=True)
+    lines = [f"{run.why}: {run.path}" + (f" ({run.detail})" if run.detail else "") for run in comparison.left_out]
+    for line in [*lines, *(f"missing: {sentence}" for sentence in comparison.missing)]:
+        click.echo(f"  {printable(line)}", err=True)

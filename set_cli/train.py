@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -24,34 +25,46 @@ from omegaconf import DictConfig, OmegaConf
 import set_cli
 from set_cli.config import Config, did_you_mean, flatten, from_mapping, known_keys, scientific
 from set_cli.errors import ConfigError, SetError
+from set_cli.interrupts import StopSignals
+from set_cli.progress import say, silence_stdout
 from set_cli.runs.folder import already_done, locate
-from set_cli.sweep import FOLDER_VARIABLE, note, print_outcomes, run_in_child
+from set_cli.single import train_and_tell
+from set_cli.sweep import FOLDER_VARIABLE, NOT_STARTED, note, outcome_word, print_outcomes, run_in_child
 
 RERUN = "--experimental-rerun"
-OPERATIONAL = ("epsilon", "zeta", "seed", "dataset.name", "model.name", "method.name")
+FOLDERS_OF_HYDRA = re.compile(r"[+~]*hydra\.(run|sweep|output_subdir|job\.chdir)\b")
+SHOWN_ELSEWHERE = ("epsilon", "zeta", "seed", "dataset.name", "model.name", "method.name")
 
 
 def main() -> None:
     """The command; exits with the codes of set_cli.errors."""
-    arguments = sys.argv[1:]
-    if "--version" in arguments:
+    if "--version" in sys.argv[1:]:
         print(f"set-train {set_cli.__version__}")
         return
-    sys.exit(_guarded(arguments))
+    code = _guarded(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence_stdout()
+    sys.exit(code)
 
 
 def _guarded(arguments: list[str]) -> int:
     """Run Hydra and turn every ending into an exit code and one sentence."""
     try:
-        _refuse_rerun(arguments)
-        with tempfile.TemporaryDirectory(prefix="set-sweep-") as folder:
+        _refuse_switches(arguments)
+        with StopSignals() as stop, tempfile.TemporaryDirectory(prefix="set-sweep-") as folder:
             os.environ[FOLDER_VARIABLE] = folder
-            _compose_and_train()
-            return print_outcomes(folder)
+            try:
+                _compose_and_train(stop)
+            finally:
+                sweep_code = print_outcomes(folder)
+            return sweep_code if stop.received is None else 128 + stop.received
     except SetError as error:
         return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail("interrupted before training began", 130)
+    except BrokenPipeError:  # Hydra's own output into `| head`
+        silence_stdout()
+        return 1
     except Exception as error:
         traceback.print_exc()
         return _fail(f"a bug ({type(error).__name__}): please report the traceback above", 1)
@@ -62,21 +75,27 @@ def _fail(sentence: str, exit_code: int) -> int:
     return exit_code
 
 
-def _refuse_rerun(arguments: list[str]) -> None:
-    """Hydra's --experimental-rerun executes a pickle; argparse would take any unambiguous beginning of the flag."""
+def _refuse_switches(arguments: list[str]) -> None:
+    """Refuse what would execute a pickle, or have Hydra make folders of its own."""
     for argument in arguments:
         flag = argument.partition("=")[0]
+        # argparse takes any unambiguous beginning of a flag
         if len(flag) > 2 and RERUN.startswith(flag):
             raise ConfigError(f"{RERUN} is not available: it executes the file it is given")
+        if FOLDERS_OF_HYDRA.match(argument):
+            raise ConfigError(f"{flag}: run folders are not Hydra's here; runs_dir=… says where they go")
 
 
-def _compose_and_train() -> None:
+def _compose_and_train(stop: StopSignals) -> None:
     """Let Hydra compose and call the job: once, or for every combination of a sweep."""
     failures: list[Exception] = []
 
     def job(composed: DictConfig) -> None:
         try:
-            _job(composed)
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                _job_of_sweep(composed, stop)
+            else:
+                _train(from_mapping(_plain(composed)), stop)
         except Exception as error:  # Hydra would print its own words about it; ours follow
             failures.append(error)
 
@@ -84,6 +103,8 @@ def _compose_and_train() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         hydra.main(version_base="1.3", config_path="pkg://set_cli.conf", config_name="train")(job)()
+    except BrokenPipeError:
+        raise
     except MissingConfigException as error:
         raise ConfigError(_unknown_option(error)) from None
     except Exception as error:  # nothing of ours: what was typed cannot be composed
@@ -92,24 +113,33 @@ def _compose_and_train() -> None:
         raise failures[0]
 
 
-def _job(composed: DictConfig) -> None:
-    """Train what was composed; in a sweep note how it ended, and raise nothing."""
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        noted = functools.partial(note, HydraConfig.get().job.num, " ".join(HydraConfig.get().overrides.task))
-        try:
-            config = from_mapping(_plain(composed))
-            run_in_child(config, _settings(config), noted)
-        except SetError as error:
-            noted(str(error), f"failed (exit code {error.exit_code})", error.exit_code)
-        return
-    config = from_mapping(_plain(composed))
+def _train(config: Config, stop: StopSignals) -> None:
     path, status = locate(config)
     if status == "done":
-        print(already_done(path))
-        return
-    from set_cli.single import train_and_tell  # torch takes over a second to import; a refusal comes first
+        say(already_done(path))
+    else:
+        train_and_tell(config, _settings(config), sys.argv, stop)
 
-    train_and_tell(config, _settings(config))
+
+def _job_of_sweep(composed: DictConfig, stop: StopSignals) -> None:
+    """Train in a child process and note how it ended; whatever goes wrong costs this run only."""
+    noted = functools.partial(note, HydraConfig.get().job.num, " ".join(HydraConfig.get().overrides.task))
+    try:
+        config = from_mapping(_plain(composed))
+        path, status = locate(config)
+        if stop.received is not None:
+            noted(str(path), NOT_STARTED, 0)
+        elif status == "done":
+            say(already_done(path))
+            noted(str(path), "already done", 0)
+        else:
+            exit_code = run_in_child(config, _settings(config), sys.argv, stop)
+            noted(str(path), outcome_word(exit_code), exit_code)
+    except SetError as error:
+        noted(str(error), f"failed (exit code {error.exit_code})", error.exit_code)
+    except Exception as error:
+        traceback.print_exc()
+        noted(f"a bug ({type(error).__name__})", "failed (exit code 1)", 1)
 
 
 def _plain(composed: DictConfig) -> Mapping[str, Any]:
@@ -126,26 +156,32 @@ def _settings(config: Config) -> dict[str, Any]:
     return {
         key: value
         for key, value in flatten(scientific(config)).items()
-        if key not in OPERATIONAL and value != default_values.get(key)
+        if key not in SHOWN_ELSEWHERE and value != default_values.get(key)
     }
 
 
 def _unknown_option(error: MissingConfigException) -> str:
     """'dataset/cifar' not found: name the group, the option, the options there are."""
-    group, _, option = (error.missing_cfg_file or "").partition("/")
+    name = error.missing_cfg_file or ""
+    group, _, option = name.rpartition("/") if name.startswith("hydra/") else name.partition("/")
     if not group or not error.options:
-        return _first_line(error)
+        return _lines(error, 1)
     names = ", ".join(error.options)
     return f"{group}={option} is not known: expected one of {names}{did_you_mean(option, error.options)}"
 
 
 def _composition_error(error: Exception) -> str:
-    line = _first_line(error)
-    if line.startswith("Could not override"):
-        key = line.split("'")[1]
-        return f"{key} is not a configuration key{did_you_mean(key, known_keys())} (set-train --cfg job lists them)"
-    return f"the command line cannot be composed: {line}"
+    text = str(error)
+    if text.startswith("Could not override"):
+        key = text.split("'")[1]
+        names = known_keys() + sorted({name.partition(".")[0] for name in known_keys()})
+        return f"{key} is not a configuration key{did_you_mean(key, names)} (set-train --cfg job lists them)"
+    if text.startswith("Ambiguous value for argument"):
+        return f"{text.split(chr(39))[1]} has several values: add -m to sweep over them, or write a list as [a,b]"
+    return f"the command line cannot be composed: {_lines(error, 2)}"
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _lines(error: Exception, most: int) -> str:
+    """The first lines of an error as one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[:most]) or type(error).__name__

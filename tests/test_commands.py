@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,6 +38,8 @@ def test_trains_reports_and_skips(set_train: Command, set_report: Command, tmp_p
     again = set_train(*SMALL)
     assert again.returncode == 0
     assert again.stdout == f"already done, skipped: {folder.relative_to(tmp_path)}\n"
+    command = json.loads((folder / "run.json").read_text())[0]["command"]
+    assert command[1:] == list(SMALL)
     (row,) = json.loads(set_report("--format", "json").stdout)
     assert (row["method"], row["n"], row["settings"]) == ("set", 1, "model.hidden=[20] train.epochs=1")
 
@@ -65,6 +68,12 @@ def test_help_and_version_do_not_import_torch(command: str, flag: str, tmp_path:
         ),
         (["dataset=../../x"], 2, "dataset=../../x is not known: expected one of"),
         (["method=sett"], 2, "method=sett is not known: expected one of dense, fixprob, set; did you mean set?"),
+        (["seed=0,1,2"], 2, "seed=0,1,2 has several values: add -m to sweep over them"),
+        (["epsilon"], 2, "the command line cannot be composed: Error parsing override 'epsilon'; missing EQUAL"),
+        (["modle=mlp"], 2, "modle is not a configuration key; did you mean model?"),
+        (["hydra/launcher=jobli"], 2, "hydra/launcher=jobli is not known: expected one of basic"),
+        (["hydra.run.dir=elsewhere"], 2, "hydra.run.dir: run folders are not Hydra's here"),
+        (["++hydra.output_subdir=.hydra"], 2, "++hydra.output_subdir: run folders are not Hydra's here"),
         (["model=transformer"], 2, "model=transformer is not known: expected one of mlp"),
         (["=3"], 2, "the command line cannot be composed"),
         (["data.dir=${oc.env:HOME}"], 2, "data.dir: expected a plain value"),
@@ -129,10 +138,12 @@ def test_a_sweep_runs_every_combination_and_a_failure_costs_one_run(set_train: C
     assert "not counted: 2 diverged" in report.stderr
 
 
-def test_a_configuration_error_inside_a_sweep_is_listed(set_train: Command) -> None:
+def test_a_configuration_error_inside_a_sweep_is_listed(set_train: Command, tmp_path: Path) -> None:
     result = set_train("-m", "epsilon=2,nan,3", *SMALL)
     assert result.returncode == 1
     assert "sweep of 3: 2 done, 1 failed (exit code 2)" in result.stdout
+    starts = [json.loads(path.read_text()) for path in tmp_path.rglob("run.json")]
+    assert {start[0]["command"][2] for start in starts} == {"epsilon=2,nan,3"}  # the line that was typed
     assert "epsilon=nan" in result.stderr
 
 
@@ -143,7 +154,9 @@ def test_a_baseline_is_trained_once_in_an_epsilon_zeta_sweep(set_train: Command)
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-P", "-c", TRAIN, *arguments]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def wait_for(folder: Path, pattern: str) -> None:
@@ -167,14 +180,51 @@ def test_a_signal_interrupts_and_the_same_command_goes_on(number: int, exit_code
     assert "going on after epoch" in result.stdout
 
 
-def test_a_signal_to_a_sweep_stops_its_run_and_starts_no_other(tmp_path: Path) -> None:
-    process = start(tmp_path, "-m", "seed=0,1,2", "train.epochs=400", "model.hidden=[20]", ONE_THREAD)
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_a_sweep_stops_its_run_and_starts_no_other(number: int, exit_code: int, tmp_path: Path) -> None:
+    process = start(tmp_path, "-m", "seed=0,1,2", "train.epochs=4000", "model.hidden=[20]", ONE_THREAD)
     wait_for(tmp_path, "runs/digits/mlp/*/metrics.jsonl")
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, number)  # as a terminal does: to every process of the group
     stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 143, stderr
+    assert process.returncode == exit_code, stderr
     assert "sweep of 3: 1 interrupted, 2 not started" in stdout
-    assert len(list((tmp_path / "runs" / "digits" / "mlp").iterdir())) == 1
+    (status,) = tmp_path.glob("runs/digits/mlp/*/status.json")
+    assert json.loads(status.read_text())["status"] == "interrupted"
+
+
+def test_a_signal_before_training_begins_ends_in_one_sentence(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, set_cli.train as t; compose = t._plain\n"
+        "def late(composed):\n    t._plain = compose\n    os.kill(os.getpid(), signal.SIGTERM)\n    return compose(composed)\n"
+        "t._plain = late; t.main()"
+    )
+    result = run_python("-c", program, folder=tmp_path)
+    assert result.returncode == 143
+    assert one_sentence(result.stderr) == "set-train: interrupted by SIGTERM; nothing was begun"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_that_ends_well_in_spite_of_a_signal_still_ends_the_sweep(tmp_path: Path) -> None:
+    program = (
+        "import set_cli.train as t\n"
+        "def too_late(config, settings, command, stop):\n    stop.received = 15\n    return 0\n"
+        "t.run_in_child = too_late; t.main()"
+    )
+    result = run_python("-c", program, "-m", "seed=0,1", *SMALL, folder=tmp_path)
+    assert result.returncode == 143
+    assert "sweep of 2: 1 done, 1 not started" in result.stdout
+
+
+def test_a_bug_in_one_job_costs_one_run_of_a_sweep(tmp_path: Path) -> None:
+    program = (
+        "import set_cli.train as t; real = t.run_in_child\n"
+        "def broken(config, *rest):\n    return 1 / config.seed and real(config, *rest)\n"
+        "t.run_in_child = broken; t.main()"
+    )
+    result = run_python("-c", program, "-m", "seed=0,1", *SMALL, folder=tmp_path)
+    assert result.returncode == 1
+    assert "ZeroDivisionError" in result.stderr
+    assert "sweep of 2: 1 failed (exit code 1), 1 done" in result.stdout
 
 
 def test_a_run_that_is_killed_costs_one_run_of_a_sweep(tmp_path: Path) -> None:
@@ -203,6 +253,17 @@ def test_a_closed_pipe_does_not_end_training(tmp_path: Path) -> None:
     assert log.read_text().splitlines()[-1].startswith("done: set on digits")
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], list(SMALL)])
+def test_a_pipe_that_is_closed_at_once_is_no_traceback(arguments: list[str], tmp_path: Path) -> None:
+    run_python("-c", TRAIN, *SMALL, folder=tmp_path)  # so that the last of the three says "already done"
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-P", "-c", TRAIN, *arguments]
+    with os.fdopen(writing, "w") as closed:
+        result = subprocess.run(command, cwd=tmp_path, stdout=closed, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert result.stderr == ""
+
+
 def test_progress_none_prints_the_result_only(set_train: Command) -> None:
     assert len(set_train("progress=none", *SMALL).stdout.splitlines()) == 1
 
@@ -216,7 +277,8 @@ def test_rich_progress_shows_loss_accuracy_connections_and_time(set_train: Comma
 def test_the_wheel_works_from_any_folder(tmp_path: Path) -> None:
     """Configuration included: the wheel's own conf/, not the source tree's."""
     source = tmp_path / "source"
-    subprocess.run(["git", "clone", "-q", str(ROOT), str(source)], check=True)
+    left_behind = shutil.ignore_patterns(".*", "runs", "datasets", "build", "*.egg-info")
+    shutil.copytree(ROOT, source, ignore=left_behind)
     build = [
         sys.executable,
         "-m",

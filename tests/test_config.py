@@ -187,6 +187,7 @@ def test_nesterov_needs_momentum(compose: Compose) -> None:
 def test_equal_numbers_are_one_run(compose: Compose) -> None:
     assert identity(compose("epsilon=20", "model.dropout=0")) == identity(compose("epsilon=20.0", "model.dropout=0.0"))
     assert identity(compose("epsilon=20")) != identity(compose("epsilon=20.5"))
+    assert folder_name(compose("zeta=-0.0")) == folder_name(compose("zeta=0"))
 
 
 @pytest.mark.parametrize(

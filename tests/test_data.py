@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,8 +165,12 @@ def damage(path: Path, how: str) -> None:
 def test_damaged_files_are_refused(how: str, tiny_mnist: Path) -> None:
     path = tiny_mnist / "mnist" / "train-images-idx3-ubyte"
     damage(path, how)
+    tracemalloc.start()
     with pytest.raises(DataError) as caught:
         load_data("mnist", data_config(tiny_mnist))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000  # the bomb is 50 MB
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 

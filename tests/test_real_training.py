@@ -6,17 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from set_cli.experiment import run
+from set_cli.config import Config
+from set_cli.experiment import Outcome, run
+from set_cli.interrupts import StopSignals
 from set_cli.progress import PlainView
 from set_cli.runs.files import read_json
 from tests.conftest import Compose
+
+
+def train(config: Config) -> Outcome:
+    with StopSignals() as stop:
+        return run(config, {}, [], PlainView(), stop)
+
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_mnist_reaches_97_percent_in_ten_epochs(compose: Compose, real_data: str) -> None:
-    summary = run(
-        compose("dataset=mnist", "train.epochs=10", "backend.threads=null", f"data.dir={real_data}"), {}, PlainView()
+    summary = train(
+        compose("dataset=mnist", "train.epochs=10", "backend.threads=null", f"data.dir={real_data}")
     ).summary
     assert summary["last"] >= 97
 
@@ -25,7 +33,7 @@ def test_cifar10_reaches_45_percent_in_twenty_epochs(compose: Compose, real_data
     config = compose(
         "dataset=cifar10", "train.epochs=20", "data.holdout=10000", "backend.threads=null", f"data.dir={real_data}"
     )
-    outcome = run(config, {}, PlainView())
+    outcome = train(config)
     assert outcome.summary["best"] >= 45
     params = read_json(Path(outcome.path, "params.json"))["total"]
     assert params["dense_equivalent"] == 20_328_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from set_cli.report.paper import paper_value
 from set_cli.report.rows import COLUMNS, compare, settings_text
 from set_cli.report.tables import render
 from set_cli.runs.files import sha256
-from tests.conftest import Command
+from tests.conftest import REPORT, Command, run_python
 
 # The keys of the JSON rows that scripts outside the project rely on.
 CONTRACT = [
@@ -92,7 +93,8 @@ def finished_run(
 
 
 def report(root: Path) -> Any:
-    return compare([read_run(path) for path in find_run_folders([root])])
+    paths, closed = find_run_folders([root])
+    return compare([*map(read_run, paths), *closed])
 
 
 def test_rows_have_exactly_the_contracts_keys(tmp_path: Path) -> None:
@@ -201,6 +203,7 @@ def test_runs_that_do_not_count_are_listed_with_the_reason(tmp_path: Path) -> No
         ("status.json", b"{}"),
         ("status.json", b"nonsense"),
         ("config.json", None),
+        ("config.json", b"[]"),
     ],
 )
 def test_one_unreadable_folder_costs_one_line(name: str, content: bytes | None, tmp_path: Path) -> None:
@@ -209,6 +212,13 @@ def test_one_unreadable_folder_costs_one_line(name: str, content: bytes | None, 
     (path / name).unlink()
     if content is not None:
         (path / name).write_bytes(content)
+        if name == "config.json":
+            change(
+                path,
+                "summary.json",
+                json.loads((path / "summary.json").read_text())["sha256"][name],
+                sha256(path / name),
+            )
     comparison = report(tmp_path)
     assert [row["n"] for row in comparison.rows] == [1]
     assert left_out(tmp_path) == [("unreadable", "bad")]
@@ -219,6 +229,28 @@ def test_a_figure_of_the_wrong_type_is_unreadable(tmp_path: Path) -> None:
     run = read_run(path)
     assert isinstance(run, LeftOut)
     assert "connections is missing or of the wrong type" in run.detail
+
+
+def test_a_figure_that_is_not_finite_is_unreadable(tmp_path: Path) -> None:
+    path = finished_run(tmp_path, 0, 70, 71)
+    change(path, "summary.json", '"best": 71', '"best": 1e400')
+    run = read_run(path)
+    assert isinstance(run, LeftOut)
+    assert "best is not finite" in run.detail
+
+
+def test_a_pipe_in_place_of_a_file_is_unreadable(tmp_path: Path) -> None:
+    path = finished_run(tmp_path, 0, 70, 71)
+    (path / "status.json").unlink()
+    os.mkfifo(path / "status.json")
+    assert left_out(tmp_path) == [("unreadable", path.name)]
+
+
+def test_a_folder_given_twice_counts_once(tmp_path: Path) -> None:
+    finished_run(tmp_path / "runs", 0, 70, 71)
+    (tmp_path / "link").symlink_to(tmp_path / "runs")
+    paths, _ = find_run_folders([tmp_path / "runs", tmp_path / "runs" / "cifar10", tmp_path / "link"])
+    assert len(paths) == 1
 
 
 def test_a_seed_counts_once_and_the_copy_is_named(tmp_path: Path) -> None:
@@ -259,6 +291,15 @@ def test_what_is_in_a_run_folder_cannot_steer_terminal_or_markdown(tmp_path: Pat
     table, markdown = (render(report(tmp_path), form) for form in ("table", "markdown"))
     assert "\x1b" not in table + markdown
     assert "[bold]" in table
+    change(
+        finished_run(tmp_path, 1, 70, 71),
+        "status.json",
+        '"done", "epoch": 1, "reason": null',
+        '"failed", "epoch": 1, "reason": "\\u001b[31mred"',
+    )
+    result = run_python("-c", REPORT, ".", folder=tmp_path)
+    assert "?[31mred" in result.stderr
+    assert "\x1b" not in result.stderr
     assert "red\\|cell" in markdown
 
 

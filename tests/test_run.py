@@ -21,18 +21,20 @@ from set_cli.config import Config, canonical_json, identity, scientific
 from set_cli.data.prepare import load_data
 from set_cli.errors import BusyError, ConfigError, DataError, DivergedError, Interrupted, StorageError
 from set_cli.experiment import Outcome, run
+from set_cli.interrupts import StopSignals
 from set_cli.progress import NoView
 from set_cli.runs.files import read_arrays, read_json
 from set_cli.runs.folder import RunFolder, locate
 from set_cli.runs.summary import read_rows
-from set_cli.training.supervised import Inputs, evaluate
+from set_cli.training.supervised import Inputs, Score, evaluate
 from tests.conftest import Compose
 
 SMALL = ("train.epochs=4", "model.hidden=[40,30]", "train.batch_size=100", "data.augment.flip=true")
 
 
 def train(config: Config, view: NoView | None = None) -> Outcome:
-    return run(config, {}, view or NoView())
+    with StopSignals() as stop:
+        return run(config, {}, ["set-train"], view or NoView(), stop)
 
 
 class StopAt(NoView):
@@ -76,6 +78,7 @@ def test_a_run_folder_has_what_the_contract_says(compose: Compose) -> None:
     start = read_json(path / "run.json")[0]
     assert start["layers"]["layer1"]["engine"] == "torch"
     assert start["layers"]["output"]["why"] == "output layer: always dense, as in the paper"
+    assert start["command"] == ["set-train"]
     assert set(start) >= {"command", "git", "packages", "cpu", "threads", "checksums", "python"}
 
 
@@ -172,6 +175,15 @@ def test_resume_never_trains_again_in_a_new_folder(compose: Compose) -> None:
     assert science(again.path) == science(first.path)
 
 
+def test_an_interrupted_copy_is_the_one_that_goes_on(compose: Compose) -> None:
+    first = train(compose(*SMALL))
+    with pytest.raises(Interrupted, match=r"with resume=auto goes on after epoch 1"):
+        train(compose(*SMALL, "resume=never"), StopAt(2))
+    resumed = train(compose(*SMALL, "resume=must"))
+    assert resumed.path.name == first.path.name + "-2"
+    assert science(resumed.path) == science(first.path)
+
+
 def test_resume_must_needs_a_run(compose: Compose) -> None:
     config = compose(*SMALL, "resume=must")
     with pytest.raises(ConfigError, match="resume=must: expected a run to go on with"):
@@ -197,27 +209,38 @@ def test_an_interrupted_run_resumes_bit_for_bit(method: str, compose: Compose, t
     assert [start["resumed_after_epoch"] for start in read_json(path / "run.json")] == [None, 0, 2, 3]
 
 
-@pytest.mark.parametrize("victim", ["append_row", "_checkpoint", "set_status"])
+@pytest.mark.parametrize(
+    ("victim", "at"),
+    [
+        ("append_row", 5),  # the metrics of epoch 3
+        ("append_row", 6),  # its times
+        ("save_checkpoint", 3),
+        ("append_degrees", 3),
+        ("set_status", 3),
+        ("set_status", 6),  # "done"
+        ("finish_degrees", 1),
+        ("write_summary", 1),
+    ],
+)
 def test_a_failure_between_two_writes_is_recovered(
-    victim: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    victim: str, at: int, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(compose(*SMALL))
     config = compose(*SMALL, f"runs_dir={tmp_path}/other")
-    owner: Any = experiment._Run if victim == "_checkpoint" else RunFolder
+    owner: Any = RunFolder if hasattr(RunFolder, victim) else experiment
     original = getattr(owner, victim)
     calls = 0
 
-    def fails_the_fifth_time(self: object, *arguments: Any, **named: Any) -> None:
+    def fails_once(*arguments: Any, **named: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == (3 if victim != "append_row" else 5):
+        if calls == at:
             raise StorageError("the disk is full")
-        original(self, *arguments, **named)
+        return original(*arguments, **named)
 
-    monkeypatch.setattr(owner, victim, fails_the_fifth_time)
+    monkeypatch.setattr(owner, victim, fails_once)
     with pytest.raises(StorageError, match="the disk is full"):
         train(config)
-    monkeypatch.setattr(owner, victim, original)
     assert science(train(config).path) == science(whole.path)
 
 
@@ -231,6 +254,15 @@ def test_a_torn_row_is_cut_on_resume(compose: Compose, tmp_path: Path) -> None:
         with open(path / name, "ab") as stream:
             stream.write(b'{"epoch": 3, "tra')
     assert science(train(config).path) == science(whole.path)
+
+
+def test_snapshots_from_after_the_checkpoint_are_dropped(compose: Compose) -> None:
+    config = compose(*SMALL, "snapshots.every=3")
+    path, _ = locate(config)
+    with pytest.raises(Interrupted):
+        train(config, StopAt(2))
+    (path / "topology" / "epoch_0002.npz").write_bytes(b"of another start")
+    assert set_cli.load(train(config).path).snapshots == [0, 3, 4]
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(compose: Compose, tmp_path: Path) -> None:
@@ -252,9 +284,10 @@ def test_two_damaged_checkpoints_are_refused_and_left_alone(compose: Compose) ->
         train(config, StopAt(3))
     for name in ("checkpoint.npz", "checkpoint.prev.npz"):
         (path / name).write_bytes(b"damaged")
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     with pytest.raises(DataError, match="cannot resume"):
         train(config)
-    assert (path / "checkpoint.npz").read_bytes() == b"damaged"
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
 
 def test_a_busy_folder_is_refused_with_the_pid(compose: Compose) -> None:
@@ -276,6 +309,12 @@ def test_divergence_ends_the_run_and_keeps_the_last_good_state(compose: Compose)
     assert "DivergedError" in (path / "error.txt").read_text()
     weights = read_arrays(path / "checkpoint.npz")["model/output.weight"]
     assert np.isfinite(weights).all()
+
+
+def test_a_loss_that_only_the_test_rows_show_is_divergence(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "evaluate", lambda model, inputs: Score(float("inf"), 10.0))
+    with pytest.raises(DivergedError, match="no longer finite in epoch 1"):
+        train(compose(*SMALL))
 
 
 def read_rows_or_none(path: Path) -> list[dict[str, Any]]:
@@ -308,7 +347,7 @@ def test_nothing_is_created_where_data_is_missing(compose: Compose, tmp_path: Pa
 
 def test_a_runs_folder_that_cannot_be_made_is_a_storage_error(compose: Compose, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError, match="the run folder cannot be made"):
+    with pytest.raises(StorageError, match="could not be written"):
         train(compose(*SMALL, f"runs_dir={tmp_path}/file/runs"))
 
 
@@ -347,6 +386,21 @@ def test_a_loaded_run_is_the_trained_model(compose: Compose) -> None:
     assert final == outcome.summary["after_last_removal"]["test"]
 
 
+@pytest.mark.parametrize("name", ["checkpoint.npz", "metrics.jsonl", "config.json"])
+def test_loading_an_altered_run_is_refused(name: str, compose: Compose) -> None:
+    path = train(compose(*SMALL)).path
+    (path / name).write_bytes((path / name).read_bytes() + b" ")
+    with pytest.raises(DataError, match=f"{name}: altered after the run"):
+        set_cli.load(path)
+
+
+def test_loading_a_run_that_has_no_epoch_yet(compose: Compose) -> None:
+    config = compose(*SMALL)
+    with pytest.raises(Interrupted):
+        train(config, StopAt(1))
+    assert set_cli.load(locate(config)[0]).metrics.empty
+
+
 def test_loading_what_is_no_run_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected a run folder, found none"):
         set_cli.load(tmp_path)
@@ -358,8 +412,11 @@ def test_a_tampered_snapshot_is_refused(compose: Compose) -> None:
     arrays = read_arrays(path)
     arrays["layer1/indices"] = arrays["layer1/indices"] + 1000
     np.savez(path, allow_pickle=False, **arrays)
-    with pytest.raises(DataError, match="layer1 is no valid pattern"):
+    with pytest.raises(DataError, match=r"epoch_0001.npz: altered after the run"):
         loaded.topology(1)
+    (loaded.path / "status.json").write_text('{"status": "interrupted", "epoch": 3, "reason": null}')
+    with pytest.raises(DataError, match="layer1 is no valid pattern"):  # nothing vouches for it, so it is looked at
+        set_cli.load(loaded.path).topology(1)
     with pytest.raises(DataError, match="no topology snapshot of epoch 77"):
         loaded.topology(77)
 

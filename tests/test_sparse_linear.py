@@ -244,6 +244,17 @@ def test_a_state_dict_with_a_broken_topology_is_refused(name: str, damage: objec
         sparse_layer(20, 15).load_state_dict(state)
 
 
+def test_half_a_million_neurons_on_both_sides() -> None:
+    layer = SparseLinear(500_000, 500_000, epsilon=0.5, seed=0)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+    layer(torch.randn(2, 500_000)).square().mean().backward()
+    optimizer.step()
+    evolution = layer.evolve(0.3, optimizer=optimizer, seed=1)
+    assert evolution is not None
+    assert abs(layer.nnz - 500_000) < 5 * 500_000**0.5
+    assert evolution.regrown == evolution.pruned > 0.29 * layer.nnz
+
+
 def test_it_trains_inside_anyones_module() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(SparseLinear(10, 50, epsilon=3, init="sparse_fan_in"), nn.ReLU(), SparseLinear(50, 1))

@@ -11,6 +11,8 @@ from torch import nn
 from set_cli.config import Config
 from set_cli.data.prepare import DataSet, Part, load_data
 from set_cli.experiment import build_network
+from set_cli.models.counts import sparse_layers
+from set_cli.training.evolution import evolve_model
 from set_cli.training.optimizer import add_l1_gradient, build_optimizer, momentum_arrays, restore_momentum
 from set_cli.training.supervised import Inputs, Score, evaluate, is_finite, train_epoch
 from tests.conftest import Compose
@@ -67,7 +69,7 @@ def test_the_same_seed_gives_the_same_bits(compose: Compose) -> None:
     config = compose("data.augment.rotation=10", "data.augment.flip=true")
     states = [fit(config, epochs=2)[0].state_dict() for _ in range(2)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    other = fit(compose("seed=1"), epochs=1)[0].state_dict()
+    other = fit(compose("seed=1", "data.augment.rotation=10", "data.augment.flip=true"), epochs=2)[0].state_dict()
     assert not torch.equal(other["output.weight"], states[0]["output.weight"])
 
 
@@ -122,12 +124,27 @@ def test_optimizer_state_survives_a_round_trip(compose: Compose) -> None:
     assert all(torch.equal(value, arrays[name]) for name, value in momentum_arrays(model, other).items())
 
 
+def test_evolution_moves_the_momentum_of_every_layer(compose: Compose) -> None:
+    config = compose()
+    data = digits(config)
+    model = build_network(config, data).model
+    optimizer = build_optimizer(model, config.train)
+    train_epoch(
+        model, Inputs(data.train, data, CPU), optimizer, config.train, config.data.augment, 0, 1, lambda *_: None
+    )
+    for layer in sparse_layers(model).values():
+        optimizer.state[layer.weight]["momentum_buffer"].fill_(1)
+    change = evolve_model(model, optimizer, config, 1)
+    momenta = torch.cat([optimizer.state[layer.weight]["momentum_buffer"] for layer in sparse_layers(model).values()])
+    assert change.regrown == change.pruned == int((momenta == 0).sum()) > 0
+
+
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf])
 def test_a_hidden_bad_weight_is_found(poison: float, compose: Compose) -> None:
     config = compose()
     model = build_network(config, digits(config)).model
-    assert is_finite(model, 1.0)
-    assert not is_finite(model, float("nan"))
+    assert is_finite(model, [1.0])
+    assert not is_finite(model, [1.0, float("nan")])
     with torch.no_grad():
         next(model.parameters())[0] = poison
-    assert not is_finite(model, 1.0)
+    assert not is_finite(model, [1.0])

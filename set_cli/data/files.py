@@ -5,13 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import stat
 import zlib
 from pathlib import Path
 from typing import BinaryIO
 
 from set_cli.data.catalog import Card, SourceFile
 from set_cli.errors import DataError
+from set_cli.plain_files import open_plain
 
 
 def data_folder(configured: str | None) -> Path:
@@ -49,10 +49,7 @@ def _missing_sentence(card: Card, folder: Path, missing: list[SourceFile]) -> st
 
 def _read_checked(path: Path, file: SourceFile) -> bytes:
     try:
-        # O_NONBLOCK: opening a pipe that somebody put there must not wait for a writer.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise DataError(f"{path}: expected a plain file, found something else")
+        with open_plain(path) as stream:
             content = _read_limited(stream, path, file.size)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: could not be read ({error}); put an intact copy there") from None

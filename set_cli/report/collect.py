@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -54,15 +55,20 @@ class LeftOut:
     detail: str
 
 
-def find_run_folders(folders: Iterable[Path]) -> list[Path]:
-    """Every run folder in or below these folders, once, in the order of their names."""
-    found: set[Path] = set()
+def find_run_folders(folders: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
+    """Every run folder in or below these folders, once, in the order of their names; and what cannot be looked into."""
+    found: dict[str, Path] = {}
+    closed: list[LeftOut] = []
+
+    def note(error: OSError) -> None:
+        closed.append(LeftOut(Path(error.filename), "unreadable", error.strerror or str(error)))
+
     for folder in folders:
-        for name, children, _ in os.walk(folder):
-            if is_run_folder(Path(name)):
-                found.add(Path(name))
+        for name, children, files in os.walk(folder, onerror=note):
+            if is_run_folder(files):
+                found.setdefault(os.path.realpath(name), Path(name))
                 children.clear()  # a run folder holds no other
-    return sorted(found, key=_natural)
+    return sorted(found.values(), key=_natural), closed
 
 
 def _natural(path: Path) -> list[tuple[bool, int, str]]:
@@ -82,15 +88,17 @@ def read_run(path: Path) -> FinishedRun | LeftOut:
         if changed:
             return LeftOut(path, "altered", f"{', '.join(changed)} changed after the run")
         config = read_json(path / "config.json")
+        if not isinstance(config, dict):
+            raise DataError(f"{path / 'config.json'}: expected a configuration")
         group = canonical_json({key: value for key, value in config.items() if key != "seed"})
-    except DataError as error:
+    except (DataError, OSError) as error:
         return LeftOut(path, "unreadable", str(error))
     return FinishedRun(path, group, summary)
 
 
 def _reason(path: Path) -> str:
     """What status.json says about a run that is not done."""
-    if not (path / "status.json").exists():
+    if not os.path.lexists(path / "status.json"):
         return ""
     status = read_json(path / "status.json")
     return f"epoch {status.get('epoch')}" + (f", {status['reason']}" if status.get("reason") else "")
@@ -102,3 +110,5 @@ def _check_figures(path: Path, summary: object) -> None:
     for name, kind in FIGURES.items():
         if name not in summary or not isinstance(summary[name], kind) or isinstance(summary[name], bool):
             raise DataError(f"{path / SUMMARY}: {name} is missing or of the wrong type")
+        if isinstance(summary[name], float) and not math.isfinite(summary[name]):
+            raise DataError(f"{path / SUMMARY}: {name} is not finite")

@@ -53,7 +53,7 @@ class Comparison:
 def compare(runs: Sequence[FinishedRun | LeftOut]) -> Comparison:
     """Group finished runs by configuration, with mean and sample standard deviation over the seeds.
 
-    A seed counts once: of several copies (resume=never) the latest, the others are listed.
+    A seed counts once: of several copies (…, …-2, made with resume=never) the last given, the others are listed.
     """
     left_out = [run for run in runs if isinstance(run, LeftOut)]
     latest: dict[tuple[str, int], FinishedRun] = {}

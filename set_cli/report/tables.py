@@ -69,9 +69,13 @@ def render(comparison: Comparison, form: str, console_width: int | None = None) 
             return _table(comparison.rows, console_width)
 
 
+def printable(text: str) -> str:
+    """The text without control characters: what is in a run folder must not steer a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def _cells(rows: list[Row]) -> list[list[str]]:
-    """Readable cells without control characters: what is in a run folder must not steer a terminal."""
-    return [["".join(c if c.isprintable() else "?" for c in cell(row)) for _, cell, _ in READABLE] for row in rows]
+    return [[printable(cell(row)) for _, cell, _ in READABLE] for row in rows]
 
 
 def _markdown(rows: list[Row]) -> str:

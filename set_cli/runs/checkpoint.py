@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from set_cli.errors import DataError
-from set_cli.runs.files import read_arrays, sync_folder, write_arrays
+from set_cli.runs.files import read_arrays, rename, write_arrays
 
 CURRENT, PREVIOUS = "checkpoint.npz", "checkpoint.prev.npz"
 META = "meta"
@@ -40,9 +39,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     fresh = folder / "checkpoint.new.npz"
     write_arrays(fresh, {**checkpoint.arrays, META: np.frombuffer(json.dumps(meta).encode(), np.uint8)}, compress=False)
     if current.exists():
-        os.replace(current, folder / PREVIOUS)
-    os.replace(fresh, current)
-    sync_folder(folder)
+        rename(current, folder / PREVIOUS)
+    rename(fresh, current)
 
 
 def load_checkpoint(folder: Path, identity: str | None = None) -> Checkpoint | None:

@@ -28,9 +28,10 @@ def append_degrees(folder: Path, degrees: Degrees) -> None:
 
 
 def finish_degrees(folder: Path, lengths: Mapping[str, int]) -> None:
-    """Turn degrees.part into degrees.npz: '<layer>/out_degree' and '<layer>/in_degree', (epochs + 1, neurons) int32.
+    """Write degrees.npz from degrees.part: '<layer>/out_degree' and '<layer>/in_degree', (rows, neurons) int32.
 
-    Row 0 is the initial topology, row N the one after epoch N's evolution. DataError where records are incomplete.
+    Row 0 is the initial topology, row N the one after epoch N's evolution; methods that never evolve have row 0 only.
+    degrees.part stays. DataError where its records are incomplete.
     """
     width = sum(lengths.values())
     part = folder / PART
@@ -46,4 +47,3 @@ def finish_degrees(folder: Path, lengths: Mapping[str, int]) -> None:
         arrays[name] = records[:, start : start + length]
         start += length
     write_arrays(folder / FINAL, arrays, compress=True)
-    part.unlink()

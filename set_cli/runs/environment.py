@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,11 +15,11 @@ import set_cli
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "hydra-core", "omegaconf", "pydantic", "pandas")
 
 
-def describe_environment() -> dict[str, Any]:
-    """Time, command line, versions, git state of the code and the processor."""
+def describe_environment(command: list[str]) -> dict[str, Any]:
+    """Time, command line (as given), versions, git state of the code and the processor."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
+        "command": command,
         "folder": str(Path.cwd()),
         "pid": os.getpid(),
         "set_cli": set_cli.__version__,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from set_cli.config import canonical_json
 from set_cli.errors import DataError, StorageError
+from set_cli.plain_files import open_plain
 
 TEMPORARY = ".tmp"  # suffix of what is being written; left over only after a kill
 LARGEST_JSON = 64 * 2**20  # bytes; a run's JSON files are a few kB
@@ -28,25 +28,60 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """
     temporary = path.with_name(path.name + TEMPORARY)
     try:
-        with open(temporary, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
+        with storage_errors(path):
+            with open(temporary, "wb") as stream:
+                write(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+    except StorageError:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """StorageError, which names the path, for any OSError."""
+    try:
+        yield
+    except OSError as error:
         raise StorageError(f"{path}: could not be written ({error.strerror or error})") from error
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make renames in the folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename within a folder, durably, replacing what is there."""
+    with storage_errors(target):
+        os.replace(source, target)
+        _sync_folder(target.parent)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, if it is there."""
+    with storage_errors(path):
+        path.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents, if they are not there."""
+    with storage_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def truncate(path: Path, length: int) -> None:
+    """Shorten a file to so many bytes."""
+    with storage_errors(path):
+        os.truncate(path, length)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -63,25 +98,22 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], *, compress: bo
 
 def append(path: Path, content: bytes, *, durable: bool) -> None:
     """Add to the end of a file; with durable=True it is on the disk when this returns."""
-    try:
-        with open(path, "ab") as stream:
-            stream.write(content)
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-    except OSError as error:
-        raise StorageError(f"{path}: could not be written ({error.strerror or error})") from error
+    with storage_errors(path), open(path, "ab") as stream:
+        stream.write(content)
+        if durable:
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
-def append_row(path: Path, row: Mapping[str, Any], *, durable: bool) -> None:
-    """One strict JSON object as a line."""
-    append(path, json.dumps(row, allow_nan=False).encode() + b"\n", durable=durable)
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """One strict JSON object as a line, on the disk when this returns."""
+    append(path, json.dumps(row, allow_nan=False).encode() + b"\n", durable=True)
 
 
 def read_json(path: Path) -> Any:
     """The value of a strict JSON file; DataError where there is none to be read."""
     try:
-        with open(path, "rb") as stream:
+        with open_plain(path) as stream:
             content = stream.read(LARGEST_JSON + 1)
         if len(content) > LARGEST_JSON:
             raise DataError(f"{path}: expected a small JSON file, found more than {LARGEST_JSON} bytes")
@@ -93,10 +125,9 @@ def read_json(path: Path) -> Any:
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of an npz without pickles; DataError where it is damaged."""
     try:
-        content = io.BytesIO(path.read_bytes())
-        with np.load(content, allow_pickle=False) as archive:
+        with open_plain(path) as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except MemoryError:
+    except (MemoryError, DataError):
         raise
     except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged archive
         raise DataError(f"{path}: could not be read ({error})") from None
@@ -105,7 +136,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file; DataError where it cannot be read."""
     try:
-        with open(path, "rb") as stream:
+        with open_plain(path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path}: could not be read ({error.strerror})") from None

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,18 @@ from typing import Any, Literal, Self
 
 from set_cli.config import Config, canonical_json, identity
 from set_cli.errors import BusyError, ConfigError, DataError, DivergedError, Interrupted, SetError, StorageError
-from set_cli.runs.files import TEMPORARY, append, append_row, read_json, write_atomic, write_json
+from set_cli.runs.files import (
+    TEMPORARY,
+    append,
+    append_row,
+    make_folder,
+    read_json,
+    remove,
+    storage_errors,
+    truncate,
+    write_atomic,
+    write_json,
+)
 
 Status = Literal["running", "done", "interrupted", "diverged", "failed"]
 
@@ -39,16 +50,19 @@ def _short(number: float) -> str:
 def locate(config: Config) -> tuple[Path, Status | None]:
     """The folder this configuration belongs to and how its run stands; None where there is no run yet.
 
-    resume=never gives the first unused folder (…, …-2, …-3). ConfigError where resume=must finds nothing.
+    The run's folder is its latest copy (…, …-2, …-3); resume=never gives the next one. ConfigError where resume=must
+    finds nothing.
     """
     base = Path(config.runs_dir, config.dataset.name, config.model.name, folder_name(config))
+    copies = [base, *(base.with_name(f"{base.name}-{n}") for n in range(2, MOST_COPIES))]
+    free = next(i for i, path in enumerate(copies) if not os.path.lexists(path))
     if config.resume == "never":
-        copies = (base if n == 1 else base.with_name(f"{base.name}-{n}") for n in range(1, MOST_COPIES))
-        return next(path for path in copies if not path.exists()), None
-    status = read_status(base)
+        return copies[free], None
+    latest = copies[max(free - 1, 0)]
+    status = read_status(latest)
     if config.resume == "must" and status is None:
         raise ConfigError(f"resume=must: expected a run to go on with in {base}, found none; resume=auto starts it")
-    return base, status
+    return latest, status
 
 
 def already_done(path: Path) -> str:
@@ -58,7 +72,7 @@ def already_done(path: Path) -> str:
 
 def read_status(path: Path) -> Status | None:
     """How the run in this folder stands; None where there is none, DataError where its status cannot be read."""
-    if not (path / "status.json").exists():
+    if not os.path.lexists(path / "status.json"):
         return None
     status = read_json(path / "status.json")
     if not isinstance(status, dict) or status.get("status") not in Status.__args__:  # type: ignore[attr-defined]
@@ -76,11 +90,10 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.epoch = 0  # completed epochs, as status.json says
-        try:
-            path.mkdir(parents=True, exist_ok=True)
+        self._begun = False  # before the first write a failure leaves the folder as it was
+        make_folder(path)
+        with storage_errors(path / "run.lock"):
             self._lock = os.open(path / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise StorageError(f"{path}: the run folder cannot be made ({error.strerror})") from None
         try:
             # A kernel lock is free the moment its holder dies: nothing stale is ever left.
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,7 +113,7 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if error is not None:
+            if error is not None and self._begun:
                 with suppress(StorageError):  # the disk may be what failed; the first error is the one to report
                     self._record_failure(error)
         finally:
@@ -132,7 +145,8 @@ class RunFolder:
 
     def add_start(self, start: Mapping[str, Any]) -> None:
         """Add one entry to run.json: each start of the run has its own. An earlier failure is history now."""
-        (self.path / "error.txt").unlink(missing_ok=True)
+        self._begun = True
+        remove(self.path / "error.txt")
         path = self.path / "run.json"
         starts = read_json(path) if path.exists() else []
         write_json(path, [*starts, start])
@@ -140,8 +154,8 @@ class RunFolder:
     def write_json(self, name: str, value: object) -> None:
         write_json(self.path / name, value)
 
-    def append_row(self, name: str, row: Mapping[str, Any], *, durable: bool = True) -> None:
-        append_row(self.path / name, row, durable=durable)
+    def append_row(self, name: str, row: Mapping[str, Any]) -> None:
+        append_row(self.path / name, row)
 
     def log(self, line: str) -> None:
         """Add a line to train.log: what was printed."""
@@ -158,9 +172,9 @@ class RunFolder:
             if found < length:
                 raise DataError(f"{path}: expected at least {length} bytes, found {found}; cannot resume")
             if length == 0:
-                path.unlink(missing_ok=True)
+                remove(path)
             elif found > length:
-                os.truncate(path, length)
+                truncate(path, length)
 
     def lengths(self, *names: str) -> dict[str, int]:
         """The sizes of these files in bytes, 0 where there is none."""
@@ -174,9 +188,9 @@ def _holder(path: Path) -> str:
     return ""
 
 
-def is_run_folder(path: Path) -> bool:
-    """Whether a folder holds a run: it has a status or a configuration of ours."""
-    return (path / "status.json").is_file() or (path / "config.json").is_file()
+def is_run_folder(names: Iterable[str]) -> bool:
+    """Whether a folder with these files holds a run: it has a status or a configuration of ours."""
+    return not {"status.json", "config.json"}.isdisjoint(names)
 
 
 SNAPSHOT = re.compile(r"epoch_(\d{4,})\.npz")

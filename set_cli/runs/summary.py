@@ -15,7 +15,7 @@ from set_cli.runs.files import read_json, sha256, write_json
 from set_cli.runs.folder import snapshot_epochs, snapshot_path
 
 SUMMARY = "summary.json"
-# What a report reads is small and checked every time; the rest is checked by who uses it.
+# What a report reads is small and checked every time; set_cli.load checks what it reads.
 REPORTED = ("config.json", "params.json", "metrics.jsonl")
 
 

@@ -64,8 +64,9 @@ def sample_distinct(population: int, count: int, rng: np.random.Generator) -> Po
 def prune(weights: Weights, zeta: float) -> NDArray[np.bool_]:
     """Which connections stay, (nnz,) bool: SET's removal, Algorithm 1.
 
-    Of the n positive weights floor(zeta * n) go, those closest to zero; likewise of the negative ones; among equal
-    weights the first go. A weight that is exactly 0 is on neither side and always goes, as in the authors' code.
+    Of the n positive weights floor(zeta * n) go (the product in double precision), those closest to zero; likewise of
+    the negative ones; among equal weights the first go. A weight that is exactly 0 is on neither side and always goes,
+    as in the authors' code.
     """
     keep: NDArray[np.bool_] = weights != 0
     for side in (weights > 0, weights < 0):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,6 +104,6 @@ def evaluate(model: nn.Module, inputs: Inputs) -> Score:
     return Score(loss / len(inputs), 100 * hits / len(inputs))
 
 
-def is_finite(model: nn.Module, loss: float) -> bool:
-    """Whether the loss and every parameter are finite; a NaN weight may hide behind a unit that is never active."""
-    return math.isfinite(loss) and all(bool(torch.isfinite(p).all()) for p in model.parameters())
+def is_finite(model: nn.Module, losses: Iterable[float]) -> bool:
+    """Whether losses and parameters are all finite; a NaN weight may hide behind a unit that is never active."""
+    return all(map(math.isfinite, losses)) and all(bool(torch.isfinite(p).all()) for p in model.parameters())

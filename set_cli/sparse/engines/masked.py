@@ -1,6 +1,7 @@
 """Engine `masked`: dense products with zeros where there is no connection, the usual simulation of sparsity.
 
-The baseline that others ship: O(n_in n_out) time and memory in every product, whatever the number of connections.
+O(n_in n_out) time and memory in every product, whatever the number of connections. Unlike the usual masked layer it
+keeps the weights sparse between products, so that evolution and optimiser are the same for every engine.
 """
 
 from __future__ import annotations

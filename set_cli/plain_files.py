@@ -1,0 +1,20 @@
+"""Opening what should be a plain file and may be anything: a pipe, a device, a folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+
+from set_cli.errors import DataError
+
+
+def open_plain(path: Path) -> BufferedReader:
+    """The file for reading; OSError where it cannot be opened, DataError where it is no plain file."""
+    # O_NONBLOCK: opening a pipe that somebody put there must not wait for a writer.
+    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise DataError(f"{path}: expected a plain file, found something else")
+    return stream
