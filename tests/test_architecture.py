@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from set_cli.config import from_mapping
+from tests.conftest import compose_mapping, run_python
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "set_cli"
 
@@ -103,6 +106,21 @@ def test_the_readme_names_existing_files_and_commands() -> None:
     assert named <= targets
     for path in (ROOT / "conf").glob("*/*.yaml"):
         assert f"`{path.stem}`" in readme, f"README.md does not name {path.stem}"
+
+
+def test_the_readmes_train_commands_compose() -> None:
+    lines = re.findall(r"^set-train(.*?)(?:#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(lines) >= 4
+    for line in lines:
+        values = [word.split(",")[0] for word in line.split() if word != "-m"]  # the first run of a sweep
+        from_mapping(compose_mapping(*values))
+
+
+def test_the_readmes_layer_works() -> None:
+    (snippet,) = re.findall(r"```python\n(import torch\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    result = run_python("-c", snippet + "print(layer.nnz)", folder=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert abs(int(result.stdout) - 1_000_000) < 5000
 
 
 def test_the_constraints_pin_every_requirement() -> None:

@@ -195,7 +195,8 @@ def test_a_signal_to_a_sweep_stops_its_run_and_starts_no_other(number: int, exit
 def test_a_signal_before_training_begins_ends_in_one_sentence(tmp_path: Path) -> None:
     program = (
         "import os, signal, set_cli.train as t; compose = t._plain\n"
-        "def late(composed):\n    t._plain = compose\n    os.kill(os.getpid(), signal.SIGTERM)\n    return compose(composed)\n"
+        "def late(composed):\n    t._plain = compose\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return compose(composed)\n"
         "t._plain = late; t.main()"
     )
     result = run_python("-c", program, folder=tmp_path)
