@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,33 +13,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from set_cli.config import Backend, Config, identity, scientific
-from set_cli.data.prepare import DataSet, load_data
+from set_cli.config import Backend, Config
+from set_cli.data.prepare import DataSet, Part, load_data
+from set_cli.description import describe_layers
 from set_cli.errors import ConfigError, DivergedError, OutOfMemory
 from set_cli.interrupts import StopSignals
-from set_cli.models.counts import count_connections, sparse_layers
+from set_cli.models.counts import count_connections
 from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
-from set_cli.progress import View, epoch_line, result_line, start_line
-from set_cli.recording import (
-    describe_layers,
-    describe_parameters,
-    finish_parameters,
-    layer_degrees,
-    model_arrays,
-    restore_model,
-    topology_arrays,
-)
-from set_cli.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from set_cli.runs.degrees import PART, append_degrees, finish_degrees
+from set_cli.progress import View
+from set_cli.record import Record
 from set_cli.runs.environment import describe_environment
-from set_cli.runs.files import make_folder, read_json, remove, write_arrays
-from set_cli.runs.folder import RunFolder, locate, read_status, snapshot_epochs, snapshot_path
-from set_cli.runs.summary import SUMMARY, write_summary
+from set_cli.runs.files import read_json
+from set_cli.runs.folder import RunFolder, locate, read_status
+from set_cli.runs.summary import SUMMARY
 from set_cli.training.evolution import Change, evolve_model
 from set_cli.training.optimizer import build_optimizer
 from set_cli.training.supervised import Inputs, Score, evaluate, is_finite, train_epoch
-
-APPENDED = ("metrics.jsonl", "timing.jsonl", PART)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +60,57 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
         with RunFolder(path) as folder:
             if read_status(path) == "done":  # another process finished it in the meantime
                 return Outcome(path, True, read_json(path / SUMMARY))
-            start = describe_start(config, command, data, network, device)
-            return Outcome(path, False, _Run(config, settings, data, network, device, folder, stop).train(start, view))
+            network.model.to(device)
+            optimizer = build_optimizer(network.model, config.train)
+            record = Record(config, folder, network.plans, network.model, optimizer)
+            with view:
+                record.begin(describe_start(config, command, data, network, device))
+                scores = _train(config, data, network.model, optimizer, record, view, stop)
+            return Outcome(path, False, record.finish(settings, data.tested_on, scores))
+
+
+def _train(
+    config: Config,
+    data: DataSet,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    record: Record,
+    view: View,
+    stop: StopSignals,
+) -> dict[str, Score]:
+    """Box 1 of the paper, from the newest checkpoint on; the scores of what is left after the last removal."""
+    inputs = {name: Inputs(part, data, next(model.parameters()).device) for name, part in parts_of(data).items()}
+    same = "the same command with resume=auto" if config.resume == "never" else "the same command"
+
+    def after_step(rows: int, of: int) -> None:
+        view.step(record.epoch + 1, rows, of)
+        stop.check(f"{same} goes on after epoch {record.epoch}")
+
+    def scores() -> dict[str, Score]:
+        return {name: evaluate(model, part) for name, part in inputs.items() if name != "train"}
+
+    view.start(record.title, config.train.epochs, record.epoch)
+    for epoch in range(record.epoch + 1, config.train.epochs + 1):
+        times = [time.perf_counter()]
+        loss = train_epoch(model, inputs["train"], optimizer, config, epoch, after_step)
+        times.append(time.perf_counter())
+        found = scores()
+        check_finite(model, record.path, config.train.lr, epoch, [loss, *(score.loss for score in found.values())])
+        times.append(time.perf_counter())
+        connections = count_connections(model)
+        change = evolve_model(model, optimizer, config, epoch)  # the last removal is not refilled
+        times.append(time.perf_counter())
+        row = metrics_row(epoch, loss, found, connections, change)
+        view.epoch(row, record.add(row, times))  # atomic; resume starts here
+    return scores()
+
+
+def check_finite(model: nn.Module, path: Path, lr: float, epoch: int, losses: list[float]) -> None:
+    """DivergedError where a loss or a weight is NaN or infinite."""
+    if not is_finite(model, losses):
+        raise DivergedError(
+            f"{path}: loss or weights are no longer finite in epoch {epoch}; try a smaller train.lr than {lr:g}"
+        )
 
 
 @contextmanager
@@ -88,143 +124,6 @@ def _memory_errors() -> Iterator[None]:
             first_line = str(error).partition("\n")[0]
             raise OutOfMemory(f"out of memory ({first_line}); take a smaller model or batch") from error
         raise
-
-
-class _Run:
-    """The state of one training: what the loop below reads and writes."""
-
-    def __init__(
-        self,
-        config: Config,
-        settings: Mapping[str, Any],
-        data: DataSet,
-        network: Network,
-        device: torch.device,
-        folder: RunFolder,
-        stop: StopSignals,
-    ) -> None:
-        self.config, self.settings, self.folder, self.stop = config, settings, folder, stop
-        self.plans, self.model = network.plans, network.model.to(device)
-        self.optimizer = build_optimizer(self.model, config.train)
-        self.data = {part: Inputs(rows, data, device) for part, rows in _parts(data).items()}
-        self.tested_on = data.tested_on
-
-    def train(self, start: Mapping[str, Any], view: View) -> dict[str, Any]:
-        """Box 1 of the paper, from the newest checkpoint on; the summary of the finished run."""
-        config, model, optimizer = self.config, self.model, self.optimizer
-        with view:
-            done = self._begin(start)
-            title = start_line(self.folder.path, done)
-            self.folder.log(title)
-            view.start(title, config.train.epochs, done)
-            for epoch in range(done + 1, config.train.epochs + 1):
-                began = time.perf_counter()
-                loss = train_epoch(
-                    model,
-                    self.data["train"],
-                    optimizer,
-                    config.train,
-                    config.data.augment,
-                    config.seed,
-                    epoch,
-                    lambda rows, of, epoch=epoch: self._after_step(view, epoch, rows, of),  # type: ignore[misc]
-                )
-                trained = time.perf_counter()
-                scores = self._evaluate()
-                self._check_finite(epoch, loss, scores)
-                evaluated = time.perf_counter()
-                connections = count_connections(model)
-                change = evolve_model(model, optimizer, config, epoch)  # the last removal is not refilled
-                evolved = time.perf_counter()
-                row = metrics_row(epoch, loss, scores, connections, change)
-                seconds = {"train": trained - began, "evaluate": evaluated - trained, "evolve": evolved - evaluated}
-                self._record(row, seconds)
-                line = epoch_line(row, config.train.epochs, sum(seconds.values()))
-                self.folder.log(line)
-                view.epoch(row, line)
-        return self._finish()
-
-    def _begin(self, start: Mapping[str, Any]) -> int:
-        """Start the record, or restore the newest checkpoint; the epochs already done."""
-        checkpoint = load_checkpoint(self.folder.path, identity(self.config))
-        self.folder.epoch = checkpoint.epoch if checkpoint else 0
-        self.folder.write_config(scientific(self.config))
-        self.folder.add_start({**start, "resumed_after_epoch": checkpoint.epoch if checkpoint else None})
-        if checkpoint is None:
-            self.folder.cut(dict.fromkeys(APPENDED, 0))
-            self._drop_snapshots_after(-1)
-            self.folder.write_json("params.json", describe_parameters(self.plans, self.model, self.config.train))
-            self._record_topology(0)
-            self._checkpoint(0)
-        else:
-            self.folder.cut(checkpoint.lengths)
-            self._drop_snapshots_after(checkpoint.epoch)
-            restore_model(self.model, self.optimizer, checkpoint.arrays)
-        self.folder.set_status("running")
-        return self.folder.epoch
-
-    def _after_step(self, view: View, epoch: int, rows: int, of: int) -> None:
-        view.step(epoch, rows, of)
-        same = "the same command with resume=auto" if self.config.resume == "never" else "the same command"
-        self.stop.check(f"{same} goes on after epoch {epoch - 1}")
-
-    def _check_finite(self, epoch: int, loss: float, scores: Mapping[str, Score]) -> None:
-        if not is_finite(self.model, [loss, *(score.loss for score in scores.values())]):
-            raise DivergedError(
-                f"{self.folder.path}: loss or weights are no longer finite in epoch {epoch}; try a smaller train.lr "
-                f"than {self.config.train.lr:g}"
-            )
-
-    def _evaluate(self) -> dict[str, Score]:
-        return {part: evaluate(self.model, inputs) for part, inputs in self.data.items() if part != "train"}
-
-    def _record(self, row: dict[str, Any], seconds: Mapping[str, float]) -> None:
-        """Topology, rows, then the checkpoint that vouches for them: every instant between leaves a whole state."""
-        epoch = row["epoch"]
-        if self.config.method.name == "set":
-            self._record_topology(epoch)
-        self.folder.append_row("metrics.jsonl", row)
-        times = {f"{name}_seconds": round(value, 6) for name, value in seconds.items()}
-        self.folder.append_row("timing.jsonl", {"epoch": epoch} | times | {"peak_memory_mb": peak_memory_mb()})
-        self._checkpoint(epoch)
-        self.folder.epoch = epoch
-        self.folder.set_status("running")
-
-    def _record_topology(self, epoch: int) -> None:
-        every = self.config.snapshots.epochs_between(self.config.train.epochs)
-        layers = sparse_layers(self.model)
-        if layers:
-            append_degrees(self.folder.path, layer_degrees(layers))
-        if epoch % every == 0 or epoch == self.config.train.epochs:
-            path = snapshot_path(self.folder.path, epoch)
-            make_folder(path.parent)
-            write_arrays(path, topology_arrays(layers, self.config.snapshots.weights), compress=True)
-
-    def _drop_snapshots_after(self, epoch: int) -> None:
-        for other in snapshot_epochs(self.folder.path):
-            if other > epoch:
-                remove(snapshot_path(self.folder.path, other))
-
-    def _checkpoint(self, epoch: int) -> None:
-        arrays = model_arrays(self.model, self.optimizer)
-        lengths = self.folder.lengths(*APPENDED)
-        save_checkpoint(self.folder.path, Checkpoint(identity(self.config), epoch, arrays, lengths))
-
-    def _finish(self) -> dict[str, Any]:
-        """Count what is left after the last removal, test that network once more, write the summary, then 'done'."""
-        path = self.folder.path
-        self.folder.write_json("params.json", finish_parameters(read_json(path / "params.json"), self.model))
-        lengths = {name: len(degrees) for name, degrees in layer_degrees(sparse_layers(self.model)).items()}
-        finish_degrees(path, lengths)
-        figures = {
-            "tested_on": self.tested_on,
-            "after_last_removal": {part: score.accuracy for part, score in self._evaluate().items()},
-        }
-        summary = write_summary(path, scientific(self.config), self.settings, figures)
-        self.folder.set_status("done")
-        remove(path / PART)  # not before: until the run is done the checkpoint vouches for it
-        self.folder.log(result_line(summary, path))
-        return summary
 
 
 def metrics_row(
@@ -268,7 +167,7 @@ def describe_start(
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "options": {"runs_dir": config.runs_dir, "resume": config.resume, "data.dir": config.data.dir}
         | {"snapshots": config.snapshots.model_dump()},
-        "data": {part: len(rows) for part, rows in _parts(data).items()} | {"tested_on": data.tested_on},
+        "data": {part: len(rows) for part, rows in parts_of(data).items()} | {"tested_on": data.tested_on},
         "checksums": data.checksums,
         "layers": describe_layers(network.plans, network.engine, network.why),
     }
@@ -293,12 +192,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def peak_memory_mb() -> float:
-    """The process's peak resident memory so far, in MB (10^6 bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
-
-
-def _parts(data: DataSet) -> dict[str, Any]:
+def parts_of(data: DataSet) -> dict[str, Part]:
+    """The parts of the data set that there are, by name."""
     parts = {"train": data.train, "valid": data.valid, "test": data.test}
     return {name: part for name, part in parts.items() if part is not None}

@@ -14,9 +14,9 @@ from torch import nn
 
 from set_cli.config import Model
 from set_cli.data.catalog import CATALOG
+from set_cli.description import restore_model
 from set_cli.errors import DataError
 from set_cli.models.mlp import build_mlp, plan_mlp
-from set_cli.recording import restore_model
 from set_cli.runs.checkpoint import CURRENT, load_checkpoint
 from set_cli.runs.files import read_arrays, read_json, sha256
 from set_cli.runs.folder import is_run_folder, read_status, snapshot_epochs, snapshot_path

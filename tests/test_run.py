@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import set_cli
-from set_cli import experiment
+from set_cli import experiment, record
 from set_cli.config import Config, canonical_json, identity, scientific
 from set_cli.data.prepare import load_data
 from set_cli.errors import BusyError, ConfigError, DataError, DivergedError, Interrupted, StorageError
@@ -227,7 +227,7 @@ def test_a_failure_between_two_writes_is_recovered(
 ) -> None:
     whole = train(compose(*SMALL))
     config = compose(*SMALL, f"runs_dir={tmp_path}/other")
-    owner: Any = RunFolder if hasattr(RunFolder, victim) else experiment
+    owner: Any = RunFolder if hasattr(RunFolder, victim) else record
     original = getattr(owner, victim)
     calls = 0
 

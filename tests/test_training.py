@@ -36,9 +36,7 @@ def fit(config: Config, epochs: int = 1, threads: int = 1) -> tuple[nn.Module, l
             model,
             Inputs(data.train, data, CPU),
             optimizer,
-            config.train,
-            config.data.augment,
-            config.seed,
+            config,
             epoch,
             lambda rows, of: calls.append((rows, of)),
         )
@@ -114,9 +112,7 @@ def test_optimizer_state_survives_a_round_trip(compose: Compose) -> None:
     data = digits(config)
     model = build_network(config, data).model
     optimizer = build_optimizer(model, config.train)
-    train_epoch(
-        model, Inputs(data.train, data, CPU), optimizer, config.train, config.data.augment, 0, 1, lambda *_: None
-    )
+    train_epoch(model, Inputs(data.train, data, CPU), optimizer, config, 1, lambda *_: None)
     arrays = momentum_arrays(model, optimizer)
     assert {name.rpartition("/")[2] for name in arrays} == {"momentum_buffer"}
     other = build_optimizer(model, config.train)
@@ -129,9 +125,7 @@ def test_evolution_moves_the_momentum_of_every_layer(compose: Compose) -> None:
     data = digits(config)
     model = build_network(config, data).model
     optimizer = build_optimizer(model, config.train)
-    train_epoch(
-        model, Inputs(data.train, data, CPU), optimizer, config.train, config.data.augment, 0, 1, lambda *_: None
-    )
+    train_epoch(model, Inputs(data.train, data, CPU), optimizer, config, 1, lambda *_: None)
     for layer in sparse_layers(model).values():
         optimizer.state[layer.weight]["momentum_buffer"].fill_(1)
     change = evolve_model(model, optimizer, config, 1)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from set_cli import streams
-from set_cli.config import Augment, Train
+from set_cli.config import Augment, Config
 from set_cli.data.augment import draw_transforms, transform
 from set_cli.data.prepare import DataSet, Part
 from set_cli.models.dropout import Dropout
@@ -54,9 +54,7 @@ def train_epoch(
     model: nn.Module,
     inputs: Inputs,
     optimizer: torch.optim.Optimizer,
-    train: Train,
-    augment: Augment,
-    seed: int,
+    config: Config,
     epoch: int,
     after_step: Callable[[int, int], None],
 ) -> float:
@@ -64,11 +62,12 @@ def train_epoch(
 
     after_step  called with (rows done, rows in all) after every step; may raise to stop
     """
+    train, seed = config.train, config.seed
     model.train()
     for i, dropout in enumerate(module for module in model.modules() if isinstance(module, Dropout)):
         dropout.reseed(streams.torch_seed(seed, "dropout", epoch, i), inputs.device)
     order = torch.from_numpy(streams.generator(seed, "data", epoch).permutation(len(inputs)))
-    maps = _epoch_transforms(augment, inputs, streams.generator(seed, "augment", epoch))
+    maps = _epoch_transforms(config.data.augment, inputs, streams.generator(seed, "augment", epoch))
     weights = connection_weights(model)
     total = torch.zeros((), dtype=torch.float64, device=inputs.device)
     for start in range(0, len(order), train.batch_size):

@@ -1,0 +1,144 @@
+"""The record of one training: what is written when, so that every instant leaves a state to go on from."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from set_cli.config import Config, identity, scientific
+from set_cli.description import (
+    describe_parameters,
+    finish_parameters,
+    layer_degrees,
+    model_arrays,
+    restore_model,
+    topology_arrays,
+)
+from set_cli.models.counts import sparse_layers
+from set_cli.models.mlp import LayerPlan
+from set_cli.progress import epoch_line, result_line, start_line
+from set_cli.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from set_cli.runs.degrees import PART, append_degrees, finish_degrees
+from set_cli.runs.files import make_folder, read_json, remove, write_arrays
+from set_cli.runs.folder import RunFolder, snapshot_epochs, snapshot_path
+from set_cli.runs.summary import write_summary
+from set_cli.training.supervised import Score
+
+APPENDED = ("metrics.jsonl", "timing.jsonl", PART)
+
+
+class Record:
+    """Writes a run folder while model and optimiser are trained, and restores them from it.
+
+    epoch  completed epochs
+    path   the run's folder
+    title  which run it is, and from where it goes on
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        plans: list[LayerPlan],
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self._config, self._folder, self._plans = config, folder, plans
+        self._model, self._optimizer = model, optimizer
+        self.path = folder.path
+        self.title = str(folder.path)
+
+    @property
+    def epoch(self) -> int:
+        return self._folder.epoch
+
+    def begin(self, start: Mapping[str, Any]) -> None:
+        """Start the record with this entry of run.json, or restore the newest checkpoint."""
+        folder = self._folder
+        checkpoint = load_checkpoint(folder.path, identity(self._config))
+        folder.epoch = checkpoint.epoch if checkpoint else 0
+        folder.write_config(scientific(self._config))
+        folder.add_start({**start, "resumed_after_epoch": checkpoint.epoch if checkpoint else None})
+        if checkpoint is None:
+            folder.cut(dict.fromkeys(APPENDED, 0))
+            self._drop_snapshots_after(-1)
+            folder.write_json("params.json", describe_parameters(self._plans, self._model, self._config.train))
+            self._add_topology(0)
+            self._checkpoint(0)
+        else:
+            folder.cut(checkpoint.lengths)
+            self._drop_snapshots_after(checkpoint.epoch)
+            restore_model(self._model, self._optimizer, checkpoint.arrays)
+        folder.set_status("running")
+        self.title = start_line(folder.path, self.epoch)
+        folder.log(self.title)
+
+    def add(self, row: dict[str, Any], times: Sequence[float]) -> str:
+        """Record an epoch, and return it in words.
+
+        times  seconds on one clock: before training, after it, after evaluation, after evolution
+
+        Topology, rows, then the checkpoint that vouches for them: every instant between leaves a whole state.
+        """
+        epoch, folder = row["epoch"], self._folder
+        if self._config.method.name == "set":
+            self._add_topology(epoch)
+        folder.append_row("metrics.jsonl", row)
+        parts = zip(("train", "evaluate", "evolve"), times, times[1:], strict=False)
+        seconds = {f"{part}_seconds": round(after - before, 6) for part, before, after in parts}
+        folder.append_row("timing.jsonl", {"epoch": epoch} | seconds | {"peak_memory_mb": peak_memory_mb()})
+        self._checkpoint(epoch)
+        folder.epoch = epoch
+        folder.set_status("running")
+        line = epoch_line(row, self._config.train.epochs, times[-1] - times[0])
+        folder.log(line)
+        return line
+
+    def finish(self, settings: Mapping[str, Any], tested_on: str, scores: Mapping[str, Score]) -> dict[str, Any]:
+        """Count what is left after the last removal, write the summary, then 'done'.
+
+        scores  of the network that is left
+        """
+        folder = self._folder
+        params = finish_parameters(read_json(folder.path / "params.json"), self._model)
+        folder.write_json("params.json", params)
+        degrees = layer_degrees(sparse_layers(self._model))
+        finish_degrees(folder.path, {name: len(values) for name, values in degrees.items()})
+        left = {part: score.accuracy for part, score in scores.items()}
+        figures = {"tested_on": tested_on, "after_last_removal": left}
+        summary = write_summary(folder.path, scientific(self._config), settings, figures)
+        folder.set_status("done")
+        remove(folder.path / PART)  # not before: until the run is done the checkpoint vouches for it
+        folder.log(result_line(summary, folder.path))
+        return summary
+
+    def _add_topology(self, epoch: int) -> None:
+        every = self._config.snapshots.epochs_between(self._config.train.epochs)
+        layers = sparse_layers(self._model)
+        if layers:
+            append_degrees(self._folder.path, layer_degrees(layers))
+        if epoch % every == 0 or epoch == self._config.train.epochs:
+            path = snapshot_path(self._folder.path, epoch)
+            make_folder(path.parent)
+            write_arrays(path, topology_arrays(layers, self._config.snapshots.weights), compress=True)
+
+    def _drop_snapshots_after(self, epoch: int) -> None:
+        for other in snapshot_epochs(self._folder.path):
+            if other > epoch:
+                remove(snapshot_path(self._folder.path, other))
+
+    def _checkpoint(self, epoch: int) -> None:
+        arrays = model_arrays(self._model, self._optimizer)
+        lengths = self._folder.lengths(*APPENDED)
+        save_checkpoint(self._folder.path, Checkpoint(identity(self._config), epoch, arrays, lengths))
+
+
+def peak_memory_mb() -> float:
+    """The process's peak resident memory so far, in MB (10^6 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
