@@ -269,6 +269,17 @@ def test_progress_none_prints_the_result_only(set_train: Command) -> None:
     assert len(set_train("progress=none", *SMALL).stdout.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("variables", "spins"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)]
+)
+def test_idle_threads_sleep_unless_the_user_says_otherwise(
+    variables: dict[str, str], spins: str | None, tmp_path: Path
+) -> None:
+    program = f"import atexit, os; atexit.register(lambda: print(os.environ.get('GOMP_SPINCOUNT'))); {TRAIN}"
+    result = run_python("-c", program, *SMALL, folder=tmp_path, **variables)
+    assert result.stdout.splitlines()[-1] == str(spins)
+
+
 def test_rich_progress_shows_loss_accuracy_connections_and_time(set_train: Command) -> None:
     shown = set_train("progress=rich", *SMALL, COLUMNS="200", TTY_COMPATIBLE="1", TERM="xterm").stdout
     for part in ("epoch 1/1", "loss", "test", "connections", "left"):
