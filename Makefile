@@ -14,6 +14,7 @@ install: $(INSTALLED) ## make .venv with everything in it
 
 # The constraints pin every version, so that a set-up of today works in a year.
 $(INSTALLED): pyproject.toml setup.py constraints.txt
+	@echo "installing into $(VENV): about a minute where torch is at hand, else as long as its download takes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e '.[dev]'

@@ -165,8 +165,13 @@ def describe_start(
     return describe_environment(command) | {
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "options": {"runs_dir": config.runs_dir, "resume": config.resume, "data.dir": config.data.dir}
-        | {"snapshots": config.snapshots.model_dump()},
+        "options": {
+            "runs_dir": config.runs_dir,
+            "resume": config.resume,
+            "data.dir": config.data.dir,
+            "backend.threads": config.backend.threads,
+            "snapshots": config.snapshots.model_dump(),
+        },
         "data": {part: len(rows) for part, rows in parts_of(data).items()} | {"tested_on": data.tested_on},
         "checksums": data.checksums,
         "layers": describe_layers(network.plans, network.engine, network.why),

@@ -37,7 +37,8 @@ def main(folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     are those during training, "final" those after the last removal. "paper" stands where the paper reports this data
     set, model, method, ε and ζ. What does not count (failed, running, altered, …) is listed on stderr.
     """
-    missing = [folder for folder in folders or (Path("runs"),) if not folder.is_dir()]
+    folders = folders or (Path("runs"),)
+    missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
         raise click.UsageError(f"{missing[0]}: no such folder; set-train makes runs/")
     # pandas takes half a second to import: --help must not wait for it.
@@ -46,7 +47,7 @@ def main(folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     from set_cli.report.tables import render
 
     try:
-        paths, closed = find_run_folders(folders or (Path("runs"),))
+        paths, closed = find_run_folders(folders)
         comparison = compare([*map(read_run, paths), *closed])
         width = shutil.get_terminal_size().columns if output is None and sys.stdout.isatty() else None
         text = render(comparison, form, width)
@@ -57,7 +58,7 @@ def main(folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     except SetError as error:
         click.echo(f"set-report: {error}", err=True)
         sys.exit(error.exit_code)
-    _say_what_is_left_out(comparison)
+    _say_what_is_left_out(comparison, folders)
 
 
 def _write(path: Path, text: str) -> None:
@@ -66,12 +67,12 @@ def _write(path: Path, text: str) -> None:
     write_atomic(path, lambda stream: stream.write(text.encode()))
 
 
-def _say_what_is_left_out(comparison: Comparison) -> None:
+def _say_what_is_left_out(comparison: Comparison, folders: tuple[Path, ...]) -> None:
     """On stderr: nothing that was found is dropped silently."""
     from set_cli.report.tables import printable
 
     if not comparison.rows:
-        click.echo("no finished run found; set-train trains one", err=True)
+        click.echo(f"no finished run found in {', '.join(map(str, folders))}; set-train trains one", err=True)
     counts = Counter(run.why for run in comparison.left_out)
     if counts:
         click.echo("not counted: " + ", ".join(f"{n} {why}" for why, n in counts.items()), err=True)

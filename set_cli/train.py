@@ -178,6 +178,8 @@ def _composition_error(error: Exception) -> str:
         return f"{key} is not a configuration key{did_you_mean(key, names)} (set-train --cfg job lists them)"
     if text.startswith("Ambiguous value for argument"):
         return f"{text.split(chr(39))[1]} has several values: add -m to sweep over them, or write a list as [a,b]"
+    if "missing EQUAL" in text:
+        return f"{text.splitlines()[0].removeprefix('Error parsing override ')}: expected key=value"
     return f"the command line cannot be composed: {_lines(error, 2)}"
 
 

@@ -69,7 +69,7 @@ def test_help_and_version_do_not_import_torch(command: str, flag: str, tmp_path:
         (["dataset=../../x"], 2, "dataset=../../x is not known: expected one of"),
         (["method=sett"], 2, "method=sett is not known: expected one of dense, fixprob, set; did you mean set?"),
         (["seed=0,1,2"], 2, "seed=0,1,2 has several values: add -m to sweep over them"),
-        (["epsilon"], 2, "the command line cannot be composed: Error parsing override 'epsilon'; missing EQUAL"),
+        (["epsilon"], 2, "'epsilon': expected key=value"),
         (["modle=mlp"], 2, "modle is not a configuration key; did you mean model?"),
         (["hydra/launcher=jobli"], 2, "hydra/launcher=jobli is not known: expected one of basic"),
         (["hydra.run.dir=elsewhere"], 2, "hydra.run.dir: run folders are not Hydra's here"),

@@ -39,8 +39,8 @@ def _find(path: Path) -> Path | None:
 def _missing_sentence(card: Card, folder: Path, missing: list[SourceFile]) -> str:
     names = ", ".join(file.name for file in missing)
     sentence = (
-        f"{card.name}: {names} (or .gz) not found in {folder / card.name}; download from {card.source} and put the "
-        f"files there, or say where they are with data.dir=… or SET_DATA_DIR"
+        f"{card.name}: {names} (or .gz) not found in {(folder / card.name).absolute()}; download from {card.source} "
+        f"and put the files there, or say where they are with data.dir=… or SET_DATA_DIR"
     )
     if all(file.role == "test" for file in missing):
         sentence += "; data.holdout=N tests on the last N training rows and needs no test file"

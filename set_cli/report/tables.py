@@ -78,22 +78,27 @@ def _cells(rows: list[Row]) -> list[list[str]]:
     return [[printable(cell(row)) for _, cell, _ in READABLE] for row in rows]
 
 
+def _used(lines: list[list[str]]) -> list[int]:
+    """The columns with at least one entry; an empty one only takes room."""
+    return [i for i in range(len(READABLE)) if any(line[i] for line in lines)]
+
+
 def _markdown(rows: list[Row]) -> str:
-    cells = [[cell.replace("|", "\\|") for cell in line] for line in _cells(rows)]
-    frame = pd.DataFrame(cells, columns=[title for title, _, _ in READABLE])
-    align = tuple("right" if right else "left" for _, _, right in READABLE)
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in _cells(rows)]
+    used = _used(lines)
+    frame = pd.DataFrame([[line[i] for i in used] for line in lines], columns=[READABLE[i][0] for i in used])
+    align = tuple("right" if READABLE[i][2] else "left" for i in used)
     return frame.to_markdown(index=False, colalign=align, disable_numparse=True) + "\n" if rows else ""
 
 
 def _table(rows: list[Row], width: int | None) -> str:
     table = Table(show_edge=False, pad_edge=False)
     lines = _cells(rows)
-    for i, (title, _, right) in enumerate(READABLE):
-        if any(line[i] for line in lines):  # a column without a single entry only takes room
-            table.add_column(title, justify="right" if right else "left", overflow="fold")
+    used = _used(lines)
+    for i in used:
+        table.add_column(READABLE[i][0], justify="right" if READABLE[i][2] else "left", overflow="fold")
     for line in lines:
-        shown = (cell for i, cell in enumerate(line) if any(other[i] for other in lines))
-        table.add_row(*(Text(cell) for cell in shown))
+        table.add_row(*(Text(line[i]) for i in used))
     console = Console(width=width or 10_000, no_color=True)
     with console.capture() as capture:
         console.print(table)

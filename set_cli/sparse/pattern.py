@@ -14,7 +14,7 @@ Positions = NDArray[np.int64]
 LARGEST_INT32 = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Csr:
     """Which (input, output) pairs of one layer are connected; rows are the layer's inputs.
 
@@ -28,6 +28,9 @@ class Csr:
     indptr: Indices
     indices: Indices
     shape: tuple[int, int]
+
+    def __repr__(self) -> str:
+        return f"Csr({self.shape[0]:,} x {self.shape[1]:,}, {self.nnz:,} connections)"
 
     @property
     def nnz(self) -> int:

@@ -7,7 +7,7 @@ n_in x n_out matrix: time and memory grow with the connections.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +109,7 @@ class Evolution:
     """
 
     pattern: Csr
-    source: Indices
+    source: Indices = field(repr=False)
     pruned: int
     zeros: int
     regrown: int
