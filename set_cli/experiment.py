@@ -151,7 +151,7 @@ def build_network(config: Config, data: DataSet) -> Network:
     """The network that the configuration asks for; ConfigError where a layer is beyond what int32 can index."""
     engine, why = choose_engine(config.backend)
     epsilon = None if config.method.name == "dense" else config.epsilon
-    plans = plan_mlp(config.model, config.method.name, epsilon, data.card.features, data.card.classes)
+    plans = plan_mlp(config.model, epsilon, data.card.features, data.card.classes)
     try:
         return Network(plans, build_mlp(plans, config.model, epsilon, engine, config.seed), engine, why)
     except ValueError as error:

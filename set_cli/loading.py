@@ -81,9 +81,9 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     if checkpoint is None:
         raise DataError(f"{path}: the run has no checkpoint yet")
     try:
-        card, method, epsilon = CATALOG[config["dataset"]["name"]], config["method"]["name"], config.get("epsilon")
+        card, epsilon = CATALOG[config["dataset"]["name"]], config.get("epsilon")  # dense has none
         section = Model.model_validate(config["model"])
-        plans = plan_mlp(section, method, epsilon, card.features, card.classes)
+        plans = plan_mlp(section, epsilon, card.features, card.classes)
         model = build_mlp(plans, section, epsilon, "torch", config["seed"])
         restore_model(model, None, checkpoint.arrays)
     except (KeyError, TypeError, ValidationError, RuntimeError) as error:

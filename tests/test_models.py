@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from set_cli import streams
+from set_cli.data.prepare import load_data
+from set_cli.experiment import build_network
 from set_cli.models.activations import SReLU
 from set_cli.models.counts import count_connections, count_layers, count_totals, sparse_layers
 from set_cli.models.dropout import Dropout
@@ -22,7 +24,7 @@ from tests.conftest import Compose
 )
 def test_connections_are_the_papers(dataset: str, features: int, asked: int, dense: int, compose: Compose) -> None:
     config = compose(f"dataset={dataset}")
-    plans = plan_mlp(config.model, "set", config.epsilon, features, 10)
+    plans = plan_mlp(config.model, config.epsilon, features, 10)
     model = build_mlp(plans, config.model, config.epsilon, "torch", 0)
     totals = count_totals(count_layers(model, 1))
     deviation = math.sqrt(sum(p.connections_asked * (1 - p.probability) for p in plans if p.sparse))
@@ -38,26 +40,22 @@ def test_connections_are_the_papers(dataset: str, features: int, asked: int, den
 
 def test_a_probability_of_one_makes_a_dense_layer_that_says_so(compose: Compose) -> None:
     config = compose("model.hidden=[1000,10,50]", "epsilon=20")
-    plans = plan_mlp(config.model, "set", config.epsilon, 784, 10)
+    plans = plan_mlp(config.model, config.epsilon, 784, 10)
     assert [plan.sparse for plan in plans] == [True, False, False, False]
     assert "connection probability 2.02 is 1 or more: dense, does not evolve" in plans[1].reason
     assert list(sparse_layers(build_mlp(plans, config.model, 20, "torch", 0))) == ["layer1"]
 
 
 def test_set_and_fixprob_start_from_the_same_network(compose: Compose) -> None:
-    config = compose()
-    models = [
-        build_mlp(plan_mlp(config.model, method, 5, 64, 10), config.model, 5, "torch", seed)
-        for method, seed in (("set", 3), ("fixprob", 3), ("set", 4))
-    ]
-    states = [model.state_dict() for model in models]
+    configs = [compose("method=set", "seed=3"), compose("method=fixprob", "seed=3"), compose("method=set", "seed=4")]
+    states = [build_network(config, load_data("digits", config.data)).model.state_dict() for config in configs]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not torch.equal(states[0]["output.weight"], states[2]["output.weight"])
 
 
 def test_dense_has_every_connection(compose: Compose) -> None:
     config = compose()
-    model = build_mlp(plan_mlp(config.model, "dense", None, 64, 10), config.model, None, "torch", 0)
+    model = build_mlp(plan_mlp(config.model, None, 64, 10), config.model, None, "torch", 0)
     assert not sparse_layers(model)
     assert count_connections(model) == 64 * 300 + 300 * 300 + 300 * 10
     limit = math.sqrt(6 / 364)

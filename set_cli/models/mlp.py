@@ -35,13 +35,13 @@ class LayerPlan:
         return self.n_in * self.n_out * min(self.probability, 1)
 
 
-def plan_mlp(model: Model, method: str, epsilon: float | None, features: int, classes: int) -> list[LayerPlan]:
-    """The layers of the MLP features-hidden-classes: which are sparse, which dense, and why."""
+def plan_mlp(model: Model, epsilon: float | None, features: int, classes: int) -> list[LayerPlan]:
+    """The layers of the MLP features-hidden-classes: which are sparse, which dense (epsilon None: all), and why."""
     widths = [features, *model.hidden]
     plans = []
     for i, (n_in, n_out) in enumerate(itertools.pairwise(widths), start=1):
         probability = 1.0 if epsilon is None else connection_probability(n_in, n_out, epsilon)
-        if method == "dense" or epsilon is None:
+        if epsilon is None:
             reason = "method dense"
         elif probability >= 1:
             reason = f"connection probability {probability:.3g} is 1 or more: dense, does not evolve (paper, Eq. 1)"
