@@ -1,5 +1,74 @@
-"""The one thing pyproject.toml cannot say: the packages found, plus the top-level `conf/` as set_cli.conf."""
+"""What pyproject.toml cannot say: the packages, the top-level `conf/` as set_cli.conf, and the compiled kernels."""
 
-from setuptools import find_packages, setup
+from __future__ import annotations
 
-setup(packages=[*find_packages(include=["set_cli", "set_cli.*"]), "set_cli.conf"])
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+SOURCES = Path("set_cli/native/src")
+PER_PROCESSOR = ("products", "elementwise", "inputs")  # compiled once for each instruction set
+IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
+# Never -march=native: what is built here may run elsewhere, so the processor is asked when the module is loaded.
+INSTRUCTION_SETS: dict[int, list[str]] = {0: []}
+if IS_X86:
+    INSTRUCTION_SETS[2] = ["-mavx2", "-mfma"]
+    INSTRUCTION_SETS[512] = ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mavx2", "-mfma"]
+    INSTRUCTION_SETS[512] += ["-mprefer-vector-width=512"]
+# Not -ffast-math: it reorders sums, and makes GCC spill the register tile. Contraction is what FMA units are for.
+FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra", "-g0"]
+FLAGS += ["-Wno-maybe-uninitialized", "-Wno-unknown-warning-option"]  # of the compiler's own intrinsics
+
+
+def openmp_flags() -> tuple[list[str], list[str]]:
+    """For compiler and linker. On a Mac OpenMP is Homebrew's libomp; without it the kernels have one thread."""
+    if platform.system() != "Darwin":
+        return ["-fopenmp"], ["-fopenmp"]
+    for prefix in (os.environ.get("LIBOMP_PREFIX", ""), "/opt/homebrew/opt/libomp", "/usr/local/opt/libomp"):
+        if prefix and Path(prefix, "include/omp.h").exists():
+            return ["-Xpreprocessor", "-fopenmp", f"-I{prefix}/include"], [f"-L{prefix}/lib", "-lomp"]
+    return [], []
+
+
+class BuildKernels(build_ext):  # type: ignore[misc]
+    """Compiles the numerical sources once per instruction set; the extension is optional, so a failure is a warning."""
+
+    def build_extension(self, ext: Extension) -> None:
+        compiler_flags, linker_flags = openmp_flags()
+        extra = os.environ.get("SET_SANITIZE", "").split()  # `make test-sanitized`
+        flags = FLAGS + compiler_flags + extra
+        for instruction_set, own_flags in INSTRUCTION_SETS.items():
+            ext.extra_objects += self.compiler.compile(
+                [str(SOURCES / f"{name}.cpp") for name in PER_PROCESSOR],
+                output_dir=str(Path(self.build_temp, f"simd{instruction_set}")),
+                macros=[("SET_ISA", str(instruction_set))],
+                include_dirs=[str(SOURCES)],
+                extra_postargs=flags + own_flags,
+                depends=ext.depends,
+            )
+        ext.extra_compile_args = flags
+        ext.extra_link_args = linker_flags + extra
+        super().build_extension(ext)
+
+
+macros: list[tuple[str, str | None]] = [("Py_LIMITED_API", "0x030B0000")]
+core = Extension(
+    "set_cli.native._core",
+    [str(SOURCES / "module.cpp"), str(SOURCES / "topology.cpp")],
+    depends=sorted(str(path) for path in SOURCES.glob("*.[ch]pp")),
+    define_macros=macros + ([("SET_X86", None)] if IS_X86 else []),
+    py_limited_api=True,
+    language="c++",
+    optional=True,  # without a compiler everything works, on torch's slower products
+)
+options: dict[str, Any] = {"bdist_wheel": {"py_limited_api": "cp311"}}
+setup(
+    packages=[*find_packages(include=["set_cli", "set_cli.*"]), "set_cli.conf"],
+    ext_modules=[core],
+    cmdclass={"build_ext": BuildKernels},
+    options=options,
+)

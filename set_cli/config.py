@@ -51,7 +51,7 @@ class Method(Section):
 
 class Backend(Section):
     name: Literal["auto", "cpu", "cuda"]
-    engine: Literal["auto", "torch", "masked"]
+    engine: Literal["auto", "native", "torch", "masked"]
     threads: Annotated[int, Field(ge=1, le=4096)] | None
 
 

@@ -14,16 +14,17 @@ from set_cli.config import Train
 from set_cli.models.counts import count_layers, count_totals
 from set_cli.models.mlp import LayerPlan
 from set_cli.sparse import SparseLinear
+from set_cli.sparse.engines import Choice
 from set_cli.training.optimizer import momentum_arrays, restore_momentum
 
 Arrays = dict[str, NDArray[Any]]
 MODEL, OPTIMIZER = "model/", "optimizer/"  # prefixes in a checkpoint
 
 
-def describe_layers(plans: list[LayerPlan], engine: str, reason: str) -> dict[str, Any]:
+def describe_layers(plans: list[LayerPlan], choices: Mapping[str, Choice]) -> dict[str, Any]:
     """For run.json: the engine of each layer and why."""
     return {
-        plan.name: {"engine": engine, "why": reason, "topology": plan.reason}
+        plan.name: {"engine": choices[plan.name].engine.name, "why": choices[plan.name].why, "topology": plan.reason}
         if plan.sparse
         else {"engine": "dense", "why": plan.reason}
         for plan in plans

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from set_cli import native
 from set_cli.config import Backend, Config
+from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import DataSet, Part, load_data
 from set_cli.description import describe_layers
 from set_cli.errors import ConfigError, DivergedError, OutOfMemory
@@ -26,9 +28,10 @@ from set_cli.runs.environment import describe_environment
 from set_cli.runs.files import read_json
 from set_cli.runs.folder import RunFolder, locate, read_status
 from set_cli.runs.summary import SUMMARY
+from set_cli.sparse.engines import Choice, choose
 from set_cli.training.evolution import Change, evolve_model
 from set_cli.training.optimizer import build_optimizer
-from set_cli.training.supervised import Inputs, Score, evaluate, is_finite, train_epoch
+from set_cli.training.supervised import Score, evaluate, is_finite, train_epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,9 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
     with _memory_errors():
         device = choose_device(config.backend)
         torch.set_num_threads(config.backend.threads or available_cores())
+        torch.set_flush_denormal(True)  # before the threads start, which take it over; why: native/src/threads.hpp
         data = load_data(config.dataset.name, config.data)
-        network = build_network(config, data)
+        network = build_network(config, data, device)
         stop.check("nothing was begun")
         with RunFolder(path) as folder:
             if read_status(path) == "done":  # another process finished it in the meantime
@@ -139,21 +143,25 @@ def metrics_row(
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A model with its initial weights, the plans of its layers, the engine of the sparse ones and why that one."""
+    """A model with its initial weights, the plans of its layers, and the engine of each sparse one."""
 
     plans: list[LayerPlan]
     model: nn.Module
-    engine: str
-    why: str
+    choices: Mapping[str, Choice]
 
 
-def build_network(config: Config, data: DataSet) -> Network:
-    """The network that the configuration asks for; ConfigError where a layer is beyond what int32 can index."""
-    engine, why = choose_engine(config.backend)
+def build_network(config: Config, data: DataSet, device: torch.device) -> Network:
+    """The network that the configuration asks for; ConfigError where an engine is not there, or a layer too large."""
     epsilon = None if config.method.name == "dense" else config.epsilon
     plans = plan_mlp(config.model, epsilon, data.card.features, data.card.classes)
+    name = config.backend.engine
     try:
-        return Network(plans, build_mlp(plans, config.model, epsilon, engine, config.seed), engine, why)
+        choices = {p.name: choose(name, p.probability, torch.float32, device) for p in plans if p.sparse}
+    except ValueError as error:
+        raise ConfigError(f"backend.engine={name}: {error}") from None
+    engines = {layer: choice.engine.name for layer, choice in choices.items()}
+    try:
+        return Network(plans, build_mlp(plans, config.model, epsilon, engines, config.seed), choices)
     except ValueError as error:
         raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None
 
@@ -164,6 +172,7 @@ def describe_start(
     """One entry of run.json: the environment, what was chosen in it, and what does not decide the numbers."""
     return describe_environment(command) | {
         "threads": torch.get_num_threads(),
+        "kernels": native.describe(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "options": {
             "runs_dir": config.runs_dir,
@@ -174,7 +183,7 @@ def describe_start(
         },
         "data": {part: len(rows) for part, rows in parts_of(data).items()} | {"tested_on": data.tested_on},
         "checksums": data.checksums,
-        "layers": describe_layers(network.plans, network.engine, network.why),
+        "layers": describe_layers(network.plans, network.choices),
     }
 
 
@@ -183,13 +192,6 @@ def choose_device(backend: Backend) -> torch.device:
     if backend.name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("backend=cuda: torch finds no GPU here; use backend=cpu, or install torch built for CUDA")
     return torch.device("cuda" if backend.name == "cuda" else "cpu")
-
-
-def choose_engine(backend: Backend) -> tuple[str, str]:
-    """The engine of the sparse layers and why."""
-    if backend.engine == "auto":
-        return "torch", "auto: torch's CSR products, the truly sparse engine there is"
-    return backend.engine, "asked for"
 
 
 def available_cores() -> int:

@@ -84,7 +84,7 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
         card, epsilon = CATALOG[config["dataset"]["name"]], config.get("epsilon")  # dense has none
         section = Model.model_validate(config["model"])
         plans = plan_mlp(section, epsilon, card.features, card.classes)
-        model = build_mlp(plans, section, epsilon, "torch", config["seed"])
+        model = build_mlp(plans, section, epsilon, dict.fromkeys([plan.name for plan in plans], "auto"), config["seed"])
         restore_model(model, None, checkpoint.arrays)
     except (KeyError, TypeError, ValidationError, RuntimeError) as error:
         raise DataError(f"{path}: configuration and checkpoint do not fit together ({error})") from None

@@ -11,11 +11,16 @@ import torch
 from set_cli import streams
 from set_cli.data.prepare import load_data
 from set_cli.experiment import build_network
-from set_cli.models.activations import SReLU
+from set_cli.models.activations import ReLU, SReLU
 from set_cli.models.counts import count_connections, count_layers, count_totals, sparse_layers
-from set_cli.models.dropout import Dropout
-from set_cli.models.mlp import build_mlp, plan_mlp
+from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
 from tests.conftest import Compose
+
+CPU = torch.device("cpu")
+
+
+def on_torch(plans: list[LayerPlan]) -> dict[str, str]:
+    return {plan.name: "torch" for plan in plans}
 
 
 @pytest.mark.parametrize(
@@ -25,7 +30,7 @@ from tests.conftest import Compose
 def test_connections_are_the_papers(dataset: str, features: int, asked: int, dense: int, compose: Compose) -> None:
     config = compose(f"dataset={dataset}")
     plans = plan_mlp(config.model, config.epsilon, features, 10)
-    model = build_mlp(plans, config.model, config.epsilon, "torch", 0)
+    model = build_mlp(plans, config.model, config.epsilon, on_torch(plans), 0)
     totals = count_totals(count_layers(model, 1))
     deviation = math.sqrt(sum(p.connections_asked * (1 - p.probability) for p in plans if p.sparse))
     assert round(sum(plan.connections_asked for plan in plans)) == asked
@@ -43,19 +48,19 @@ def test_a_probability_of_one_makes_a_dense_layer_that_says_so(compose: Compose)
     plans = plan_mlp(config.model, config.epsilon, 784, 10)
     assert [plan.sparse for plan in plans] == [True, False, False, False]
     assert "connection probability 2.02 is 1 or more: dense, does not evolve" in plans[1].reason
-    assert list(sparse_layers(build_mlp(plans, config.model, 20, "torch", 0))) == ["layer1"]
+    assert list(sparse_layers(build_mlp(plans, config.model, 20, on_torch(plans), 0))) == ["layer1"]
 
 
 def test_set_and_fixprob_start_from_the_same_network(compose: Compose) -> None:
     configs = [compose("method=set", "seed=3"), compose("method=fixprob", "seed=3"), compose("method=set", "seed=4")]
-    states = [build_network(config, load_data("digits", config.data)).model.state_dict() for config in configs]
+    states = [build_network(config, load_data("digits", config.data), CPU).model.state_dict() for config in configs]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not torch.equal(states[0]["output.weight"], states[2]["output.weight"])
 
 
 def test_dense_has_every_connection(compose: Compose) -> None:
     config = compose()
-    model = build_mlp(plan_mlp(config.model, None, 64, 10), config.model, None, "torch", 0)
+    model = build_mlp(plan_mlp(config.model, None, 64, 10), config.model, None, {}, 0)
     assert not sparse_layers(model)
     assert count_connections(model) == 64 * 300 + 300 * 300 + 300 * 10
     limit = math.sqrt(6 / 364)
@@ -99,7 +104,7 @@ def test_srelu_starts_as_the_authors_layer() -> None:
 
 
 def test_dropout_is_a_function_of_its_seed() -> None:
-    dropout, x = Dropout(0.3), torch.ones(1000, 50)
+    dropout, x = ReLU(0.3), torch.ones(1000, 50)
     masks = []
     for seed in (1, 1, 2):
         dropout.reseed(seed, x.device)

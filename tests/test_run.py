@@ -18,6 +18,7 @@ import torch
 import set_cli
 from set_cli import experiment, record
 from set_cli.config import Config, canonical_json, identity, scientific
+from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import load_data
 from set_cli.errors import BusyError, ConfigError, DataError, DivergedError, Interrupted, StorageError
 from set_cli.experiment import Outcome, run
@@ -26,7 +27,7 @@ from set_cli.progress import NoView
 from set_cli.runs.files import read_arrays, read_json
 from set_cli.runs.folder import RunFolder, locate
 from set_cli.runs.summary import read_rows
-from set_cli.training.supervised import Inputs, Score, evaluate
+from set_cli.training.supervised import Score, evaluate
 from tests.conftest import Compose
 
 SMALL = ("train.epochs=4", "model.hidden=[40,30]", "train.batch_size=100", "data.augment.flip=true")

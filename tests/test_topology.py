@@ -114,7 +114,9 @@ def test_regrow_is_uniform_over_the_empty_cells() -> None:
     draws = 20_000
     hits = np.zeros(20)
     for _ in range(draws):
-        hits[regrow(pattern, 3, rng)] += 1
+        ranks = sample_distinct(12, 3, rng)
+        after, source = regrow(pattern, np.ones(8, dtype=bool), ranks)
+        hits[after.positions()[source < 0]] += 1
     assert hits[pattern.positions()].sum() == 0
     share = 3 / len(empty)
     assert np.abs(hits[empty] - draws * share).max() < 5 * math.sqrt(draws * share * (1 - share))

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from set_cli.config import Config
+from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import DataSet, Part, load_data
 from set_cli.experiment import build_network
 from set_cli.models.counts import sparse_layers
 from set_cli.training.evolution import evolve_model
 from set_cli.training.optimizer import add_l1_gradient, build_optimizer, momentum_arrays, restore_momentum
-from set_cli.training.supervised import Inputs, Score, evaluate, is_finite, train_epoch
+from set_cli.training.supervised import Score, evaluate, is_finite, train_epoch
 from tests.conftest import Compose
 
 CPU = torch.device("cpu")
@@ -28,7 +29,7 @@ def fit(config: Config, epochs: int = 1, threads: int = 1) -> tuple[nn.Module, l
     """The model, losses and progress calls after some epochs."""
     torch.set_num_threads(threads)
     data = digits(config)
-    model = build_network(config, data).model
+    model = build_network(config, data, CPU).model
     optimizer = build_optimizer(model, config.train)
     calls: list[tuple[int, int]] = []
     losses = [
@@ -89,7 +90,7 @@ def test_evaluation_is_the_share_of_right_answers(compose: Compose) -> None:
 
 def test_weight_decay_is_on_connection_weights_only(compose: Compose) -> None:
     config = compose("train.weight_decay=0.5", "train.momentum=0", "train.lr=0.1")
-    model = build_network(config, digits(config)).model
+    model = build_network(config, digits(config), CPU).model
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = build_optimizer(model, config.train)
     for parameter in model.parameters():
@@ -110,7 +111,7 @@ def test_l1_leaves_a_zero_alone() -> None:
 def test_optimizer_state_survives_a_round_trip(compose: Compose) -> None:
     config = compose()
     data = digits(config)
-    model = build_network(config, data).model
+    model = build_network(config, data, CPU).model
     optimizer = build_optimizer(model, config.train)
     train_epoch(model, Inputs(data.train, data, CPU), optimizer, config, 1, lambda *_: None)
     arrays = momentum_arrays(model, optimizer)
@@ -123,7 +124,7 @@ def test_optimizer_state_survives_a_round_trip(compose: Compose) -> None:
 def test_evolution_moves_the_momentum_of_every_layer(compose: Compose) -> None:
     config = compose()
     data = digits(config)
-    model = build_network(config, data).model
+    model = build_network(config, data, CPU).model
     optimizer = build_optimizer(model, config.train)
     train_epoch(model, Inputs(data.train, data, CPU), optimizer, config, 1, lambda *_: None)
     for layer in sparse_layers(model).values():
@@ -136,7 +137,7 @@ def test_evolution_moves_the_momentum_of_every_layer(compose: Compose) -> None:
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf])
 def test_a_hidden_bad_weight_is_found(poison: float, compose: Compose) -> None:
     config = compose()
-    model = build_network(config, digits(config)).model
+    model = build_network(config, digits(config), CPU).model
     assert is_finite(model, [1.0])
     assert not is_finite(model, [1.0, float("nan")])
     with torch.no_grad():

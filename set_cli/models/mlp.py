@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from set_cli import streams
 from set_cli.config import Model
-from set_cli.models.activations import SReLU
-from set_cli.models.dropout import Dropout
+from set_cli.models.activations import Activation, ReLU, SReLU
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.topology import connection_probability
 
@@ -53,30 +53,45 @@ def plan_mlp(model: Model, epsilon: float | None, features: int, classes: int) -
     return plans
 
 
-def build_mlp(plans: list[LayerPlan], model: Model, epsilon: float | None, engine: str, seed: int) -> nn.Sequential:
-    """layer1, activation1, dropout1, …, output; (n_batch, features) to (n_batch, classes) logits.
+def build_mlp(
+    plans: list[LayerPlan], model: Model, epsilon: float | None, engines: Mapping[str, str], seed: int
+) -> nn.Sequential:
+    """layer1, activation1 (with its dropout), …, output; (n_batch, features) to (n_batch, classes) logits.
 
+    engines  of the sparse layers, by name. Where one is native the batch stays contiguous through the whole network.
     Every layer draws from its own stream of the seed: `set` and `fixprob` start from the same network.
     """
+    batch_contiguous = "native" in engines.values()
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     for i, plan in enumerate(plans, start=1):
         rng = streams.generator(seed, "init", i)
         if plan.sparse and epsilon is not None:
             modules[plan.name] = SparseLinear(
-                plan.n_in, plan.n_out, epsilon=epsilon, init=model.init, engine=engine, seed=rng
+                plan.n_in, plan.n_out, epsilon=epsilon, init=model.init, engine=engines[plan.name], seed=rng
             )
         else:
-            modules[plan.name] = _dense_layer(plan.n_in, plan.n_out, model.init, rng)
+            modules[plan.name] = _dense_layer(plan.n_in, plan.n_out, model.init, rng, batch_contiguous)
         if plan is not plans[-1]:
-            modules[f"activation{i}"] = (
-                SReLU(plan.n_out, streams.generator(seed, "init", i, 1)) if model.activation == "srelu" else nn.ReLU()
-            )
-            modules[f"dropout{i}"] = Dropout(model.dropout)
+            rng = streams.generator(seed, "init", i, 1)
+            modules[f"activation{i}"] = _activation(model, plan.n_out, rng, batch_contiguous)
     return nn.Sequential(modules)
 
 
-def _dense_layer(n_in: int, n_out: int, init: str, rng: np.random.Generator) -> nn.Linear:
-    layer = nn.Linear(n_in, n_out)
+class BatchContiguousLinear(nn.Linear):
+    """nn.Linear for inputs whose batch is contiguous: so are its output and its input's gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias.unsqueeze(1), self.weight, x.t()).t()
+
+
+def _activation(model: Model, neurons: int, rng: np.random.Generator, fused: bool) -> Activation:
+    if model.activation == "srelu":
+        return SReLU(neurons, rng, model.dropout, fused=fused)
+    return ReLU(model.dropout, fused=fused)
+
+
+def _dense_layer(n_in: int, n_out: int, init: str, rng: np.random.Generator, batch_contiguous: bool) -> nn.Linear:
+    layer = (BatchContiguousLinear if batch_contiguous else nn.Linear)(n_in, n_out)
     limit = math.sqrt(6 / (n_in + n_out) if init == "glorot" else 6 / n_in)
     with torch.no_grad():
         draws = 2 * rng.random((n_out, n_in), dtype=np.float32) - 1

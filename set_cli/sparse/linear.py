@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
 from set_cli.sparse import topology
-from set_cli.sparse.engines import Engine, find_engine
+from set_cli.sparse.engines import Engine, choose, find_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.pattern import Csr, check_pattern
 
@@ -20,24 +20,30 @@ REGROW_DEVIATION = 0.1  # of a new connection's random value: N(0, 1) / 10 as th
 
 
 class SparseProduct(torch.autograd.Function):
-    """y = x @ W with the gradients of x and of the stored weights only: never a dense gradient."""
+    """y = x @ W + bias with the gradients of x, the stored weights and the bias only: never a dense gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, pattern: DevicePattern, engine: Engine) -> Tensor:
-        # The pattern is saved like the tensors it is made of, so that a backward after an evolution is refused.
-        ctx.save_for_backward(x, weight, *pattern[1:])
-        ctx.shape, ctx.engine = pattern.shape, engine
-        return engine.spmm(x, weight, pattern)
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, pattern: DevicePattern, engine: Engine
+    ) -> Tensor:
+        x = engine.arrange(x)
+        # The indices are saved like tensors of the graph, so that a backward after a change of them is refused.
+        ctx.save_for_backward(x, weight, pattern.indptr, pattern.indices)
+        ctx.pattern, ctx.engine = pattern, engine
+        return engine.spmm(x, weight, bias, pattern)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        x, weight, *indices = ctx.saved_tensors
-        pattern = DevicePattern(ctx.shape, *indices)
-        dy = dy.t().contiguous().t()  # once for both products: the batch contiguous, as the engines like it
-        dx = ctx.engine.spmm_t(dy, weight, pattern) if ctx.needs_input_grad[0] else None
-        dw = ctx.engine.sddmm(x, dy, pattern) if ctx.needs_input_grad[1] else None
-        return dx, dw, None, None
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, _, _ = ctx.saved_tensors
+        pattern, engine = ctx.pattern, ctx.engine
+        dy = engine.arrange(dy)  # once for both products
+        wants_dx, wants_dw, wants_db = ctx.needs_input_grad[:3]
+        if wants_dx and wants_dw and engine.gradients:
+            return (*engine.gradients(x, dy, weight, pattern), None, None)
+        dx = engine.spmm_t(dy, weight, pattern) if wants_dx else None
+        dw = engine.sddmm(x, dy, pattern) if wants_dw else None
+        return dx, dw, dy.sum(dim=0) if wants_db else None, None, None
 
 
 class SparseLinear(nn.Module):
@@ -51,7 +57,9 @@ class SparseLinear(nn.Module):
     bias      one per output, 0 at the start
     init      'glorot': uniform, limit sqrt(6 / (n_in + n_out)), the dense layer's fans, as the authors;
               'sparse_fan_in': uniform, limit sqrt(6 / connections of the output neuron)
-    engine    'torch' (CSR products, any device) or 'masked' (dense products, the usual simulation)
+    engine    'native' (compiled kernels, float32 on the CPU), 'torch' (CSR products, any type and device), 'masked'
+              (dense products, the usual simulation) or 'auto': the fastest of these that there is for the layer's
+              type, device and density
     seed      an int or a numpy Generator for topology and weights; None draws from torch's global generator
 
     weight (nnz,) is an ordinary 1-D Parameter, so any torch optimiser and state_dict work; `indptr` and `indices`
@@ -62,9 +70,6 @@ class SparseLinear(nn.Module):
 
     indptr: Tensor
     indices: Tensor
-    out_indptr: Tensor
-    out_indices: Tensor
-    out_order: Tensor
 
     def __init__(
         self,
@@ -74,14 +79,14 @@ class SparseLinear(nn.Module):
         epsilon: float = 20.0,
         bias: bool = True,
         init: str = "glorot",
-        engine: str = "torch",
+        engine: str = "auto",
         seed: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__()
         if not (epsilon > 0 and math.isfinite(epsilon)):
             raise ValueError(f"epsilon: expected a finite number above 0, got {epsilon}")
         self.in_features, self.out_features = in_features, out_features
-        self.engine = find_engine(engine)
+        self._engine = None if engine == "auto" else find_engine(engine)
         rng = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
         pattern = topology.erdos_renyi(in_features, out_features, epsilon, rng)
         weights = initial_weights(pattern, init, rng)
@@ -91,8 +96,16 @@ class SparseLinear(nn.Module):
 
     @property
     def pattern(self) -> Csr:
-        """The layer's connections as numpy arrays (rows are the inputs)."""
-        return Csr(self.indptr.cpu().numpy(), self.indices.cpu().numpy(), (self.in_features, self.out_features))
+        """The layer's connections as read-only numpy arrays (rows are the inputs)."""
+        return self._device_pattern().csr
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that computes the products: the one asked for, or the one that suits the layer as it is now."""
+        if self._engine is not None:
+            return self._engine
+        density = self.nnz / (self.in_features * self.out_features)
+        return choose("auto", density, self.weight.dtype, self.weight.device).engine
 
     @property
     def nnz(self) -> int:
@@ -103,18 +116,14 @@ class SparseLinear(nn.Module):
         """(..., n_in) to (..., n_out); ValueError for another width."""
         if x.shape[-1] != self.in_features:
             raise ValueError(f"expected {self.in_features} features, got a tensor of shape {tuple(x.shape)}")
-        pattern = DevicePattern(
-            (self.in_features, self.out_features),
-            self.indptr,
-            self.indices,
-            self.out_indptr,
-            self.out_indices,
-            self.out_order,
-        )
+        if x.dtype != self.weight.dtype or x.device != self.weight.device:
+            raise ValueError(
+                f"expected {self.weight.dtype} on {self.weight.device} like the weights, got {x.dtype} on {x.device}"
+            )
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
-        y: Tensor = SparseProduct.apply(rows, self.weight, pattern, self.engine)  # type: ignore[no-untyped-call]
-        if self.bias is not None:
-            y = y + self.bias
+        y: Tensor = SparseProduct.apply(  # type: ignore[no-untyped-call]
+            rows, self.weight, self.bias, self._device_pattern(), self.engine
+        )
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
     @torch.no_grad()
@@ -188,15 +197,14 @@ class SparseLinear(nn.Module):
         increment_version(self.weight)
 
     def _store(self, pattern: Csr, device: torch.device) -> None:
-        by_output, order = pattern.transposed_order()
-        for name, array, persistent in (
-            ("indptr", pattern.indptr, True),
-            ("indices", pattern.indices, True),
-            ("out_indptr", by_output.indptr, False),
-            ("out_indices", by_output.indices, False),
-            ("out_order", order, False),
-        ):
-            self.register_buffer(name, torch.from_numpy(array).to(device), persistent=persistent)
+        self.register_buffer("indptr", torch.from_numpy(pattern.indptr).to(device))
+        self.register_buffer("indices", torch.from_numpy(pattern.indices).to(device))
+        self._derived = DevicePattern(pattern.shape, self.indptr, self.indices)
+
+    def _device_pattern(self) -> DevicePattern:
+        if self._derived.indices is not self.indices or self._derived.indptr is not self.indptr:  # moved by `.to()`
+            self._derived = DevicePattern((self.in_features, self.out_features), self.indptr, self.indices)
+        return self._derived
 
     def _load_from_state_dict(
         self,

@@ -104,9 +104,9 @@ def check_pattern(pattern: Csr) -> Csr:
 def from_positions(positions: Positions, shape: tuple[int, int]) -> Csr:
     """The pattern with connections at these positions (ascending, distinct, input * n_out + output)."""
     n_in, n_out = shape
-    rows, columns = np.divmod(positions, n_out)
-    indptr = np.zeros(n_in + 1, dtype=np.int64)
-    np.cumsum(np.bincount(rows, minlength=n_in), out=indptr[1:])
+    row_starts = np.arange(n_in + 1, dtype=np.int64) * n_out
+    indptr = np.searchsorted(positions, row_starts)
+    columns = positions - np.repeat(row_starts[:-1], np.diff(indptr))
     return Csr(indptr.astype(np.int32), columns.astype(np.int32), shape)
 
 

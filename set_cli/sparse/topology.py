@@ -1,7 +1,8 @@
 """SET's algorithm as pure functions over arrays and a generator: Erdős-Rényi, prune, regrow, evolve.
 
 Mocanu et al., Nature Communications 9:2383 (2018), Eq. 1 and Algorithm 1 (Box 1). Nothing here allocates the
-n_in x n_out matrix: time and memory grow with the connections.
+n_in x n_out matrix: time and memory grow with the connections. Where the compiled kernels are they do the walking over
+connections; random numbers are always numpy's, so a seed gives the same topology with and without them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from set_cli import native
 from set_cli.sparse.pattern import Csr, Indices, Positions, check_size, from_positions, full_pattern
+
+LARGEST_FOR_SPACINGS = 2**45  # above, double precision would not reach every integer equally often
 
 Weights = NDArray[np.floating]
 
@@ -54,11 +58,24 @@ def sample_distinct(population: int, count: int, rng: np.random.Generator) -> Po
     while len(sample) < count:
         # As many draws as leave the missing number after collisions, on average, and a few more.
         expected = -population * (math.log1p(-count / population) - math.log1p(-len(sample) / population))
-        draws = rng.integers(population, size=math.ceil(expected + 4 * math.sqrt(expected)) + 4, dtype=np.int64)
-        sample = np.concatenate([sample, draws])
-        sample.sort()
-        sample = sample[np.flatnonzero(np.diff(sample, prepend=-1))]
+        draws = _sorted_integers(population, math.ceil(expected + 4 * math.sqrt(expected)) + 4, rng)
+        if len(sample):
+            draws = np.concatenate([sample, draws])
+            draws.sort()
+        is_first = np.ones(len(draws), dtype=bool)
+        np.not_equal(draws[1:], draws[:-1], out=is_first[1:])
+        sample = draws[is_first]
     return np.delete(sample, rng.choice(len(sample), len(sample) - count, replace=False, shuffle=False))
+
+
+def _sorted_integers(population: int, count: int, rng: np.random.Generator) -> Positions:
+    """`count` independent uniform integers of range(population), ascending, in linear time."""
+    if population > LARGEST_FOR_SPACINGS:
+        return np.sort(rng.integers(population, size=count, dtype=np.int64))
+    # The order statistics of uniform numbers are the partial sums of exponential ones over their total.
+    sums = np.cumsum(rng.standard_exponential(count + 1))
+    sums *= population / sums[-1]
+    return np.minimum(sums[:-1].astype(np.int64), population - 1)
 
 
 def prune(weights: Weights, zeta: float) -> NDArray[np.bool_]:
@@ -68,6 +85,10 @@ def prune(weights: Weights, zeta: float) -> NDArray[np.bool_]:
     the negative ones; among equal weights the first go. A weight that is exactly 0 is on neither side and always goes,
     as in the authors' code.
     """
+    if native.core is not None and weights.dtype == np.float32:
+        kept = np.empty(len(weights), dtype=bool)
+        native.core.prune(np.ascontiguousarray(weights), zeta, kept)
+        return kept
     keep: NDArray[np.bool_] = weights != 0
     for side in (weights > 0, weights < 0):
         candidates = np.flatnonzero(side)
@@ -86,14 +107,33 @@ def _smallest(values: Weights, count: int) -> NDArray[np.bool_]:
     return chosen
 
 
-def regrow(pattern: Csr, count: int, rng: np.random.Generator) -> Positions:
-    """`count` positions without a connection, ascending, every subset of the empty cells equally likely."""
-    kept = pattern.positions()
-    ranks = sample_distinct(pattern.cells - len(kept), count, rng)
+def regrow(pattern: Csr, keep: NDArray[np.bool_], ranks: Positions) -> tuple[Csr, Indices]:
+    """The kept connections and new ones, and where each lay before (-1 for a new one).
+
+    ranks  ascending, distinct: counting the cells without a kept connection row by row, a new connection comes into
+           these. Drawn uniformly, every set of empty cells is equally likely.
+    """
+    if native.core is not None:
+        n_in, n_out = pattern.shape
+        nnz = int(np.count_nonzero(keep)) + len(ranks)
+        after = Csr(np.empty(n_in + 1, np.int32), np.empty(nnz, np.int32), pattern.shape)
+        source = np.empty(nnz, np.int32)
+        arguments = (pattern.indptr, pattern.indices, keep, ranks, after.indptr, after.indices, source)
+        native.core.refill(n_in, n_out, *arguments)
+        return after, source
+    survivors = np.flatnonzero(keep).astype(np.int32)
+    kept = pattern.positions()[survivors]
     # The r-th empty cell lies at r plus the connections before it; `empty_before` counts the empty cells before each
     # connection. No rejection, so an almost full layer takes no longer than an empty one.
     empty_before = kept - np.arange(len(kept))
-    return ranks + np.searchsorted(empty_before, ranks, side="right")
+    new = ranks + np.searchsorted(empty_before, ranks, side="right")
+    is_new = np.zeros(len(kept) + len(new), dtype=bool)
+    is_new[np.searchsorted(kept, new) + np.arange(len(new))] = True
+    merged = np.empty(len(is_new), dtype=np.int64)
+    source = np.full(len(is_new), -1, dtype=np.int32)
+    merged[is_new], merged[~is_new] = new, kept
+    source[~is_new] = survivors
+    return from_positions(merged, pattern.shape), source
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,18 +163,9 @@ def evolve(pattern: Csr, weights: Weights, zeta: float, rng: np.random.Generator
     """
     if weights.shape != (pattern.nnz,):
         raise ValueError(f"expected {pattern.nnz} weights, one per connection, got shape {weights.shape}")
-    survivors = np.flatnonzero(prune(weights, zeta)).astype(np.int32)
-    positions = pattern.positions()[survivors]
-    pruned = pattern.nnz - len(survivors)
+    keep = prune(weights, zeta)
+    pruned = pattern.nnz - int(np.count_nonzero(keep))
     zeros = pattern.nnz - int(np.count_nonzero(weights))
-    kept = from_positions(positions, pattern.shape)
-    if not refill:
-        return Evolution(kept, survivors, pruned, zeros, 0)
-    new = regrow(kept, pruned, rng)
-    merged = np.empty(pattern.nnz, dtype=np.int64)
-    source = np.full(pattern.nnz, -1, dtype=np.int32)
-    is_new = np.zeros(pattern.nnz, dtype=bool)
-    is_new[np.searchsorted(positions, new) + np.arange(len(new))] = True
-    merged[is_new], merged[~is_new] = new, positions
-    source[~is_new] = survivors
-    return Evolution(from_positions(merged, pattern.shape), source, pruned, zeros, len(new))
+    ranks = sample_distinct(pattern.cells - pattern.nnz + pruned, pruned if refill else 0, rng)
+    after, source = regrow(pattern, keep, ranks)
+    return Evolution(after, source, pruned, zeros, len(ranks))

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from set_cli import streams
 from set_cli.config import Augment, Config
-from set_cli.data.augment import draw_transforms, transform
-from set_cli.data.prepare import DataSet, Part
-from set_cli.models.dropout import Dropout
+from set_cli.data.augment import draw_transforms
+from set_cli.data.inputs import Inputs
+from set_cli.models.activations import Activation
 from set_cli.training.optimizer import add_l1_gradient, connection_weights
 
 EVALUATION_ROWS = 1000  # per batch
@@ -27,27 +27,6 @@ class Score:
 
     loss: float
     accuracy: float
-
-
-class Inputs:
-    """A part of the data set on one device, scaled batch by batch (the whole in float32 would be four times larger)."""
-
-    def __init__(self, part: Part, data: DataSet, device: torch.device) -> None:
-        self.x = torch.from_numpy(part.x).to(device)
-        self.y = torch.from_numpy(part.y).to(device)
-        self.offset = torch.from_numpy(data.offset).to(device)
-        self.scale = torch.from_numpy(data.scale).to(device)
-        self.shape = data.card.shape
-        self.device = device
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def batch(self, rows: Tensor | slice, maps: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x (n, features) float32, scaled and, with maps, augmented; y (n,)."""
-        x = (self.x[rows].float() - self.offset) * self.scale
-        # Scaled first, then moved: the order of the authors' script.
-        return x if maps is None else transform(x, maps, self.shape), self.y[rows]
 
 
 def train_epoch(
@@ -64,15 +43,15 @@ def train_epoch(
     """
     train, seed = config.train, config.seed
     model.train()
-    for i, dropout in enumerate(module for module in model.modules() if isinstance(module, Dropout)):
-        dropout.reseed(streams.torch_seed(seed, "dropout", epoch, i), inputs.device)
+    for i, activation in enumerate(module for module in model.modules() if isinstance(module, Activation)):
+        activation.reseed(streams.torch_seed(seed, "dropout", epoch, i), inputs.device)
     order = torch.from_numpy(streams.generator(seed, "data", epoch).permutation(len(inputs)))
     maps = _epoch_transforms(config.data.augment, inputs, streams.generator(seed, "augment", epoch))
     weights = connection_weights(model)
     total = torch.zeros((), dtype=torch.float64, device=inputs.device)
     for start in range(0, len(order), train.batch_size):
         rows = order[start : start + train.batch_size]
-        x, y = inputs.batch(rows.to(inputs.device), None if maps is None else maps[rows].to(inputs.device))
+        x, y = inputs.batch(rows, None if maps is None else maps[rows])
         loss = F.cross_entropy(model(x), y)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -96,7 +75,7 @@ def evaluate(model: nn.Module, inputs: Inputs) -> Score:
     model.eval()
     loss, hits = 0.0, 0
     for start in range(0, len(inputs), EVALUATION_ROWS):
-        x, y = inputs.batch(slice(start, start + EVALUATION_ROWS))
+        x, y = inputs.batch(torch.arange(start, min(start + EVALUATION_ROWS, len(inputs))))
         logits = model(x)
         loss += F.cross_entropy(logits, y, reduction="sum").item()
         hits += int((logits.argmax(dim=1) == y).sum())

@@ -1,23 +1,75 @@
-"""A layer's connectivity as torch tensors on one device, in both orders."""
+"""A layer's connectivity as torch tensors on one device, and what the engines derive from it."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
+from set_cli import native
+from set_cli.sparse.pattern import Csr, check_pattern
 
-class DevicePattern(NamedTuple):
-    """The pattern that an engine reads; all index tensors are int32.
 
-    indptr, indices          rows are the layer's inputs: (n_in + 1,), (nnz,); the order of the values
-    out_indptr, out_indices  rows are the layer's outputs: (n_out + 1,), (nnz,)
-    out_order                (nnz,) values[out_order] are the values in the second order
+class ByOutput(NamedTuple):
+    """The connections in rows of outputs; all int32.
+
+    indptr, indices  (n_out + 1,), (nnz,)
+    order            (nnz,) values[order] are the values in this order
     """
 
-    shape: tuple[int, int]
     indptr: Tensor
     indices: Tensor
-    out_indptr: Tensor
-    out_indices: Tensor
-    out_order: Tensor
+    order: Tensor
+
+
+class DevicePattern:
+    """The pattern that an engine reads: rows are the layer's inputs, values lie in this order.
+
+    indptr, indices  (n_in + 1,), (nnz,) int32, those of a valid Csr. Where they are changed in place afterwards, they
+                     are checked again before anything is computed with them.
+    """
+
+    def __init__(self, shape: tuple[int, int], indptr: Tensor, indices: Tensor) -> None:
+        self.shape, self.indptr, self.indices = shape, indptr, indices
+        self._versions = self._current_versions()
+        self._by_output: ByOutput | None = None
+        self._native: Any = None
+
+    def __reduce__(self) -> tuple[type[DevicePattern], tuple[tuple[int, int], Tensor, Tensor]]:
+        return DevicePattern, (self.shape, self.indptr, self.indices)  # a copy derives the rest again
+
+    @property
+    def csr(self) -> Csr:
+        """The same as read-only numpy arrays."""
+        indptr, indices = (tensor.cpu().numpy().view() for tensor in (self.indptr, self.indices))
+        indptr.flags.writeable = indices.flags.writeable = False
+        return Csr(indptr, indices, self.shape)
+
+    @property
+    def by_output(self) -> ByOutput:
+        """The transposed structure on the same device; ValueError where the indices were changed into nonsense."""
+        self._notice_changes()
+        if self._by_output is None:
+            transposed, order = self.csr.transposed_order()
+            arrays = (transposed.indptr, transposed.indices, order)
+            self._by_output = ByOutput(*(torch.from_numpy(array).to(self.indices.device) for array in arrays))
+        return self._by_output
+
+    @property
+    def compiled(self) -> Any:
+        """The kernels' own view, with the transposed structure; ValueError as `by_output`."""
+        self._notice_changes()
+        if self._native is None:
+            assert native.core is not None
+            self._native = native.core.Pattern(*self.shape, self.indptr.numpy(), self.indices.numpy())
+        return self._native
+
+    def _current_versions(self) -> tuple[int, int]:
+        return self.indptr._version, self.indices._version
+
+    def _notice_changes(self) -> None:
+        versions = self._current_versions()
+        if versions != self._versions:
+            check_pattern(self.csr)
+            self._versions, self._by_output, self._native = versions, None, None

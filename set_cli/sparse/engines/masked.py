@@ -24,9 +24,15 @@ def _dense(values: Tensor, pattern: DevicePattern) -> Tensor:
     return values.new_zeros(n_in * n_out).index_copy_(0, _cells(pattern), values).view(n_in, n_out)
 
 
-def spmm(x: Tensor, values: Tensor, pattern: DevicePattern) -> Tensor:
-    """y = x @ W, (n_batch, n_out)."""
-    return x @ _dense(values, pattern)
+def arrange(x: Tensor) -> Tensor:
+    """x itself: dense products read any layout."""
+    return x
+
+
+def spmm(x: Tensor, values: Tensor, bias: Tensor | None, pattern: DevicePattern) -> Tensor:
+    """y = x @ W + bias, (n_batch, n_out)."""
+    weight = _dense(values, pattern)
+    return x @ weight if bias is None else torch.addmm(bias, x, weight)
 
 
 def spmm_t(dy: Tensor, values: Tensor, pattern: DevicePattern) -> Tensor:

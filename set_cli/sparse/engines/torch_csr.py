@@ -25,12 +25,17 @@ def _csr(indptr: Tensor, indices: Tensor, values: Tensor, shape: tuple[int, int]
     return torch.sparse_csr_tensor(indptr, indices, values, shape, check_invariants=False)
 
 
-def spmm(x: Tensor, values: Tensor, pattern: DevicePattern) -> Tensor:
-    """y = x @ W, (n_batch, n_out) with the batch contiguous in memory."""
+def arrange(x: Tensor) -> Tensor:
+    """x with the batch contiguous in memory."""
+    return x.t().contiguous().t()
+
+
+def spmm(x: Tensor, values: Tensor, bias: Tensor | None, pattern: DevicePattern) -> Tensor:
+    """y = x @ W + bias, (n_batch, n_out) with the batch contiguous in memory."""
     n_in, n_out = pattern.shape
-    by_output = values.index_select(0, pattern.out_order)
-    weight = _csr(pattern.out_indptr, pattern.out_indices, by_output, (n_out, n_in))
-    return _product(weight, x)
+    indptr, indices, order = pattern.by_output
+    product = _product(_csr(indptr, indices, values.index_select(0, order), (n_out, n_in)), x)
+    return product if bias is None else product + bias
 
 
 def spmm_t(dy: Tensor, values: Tensor, pattern: DevicePattern) -> Tensor:

@@ -1,0 +1,54 @@
+"""Batches of network inputs: rows gathered, scaled and moved, by the compiled kernels where they can."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from set_cli import native
+from set_cli.data.augment import transform
+from set_cli.data.prepare import DataSet, Part
+
+
+class Inputs:
+    """A part of the data set on one device, scaled batch by batch (the whole in float32 would be four times larger)."""
+
+    def __init__(self, part: Part, data: DataSet, device: torch.device) -> None:
+        self.x = torch.from_numpy(part.x).to(device)
+        self.y = torch.from_numpy(part.y).to(device)
+        self.offset = torch.from_numpy(data.offset).to(device)
+        self.scale = torch.from_numpy(data.scale).to(device)
+        self.shape = data.card.shape
+        self.device = device
+        self._fused = native.takes(self.offset, self.scale) and self.x.dtype in (torch.uint8, torch.float32)
+        if self._fused:
+            self.x = self.x.contiguous()
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def batch(self, rows: Tensor, maps: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (n, features) float32, scaled and, with maps (n, 2, 3), moved; y (n,). rows (n,) int64 on the CPU."""
+        rows = rows.to(self.device)
+        y = self.y[rows]
+        if self._fused:
+            return self._gather(rows, maps), y
+        x = (self.x[rows].float() - self.offset) * self.scale
+        # Scaled first, then moved: the order of the authors' script.
+        return x if maps is None else transform(x, maps.to(self.device), self.shape), y
+
+    def _gather(self, rows: Tensor, maps: Tensor | None) -> Tensor:
+        rows, features = rows.contiguous(), self.x.shape[1]
+        x = native.new_columns(len(rows), features)
+        is_bytes = self.x.dtype == torch.uint8
+        source = (self.x.data_ptr(), is_bytes, features, self.offset.data_ptr(), self.scale.data_ptr())
+        target = (x.data_ptr(), x.stride(1), len(rows), native.threads())
+        assert native.core is not None
+        if maps is None:
+            native.core.gather(*source, rows.data_ptr(), *target)
+        else:
+            height, width = self.shape[-2:]
+            image = (features // (height * width), height, width)
+            maps = maps.contiguous()
+            native.core.gather_moved(*source, *image, rows.data_ptr(), maps.data_ptr(), *target)
+        return x

@@ -1,0 +1,87 @@
+"""The compiled kernels: which are here, why not, and how they meet torch's tensors.
+
+Matrices meet the kernels as "columns": a tensor (n_batch, neurons) whose batch is contiguous in memory, each neuron's
+row beginning on a 64-byte boundary. `to_columns` makes one, `new_columns` allocates one.
+
+The kernels use the OpenMP runtime that torch has loaded (so there is one pool of threads): torch is imported first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+ROW_FLOATS = 16  # one cache line
+HUGE_PAGES_FROM = 32 << 20  # bytes
+BUILD_HINT = "a C++ compiler (g++ or clang++) and Python's headers are needed; then install set-cli again"
+SIMD_VARIABLE = "SET_SIMD"  # avx512, avx2 or portable: less than the processor has, to compare or to reproduce
+
+core: ModuleType | None
+try:
+    from set_cli.native import _core  # type: ignore[attr-defined]
+
+    core, missing = _core, ""
+except ImportError as error:
+    core, missing = None, f"the compiled kernels are not there ({error}); {BUILD_HINT}"
+
+if core is not None and (wanted := os.environ.get(SIMD_VARIABLE)) and not core.use_simd(wanted):
+    raise ImportError(f"{SIMD_VARIABLE}={wanted}: expected avx512, avx2 or portable, and a processor that has it")
+
+
+def describe() -> dict[str, str | bool]:
+    """What is here, for the record: the instruction set in use and whether there are threads, or why nothing is."""
+    return {"simd": core.simd(), "openmp": core.has_openmp()} if core is not None else {"missing": missing}
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """As on a machine where the compiled kernels are missing: to compare the two, in tests and benchmarks."""
+    global core, missing
+    before = core, missing
+    core, missing = None, "the compiled kernels are switched off"
+    try:
+        yield
+    finally:
+        core, missing = before
+
+
+def threads() -> int:
+    """How many threads the kernels use: as many as torch (`torch.set_num_threads`)."""
+    return torch.get_num_threads()
+
+
+def takes(*tensors: Tensor | None) -> bool:
+    """Whether the kernels are here and all of these are float32 on the CPU."""
+    return core is not None and all(
+        tensor is None or (tensor.dtype == torch.float32 and tensor.device.type == "cpu") for tensor in tensors
+    )
+
+
+def new_columns(n_batch: int, neurons: int) -> Tensor:
+    """An uninitialised (n_batch, neurons) float32 tensor as the kernels like it: strides (1, a multiple of 16)."""
+    stride = -(-n_batch // ROW_FLOATS) * ROW_FLOATS
+    return torch.empty(neurons * stride).as_strided((n_batch, neurons), (1, stride))
+
+
+def is_columns(x: Tensor) -> bool:
+    """Whether the kernels can read this (n_batch, neurons) tensor where it lies."""
+    return x.stride(0) == 1 and x.stride(1) >= x.shape[0]
+
+
+def to_columns(x: Tensor) -> Tensor:
+    """x (n_batch, neurons) itself if its batch is contiguous, else a copy whose batch is."""
+    n_batch, neurons = x.shape
+    if is_columns(x):
+        return x
+    assert core is not None
+    columns = new_columns(n_batch, neurons)
+    if n_batch and neurons:
+        core.to_columns(
+            x.data_ptr(), x.stride(0), x.stride(1), columns.data_ptr(), columns.stride(1), neurons, n_batch, threads()
+        )
+    return columns

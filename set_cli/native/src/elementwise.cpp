@@ -1,0 +1,163 @@
+// Activation and dropout in one pass each way; compiled once per instruction set.
+#include "kernels.hpp"
+#include "simd.hpp"
+#include "threads.hpp"
+
+namespace set_native::SET_NAMESPACE {
+namespace {
+
+constexpr int word = 16, block = 64;  // values per mask word, and values that 16 counters give
+
+// Whether each value of a row is kept, one bit per value, from Philox4x32-7 (Salmon et al., SC 2011: seven rounds pass
+// BigCrush), a function of (seed, step, row, column) alone: column c takes word c / 16 % 4 of the generator's output
+// for counter (c / 64 * 16 + c % 16, row, step), whatever the instruction set and the threads.
+void draw_kept(const Dropout& dropout, int64_t row, int64_t n_batch) {
+    uint16_t* bits = dropout.kept + row * mask_words(n_batch);
+    const words m0 = all_words(0xD2511F53u), m1 = all_words(0xCD9E8D57u);
+    for (int64_t first = 0; first < n_batch; first += block) {
+        unsigned kept[4] = {0, 0, 0, 0};
+        for (int lane = 0; lane < word; lane += word_lanes) {
+            words c0 = count_words(static_cast<uint32_t>(first / 4 + lane)), c1 = all_words(static_cast<uint32_t>(row));
+            words c2 = all_words(static_cast<uint32_t>(dropout.step));
+            words c3 = all_words(static_cast<uint32_t>(dropout.step >> 32));
+            uint32_t k0 = static_cast<uint32_t>(dropout.seed), k1 = static_cast<uint32_t>(dropout.seed >> 32);
+            for (int round = 0; round < 7; round++) {
+                const words p0 = multiply(c0, m0), p1 = multiply(c2, m1);
+                c0 = exclusive_or(exclusive_or(upper_half(p1), c1), all_words(k0));
+                c2 = exclusive_or(exclusive_or(upper_half(p0), c3), all_words(k1));
+                c1 = p1;
+                c3 = p0;
+                k0 += 0x9E3779B9u;
+                k1 += 0xBB67AE85u;
+            }
+            kept[0] |= bits_at_least(c0, dropout.threshold) << lane;
+            kept[1] |= bits_at_least(c1, dropout.threshold) << lane;
+            kept[2] |= bits_at_least(c2, dropout.threshold) << lane;
+            kept[3] |= bits_at_least(c3, dropout.threshold) << lane;
+        }
+        for (int q = 0; q < 4 && first + q * word < n_batch; q++) bits[first / word + q] = static_cast<uint16_t>(kept[q]);
+    }
+}
+
+INLINE unsigned bits_at(const uint16_t* row, int64_t b) { return row[b / word] >> (b % word); }
+
+// Calls step(b, whole, tail) for every vector of a row.
+template <typename Step>
+INLINE void for_vectors(int64_t n_batch, Step step) {
+    int64_t b = 0;
+    const tail_mask all = make_tail(width);
+    for (; b + width <= n_batch; b += width) step(b, true, all);
+    if (b < n_batch) step(b, false, make_tail(static_cast<int>(n_batch - b)));
+}
+INLINE vec take(const float* p, bool whole, tail_mask tail) { return whole ? load(p) : load_tail(p, tail); }
+INLINE void put(float* p, vec a, bool whole, tail_mask tail) {
+    if (whole) store(p, a);
+    else store_tail(p, a, tail);
+}
+
+template <Shape shape, bool Dropped>
+INLINE void activate_row(Slopes slopes, const Dropout& dropout, const float* z, float* y, int64_t row,
+                         int64_t n_batch) {
+    const uint16_t* bits = Dropped ? dropout.kept + row * mask_words(n_batch) : nullptr;
+    const vec scale = broadcast(Dropped ? dropout.scale : 1.0f);
+    vec left = zero(), right = zero(), below = zero(), above = zero();
+    if (shape == Shape::srelu) {
+        left = broadcast(slopes.t_left[row]);
+        right = broadcast(slopes.t_left[row] + __builtin_fabsf(slopes.right_width[row]));
+        below = broadcast(slopes.a_left[row] - 1.0f);
+        above = broadcast(slopes.a_right[row] - 1.0f);
+    }
+    for_vectors(n_batch, [&](int64_t b, bool whole, tail_mask tail) __attribute__((always_inline)) {
+        vec a = take(z + b, whole, tail);
+        if (shape == Shape::srelu)
+            // z is its middle part plus what lies below and above it, so only the excess slopes need adding.
+            a = fma(above, max(sub(a, right), zero()), fma(below, min(sub(a, left), zero()), a));
+        else
+            a = max(a, zero());
+        if (Dropped) a = where_bits(bits_at(bits, b), mul(a, scale));
+        put(y + b, a, whole, tail);
+    });
+}
+
+template <Shape shape, bool Dropped>
+INLINE void activate_row_backward(Slopes slopes, Slopes gradients, const Dropout& dropout, const float* z,
+                                  const float* dy, float* dz, int64_t row, int64_t n_batch) {
+    const uint16_t* bits = Dropped ? dropout.kept + row * mask_words(n_batch) : nullptr;
+    const vec scale = broadcast(Dropped ? dropout.scale : 1.0f);
+    float t_left = 0, width_of_middle = 0, a_left = 1, a_right = 1;
+    if (shape == Shape::srelu) {
+        t_left = slopes.t_left[row], width_of_middle = slopes.right_width[row];
+        a_left = slopes.a_left[row], a_right = slopes.a_right[row];
+    }
+    const vec left = broadcast(t_left), right = broadcast(t_left + __builtin_fabsf(width_of_middle));
+    const vec below = broadcast(a_left - 1.0f), above = broadcast(a_right - 1.0f);
+    vec sum_below = zero(), sum_above = zero(), part_below = zero(), part_above = zero();
+    for_vectors(n_batch, [&](int64_t b, bool whole, tail_mask tail) __attribute__((always_inline)) {
+        const vec a = take(z + b, whole, tail);
+        vec d = take(dy + b, whole, tail);
+        if (Dropped) d = where_bits(bits_at(bits, b), mul(d, scale));
+        if (shape == Shape::srelu) {
+            const vec d_below = where_at_most(a, left, d), d_above = where_at_most(right, a, d);
+            sum_below = add(sum_below, d_below);
+            sum_above = add(sum_above, d_above);
+            part_below = fma(d_below, sub(a, left), part_below);
+            part_above = fma(d_above, sub(a, right), part_above);
+            d = fma(below, d_below, fma(above, d_above, d));
+        } else {
+            d = where_less(zero(), a, d);
+        }
+        put(dz + b, d, whole, tail);
+    });
+    if (shape == Shape::srelu) {
+        const float to_right = -(a_right - 1.0f) * sum(sum_above);
+        gradients.t_left[row] = to_right - (a_left - 1.0f) * sum(sum_below);
+        gradients.a_left[row] = sum(part_below);
+        gradients.a_right[row] = sum(part_above);
+        gradients.right_width[row] = width_of_middle > 0 ? to_right : width_of_middle < 0 ? -to_right : 0.0f;
+    }
+}
+
+template <Shape shape, bool Dropped>
+void activate_rows(Slopes slopes, const Dropout& dropout, Columns z, Columns y, Range mine, int64_t n_batch) {
+    for (int64_t row = mine.begin; row < mine.end; row++) {
+        if (Dropped) draw_kept(dropout, row, n_batch);
+        activate_row<shape, Dropped>(slopes, dropout, z.row(row), y.row(row), row, n_batch);
+    }
+}
+
+template <Shape shape, bool Dropped>
+void activate_rows_backward(Slopes slopes, Slopes gradients, const Dropout& dropout, Columns z, Columns dy, Columns dz,
+                            Range mine, int64_t n_batch) {
+    for (int64_t row = mine.begin; row < mine.end; row++)
+        activate_row_backward<shape, Dropped>(slopes, gradients, dropout, z.row(row), dy.row(row), dz.row(row), row,
+                                              n_batch);
+}
+
+}  // namespace
+
+void activate(Shape shape, Slopes slopes, Dropout dropout, Columns z, Columns y, int64_t neurons, int64_t n_batch,
+              int threads) {
+    const auto rows = shape == Shape::srelu
+                          ? (dropout.kept ? activate_rows<Shape::srelu, true> : activate_rows<Shape::srelu, false>)
+                          : (dropout.kept ? activate_rows<Shape::relu, true> : activate_rows<Shape::relu, false>);
+#pragma omp parallel num_threads(threads)
+    {
+        const FlushToZero mode;
+        rows(slopes, dropout, z, y, my_share(neurons), n_batch);
+    }
+}
+
+void activate_backward(Shape shape, Slopes slopes, Slopes gradients, Dropout dropout, Columns z, Columns dy,
+                       Columns dz, int64_t neurons, int64_t n_batch, int threads) {
+    const auto rows =
+        shape == Shape::srelu
+            ? (dropout.kept ? activate_rows_backward<Shape::srelu, true> : activate_rows_backward<Shape::srelu, false>)
+            : (dropout.kept ? activate_rows_backward<Shape::relu, true> : activate_rows_backward<Shape::relu, false>);
+#pragma omp parallel num_threads(threads)
+    {
+        const FlushToZero mode;
+        rows(slopes, gradients, dropout, z, dy, dz, my_share(neurons), n_batch);
+    }
+}
+
+}  // namespace set_native::SET_NAMESPACE

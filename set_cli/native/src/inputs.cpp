@@ -1,0 +1,164 @@
+// From a data set's rows to a batch of columns: gather, scale, and move images; compiled once per instruction set.
+#include <cstdlib>
+
+#include "kernels.hpp"
+#include "simd.hpp"
+#include "threads.hpp"
+
+namespace set_native::SET_NAMESPACE {
+namespace {
+
+constexpr int block = 16;  // samples and features that are turned over at a time
+
+// out[f0 + f][b0 + b] = in[b][f], a block of `samples` rows that lie `stride` apart
+INLINE void turn(const float* in, int64_t stride, Columns out, int64_t f0, int64_t features, int64_t b0, int samples) {
+    for (int64_t f = 0; f < features; f += block) {
+        const int wide = features - f < block ? static_cast<int>(features - f) : block;
+        float tile[block][block];
+        for (int b = 0; b < samples; b++)
+            for (int j = 0; j < wide; j++) tile[j][b] = in[b * stride + f + j];
+        for (int j = 0; j < wide; j++) {
+            float* to = out.row(f0 + f + j) + b0;
+            if (samples == block)
+                for (int b = 0; b < block; b++) to[b] = tile[j][b];
+            else
+                for (int b = 0; b < samples; b++) to[b] = tile[j][b];
+        }
+    }
+}
+
+template <typename T>
+INLINE void scale_row(const T* __restrict from, const float* __restrict offset, const float* __restrict scale,
+                      float* __restrict to, int64_t features) {
+    for (int64_t f = 0; f < features; f++) to[f] = (static_cast<float>(from[f]) - offset[f]) * scale[f];
+}
+
+INLINE void read_row(const Source& source, int64_t row, int64_t first, int64_t features, float* to) {
+    const int64_t at = row * source.features + first;
+    const float *offset = source.offset + first, *scale = source.scale + first;
+    if (source.is_bytes) scale_row(static_cast<const uint8_t*>(source.data) + at, offset, scale, to, features);
+    else scale_row(static_cast<const float*>(source.data) + at, offset, scale, to, features);
+}
+
+// One output image: for every pixel the four neighbours of where it comes from, edges repeated outwards.
+// `wide` holds the scaled input with its last row and column repeated once, so that neighbours always exist.
+void move_image(const float* map, Image image, const float* wide, float* to) {
+    const int height = image.height, width_ = image.width, step = width_ + 1;
+    const float half_w = 0.5f * static_cast<float>(width_ - 1), half_h = 0.5f * static_cast<float>(height - 1);
+    const int64_t plane = static_cast<int64_t>(step) * (height + 1), pixels = static_cast<int64_t>(width_) * height;
+    constexpr int run = 64;
+    int32_t at[run];
+    float right[run], down[run];
+    for (int i = 0; i < height; i++) {
+        const float y = half_h > 0 ? static_cast<float>(i) / half_h - 1.0f : 0.0f;
+        for (int j0 = 0; j0 < width_; j0 += run) {
+            const int count = width_ - j0 < run ? width_ - j0 : run;
+            for (int j = 0; j < count; j++) {
+                const float x = half_w > 0 ? static_cast<float>(j0 + j) / half_w - 1.0f : 0.0f;
+                float from_x = (map[0] * x + map[1] * y + map[2] + 1.0f) * half_w;
+                float from_y = (map[3] * x + map[4] * y + map[5] + 1.0f) * half_h;
+                from_x = from_x > 0 ? from_x : 0;
+                from_y = from_y > 0 ? from_y : 0;
+                from_x = from_x < 2 * half_w ? from_x : 2 * half_w;
+                from_y = from_y < 2 * half_h ? from_y : 2 * half_h;
+                const int32_t column = static_cast<int32_t>(from_x), line = static_cast<int32_t>(from_y);
+                at[j] = line * step + column;
+                right[j] = from_x - static_cast<float>(column);
+                down[j] = from_y - static_cast<float>(line);
+            }
+            for (int c = 0; c < image.channels; c++) {
+                const float* from = wide + c * plane;
+                float* out = to + c * pixels + static_cast<int64_t>(i) * width_ + j0;
+                for (int j = 0; j < count; j++) {
+                    const float* p = from + at[j];
+                    const float above = p[0] + right[j] * (p[1] - p[0]);
+                    const float below = p[step] + right[j] * (p[step + 1] - p[step]);
+                    out[j] = above + down[j] * (below - above);
+                }
+            }
+        }
+    }
+}
+
+// The scaled image with its last row and column repeated once.
+void widen(const float* image, Image shape, float* wide) {
+    const int height = shape.height, width_ = shape.width;
+    for (int c = 0; c < shape.channels; c++)
+        for (int i = 0; i <= height; i++) {
+            const float* from = image + (static_cast<int64_t>(c) * height + (i < height ? i : height - 1)) * width_;
+            for (int j = 0; j < width_; j++) *wide++ = from[j];
+            *wide++ = from[width_ - 1];
+        }
+}
+
+}  // namespace
+
+void gather(const Source& source, const int64_t* rows, Columns out, int64_t n_batch, int threads) {
+    constexpr int64_t strip = 64;  // features at a time: what one cache line of bytes holds
+    const int64_t strips = (source.features + strip - 1) / strip;
+#pragma omp parallel num_threads(threads)
+    {
+        const Range mine = my_share(strips);
+        for (int64_t s = mine.begin; s < mine.end; s++) {
+            const int64_t first = s * strip;
+            const int64_t features = source.features - first < strip ? source.features - first : strip;
+            for (int64_t b0 = 0; b0 < n_batch; b0 += block) {
+                const int samples = n_batch - b0 < block ? static_cast<int>(n_batch - b0) : block;
+                float scaled[block][strip];
+                for (int b = 0; b < samples; b++) read_row(source, rows[b0 + b], first, features, scaled[b]);
+                turn(scaled[0], strip, out, first, features, b0, samples);
+            }
+        }
+    }
+}
+
+bool gather_moved(const Source& source, Image image, const int64_t* rows, const float* maps, Columns out,
+                  int64_t n_batch, int threads) {
+    const int64_t features = source.features;
+    const int64_t wide = static_cast<int64_t>(image.channels) * (image.height + 1) * (image.width + 1);
+    const int64_t each = features * (block + 1) + wide;  // floats: one image, its wide copy, a block of moved ones
+    float* scratch = static_cast<float*>(malloc(static_cast<size_t>(each * threads) * sizeof(float)));
+    if (!scratch) return false;
+#pragma omp parallel num_threads(threads)
+    {
+        const FlushToZero mode;
+        const Range mine = my_share(n_batch);
+        float *still = scratch + each * thread_number(), *widened = still + features, *moved = widened + wide;
+        for (int64_t b0 = mine.begin; b0 < mine.end; b0 += block) {
+            const int samples = mine.end - b0 < block ? static_cast<int>(mine.end - b0) : block;
+            for (int b = 0; b < samples; b++) {
+                read_row(source, rows[b0 + b], 0, features, still);
+                widen(still, image, widened);
+                move_image(maps + 6 * (b0 + b), image, widened, moved + b * features);
+            }
+            turn(moved, features, out, 0, features, b0, samples);
+        }
+    }
+    free(scratch);
+    return true;
+}
+
+void to_columns(const float* in, int64_t stride_batch, int64_t stride_feature, Columns out, int64_t features,
+                int64_t n_batch, int threads) {
+#pragma omp parallel num_threads(threads)
+    {
+        const Range mine = my_share((features + block - 1) / block);
+        for (int64_t s = mine.begin; s < mine.end; s++) {
+            const int64_t f0 = s * block;
+            const int64_t wide = features - f0 < block ? features - f0 : block;
+            for (int64_t b0 = 0; b0 < n_batch; b0 += block) {
+                const int samples = n_batch - b0 < block ? static_cast<int>(n_batch - b0) : block;
+                const float* from = in + b0 * stride_batch + f0 * stride_feature;
+                if (stride_feature == 1) {
+                    turn(from, stride_batch, out, f0, wide, b0, samples);
+                } else {
+                    for (int64_t f = 0; f < wide; f++)
+                        for (int b = 0; b < samples; b++)
+                            out.row(f0 + f)[b0 + b] = from[b * stride_batch + f * stride_feature];
+                }
+            }
+        }
+    }
+}
+
+}  // namespace set_native::SET_NAMESPACE

@@ -1,0 +1,427 @@
+// The Python module set_cli.native._core. Addresses come as integers: set_cli/sparse/engines/native.py and its
+// neighbours check dtype, shape, strides and device before they call. Index arrays are checked here, whatever calls.
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels.hpp"
+#include "topology.hpp"
+
+using namespace set_native;
+
+namespace {
+
+const Kernels* kernels = &portable::kernels;
+
+#ifdef SET_X86
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx512() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+}
+const Kernels* best_kernels() {
+    return has_avx512() ? &avx512::kernels : has_avx2() ? &avx2::kernels : &portable::kernels;
+}
+#else
+const Kernels* best_kernels() { return &portable::kernels; }
+#endif
+
+// Arguments in order, each converted on demand; the first failure sticks and is Python's current exception.
+class Arguments {
+    PyObject* const* next;
+    Py_ssize_t left;
+
+  public:
+    bool ok = true;
+    Arguments(PyObject* const* arguments, Py_ssize_t count, Py_ssize_t expected) : next(arguments), left(count) {
+        if (count == expected) return;
+        PyErr_Format(PyExc_TypeError, "expected %zd arguments, got %zd", expected, count);
+        ok = false;
+    }
+    PyObject* object() { return ok && left-- > 0 ? *next++ : nullptr; }
+    int64_t integer() {
+        PyObject* value = object();
+        if (!ok) return 0;
+        const long long number = PyLong_AsLongLong(value);
+        if (number == -1 && PyErr_Occurred()) ok = false;
+        return number;
+    }
+    uint64_t word() {
+        PyObject* value = object();
+        if (!ok) return 0;
+        const unsigned long long number = PyLong_AsUnsignedLongLong(value);
+        if (number == ~0ull && PyErr_Occurred()) ok = false;
+        return number;
+    }
+    double real() {
+        PyObject* value = object();
+        if (!ok) return 0;
+        const double number = PyFloat_AsDouble(value);
+        if (number == -1 && PyErr_Occurred()) ok = false;
+        return number;
+    }
+    template <typename T>
+    T* address() {
+        return reinterpret_cast<T*>(static_cast<uintptr_t>(word()));
+    }
+    Columns columns() {
+        float* data = address<float>();
+        return {data, integer()};
+    }
+};
+
+// A contiguous one-dimensional buffer of T, held while this lives.
+template <typename T>
+class Array {
+    Py_buffer view{};
+    bool held = false;
+
+  public:
+    T* data = nullptr;
+    int64_t length = 0;
+    Array(PyObject* object, const char* formats, bool writable, const char* name, bool& ok) {
+        if (!ok) return;
+        const int flags = PyBUF_FORMAT | PyBUF_C_CONTIGUOUS | (writable ? PyBUF_WRITABLE : 0);
+        ok = false;
+        if (PyObject_GetBuffer(object, &view, flags) != 0) return;
+        held = true;
+        const char* format = view.format ? view.format : "B";
+        if (view.ndim != 1 || view.itemsize != sizeof(T) || strlen(format) != 1 || !strchr(formats, *format)) {
+            PyErr_Format(PyExc_TypeError, "%s: expected a one-dimensional array of %s with %zd bytes each, got %s",
+                         name, formats, static_cast<Py_ssize_t>(sizeof(T)), format);
+            return;
+        }
+        data = static_cast<T*>(view.buf);
+        length = view.len / static_cast<Py_ssize_t>(sizeof(T));
+        ok = true;
+    }
+    Array(const Array&) = delete;
+    ~Array() {
+        if (held) PyBuffer_Release(&view);
+    }
+    // Whether there are this many; otherwise Python's exception says what was expected.
+    bool has(int64_t expected, const char* name) const {
+        if (length == expected) return true;
+        PyErr_Format(PyExc_ValueError, "%s: expected length %lld, got %lld", name, static_cast<long long>(expected),
+                     static_cast<long long>(length));
+        return false;
+    }
+};
+using Int32 = Array<int32_t>;
+constexpr const char* int32_formats = "il";
+
+// Pattern: one layer's connections, checked once, in both orders. Holds the caller's arrays, owns the transposed ones.
+struct Pattern {
+    PyObject_HEAD
+    Py_buffer indptr_view, indices_view;
+    int32_t n_in, n_out;
+    int64_t nnz;
+    const int32_t *indptr, *indices;
+    int32_t* transposed;  // out_indptr, out_indices, out_order behind one another
+
+    Rows by_input() const { return {n_in, n_out, indptr, indices, nullptr}; }
+    Rows by_output() const {
+        return {n_out, n_in, transposed, transposed + n_out + 1, transposed + n_out + 1 + nnz};
+    }
+};
+
+PyTypeObject* pattern_type = nullptr;
+
+void pattern_dealloc(PyObject* object) {
+    Pattern* self = reinterpret_cast<Pattern*>(object);
+    if (self->indptr_view.obj) PyBuffer_Release(&self->indptr_view);
+    if (self->indices_view.obj) PyBuffer_Release(&self->indices_view);
+    free(self->transposed);
+    PyTypeObject* type = Py_TYPE(object);
+    reinterpret_cast<freefunc>(PyType_GetSlot(type, Py_tp_free))(object);
+    Py_DECREF(type);
+}
+
+PyObject* pattern_new(PyTypeObject* type, PyObject* arguments, PyObject*) {
+    int n_in, n_out;
+    PyObject *indptr_object, *indices_object;
+    if (!PyArg_ParseTuple(arguments, "iiOO", &n_in, &n_out, &indptr_object, &indices_object)) return nullptr;
+    bool ok = true;
+    const Int32 indptr(indptr_object, int32_formats, false, "indptr", ok);
+    const Int32 indices(indices_object, int32_formats, false, "indices", ok);
+    if (!ok || !indptr.has(int64_t{n_in} + 1, "indptr")) return nullptr;
+    if (const char* fault = find_fault(indptr.data, indices.data, n_in, n_out, indices.length)) {
+        PyErr_Format(PyExc_ValueError, "%s in a pattern of %d x %d with %lld connections", fault, n_in, n_out,
+                     static_cast<long long>(indices.length));
+        return nullptr;
+    }
+    int32_t* transposed =
+        static_cast<int32_t*>(malloc(sizeof(int32_t) * static_cast<size_t>(int64_t{n_out} + 1 + 2 * indices.length)));
+    if (!transposed) return PyErr_NoMemory();
+    Py_BEGIN_ALLOW_THREADS;
+    transpose(indptr.data, indices.data, n_in, n_out, transposed, transposed + n_out + 1,
+              transposed + n_out + 1 + indices.length);
+    Py_END_ALLOW_THREADS;
+    allocfunc allocate = reinterpret_cast<allocfunc>(PyType_GetSlot(type, Py_tp_alloc));
+    Pattern* self = reinterpret_cast<Pattern*>(allocate(type, 0));
+    if (!self) {
+        free(transposed);
+        return nullptr;
+    }
+    self->transposed = transposed;
+    self->n_in = n_in, self->n_out = n_out, self->nnz = indices.length;
+    self->indptr = indptr.data, self->indices = indices.data;
+    if (PyObject_GetBuffer(indptr_object, &self->indptr_view, PyBUF_SIMPLE) != 0 ||
+        PyObject_GetBuffer(indices_object, &self->indices_view, PyBUF_SIMPLE) != 0) {
+        Py_DECREF(reinterpret_cast<PyObject*>(self));
+        return nullptr;
+    }
+    return reinterpret_cast<PyObject*>(self);
+}
+
+PyType_Slot pattern_slots[] = {
+    {Py_tp_new, reinterpret_cast<void*>(pattern_new)},
+    {Py_tp_dealloc, reinterpret_cast<void*>(pattern_dealloc)},
+    {Py_tp_doc, const_cast<char*>("Pattern(n_in, n_out, indptr, indices): checked connections in both orders")},
+    {0, nullptr},
+};
+PyType_Spec pattern_spec = {"set_cli.native._core.Pattern", sizeof(Pattern), 0, Py_TPFLAGS_DEFAULT, pattern_slots};
+
+const Pattern* as_pattern(Arguments& arguments) {
+    PyObject* object = arguments.object();
+    if (!arguments.ok) return nullptr;
+    if (Py_TYPE(object) != pattern_type) {
+        PyErr_SetString(PyExc_TypeError, "expected a Pattern");
+        arguments.ok = false;
+        return nullptr;
+    }
+    return reinterpret_cast<const Pattern*>(object);
+}
+
+#define RETURN_NONE_AFTER(work)  \
+    do {                         \
+        Py_BEGIN_ALLOW_THREADS;  \
+        work;                    \
+        Py_END_ALLOW_THREADS;    \
+        Py_RETURN_NONE;          \
+    } while (false)
+
+// product(pattern, by_output, values, bias, in, stride, out, stride, n_batch, threads)
+PyObject* py_product(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 10);
+    const Pattern* pattern = as_pattern(a);
+    const bool by_output = a.integer() != 0;
+    const float *values = a.address<float>(), *bias = a.address<float>();
+    const Columns in = a.columns(), out = a.columns();
+    const int64_t n_batch = a.integer(), threads = a.integer();
+    if (!a.ok) return nullptr;
+    RETURN_NONE_AFTER(kernels->product(by_output ? pattern->by_output() : pattern->by_input(), values, bias, in, out,
+                                       n_batch, static_cast<int>(threads)));
+}
+
+// gradients(pattern, values, x, stride, dy, stride, dx, stride, dw, db, n_batch, threads)
+PyObject* py_gradients(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 12);
+    const Pattern* pattern = as_pattern(a);
+    const float* values = a.address<float>();
+    const Columns x = a.columns(), dy = a.columns(), dx = a.columns();
+    float *dw = a.address<float>(), *db = a.address<float>();
+    const int64_t n_batch = a.integer(), threads = a.integer();
+    if (!a.ok) return nullptr;
+    RETURN_NONE_AFTER(
+        kernels->gradients(pattern->by_input(), values, x, dy, dx, dw, db, n_batch, static_cast<int>(threads)));
+}
+
+Slopes take_slopes(Arguments& a) {
+    float *t_left = a.address<float>(), *a_left = a.address<float>();
+    float *right_width = a.address<float>(), *a_right = a.address<float>();
+    return {t_left, a_left, right_width, a_right};
+}
+
+Dropout take_dropout(Arguments& a) {
+    uint16_t* kept = a.address<uint16_t>();
+    const uint32_t threshold = static_cast<uint32_t>(a.word());
+    const float scale = static_cast<float>(a.real());
+    const uint64_t seed = a.word(), step = a.word();
+    return {kept, threshold, scale, seed, step};
+}
+
+// activate(shape, 4 parameters, kept, threshold, scale, seed, step, z, stride, y, stride, neurons, n_batch, threads)
+PyObject* py_activate(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 17);
+    const Shape shape = static_cast<Shape>(a.integer());
+    const Slopes slopes = take_slopes(a);
+    const Dropout dropout = take_dropout(a);
+    const Columns z = a.columns(), y = a.columns();
+    const int64_t neurons = a.integer(), n_batch = a.integer(), threads = a.integer();
+    if (!a.ok) return nullptr;
+    RETURN_NONE_AFTER(kernels->activate(shape, slopes, dropout, z, y, neurons, n_batch, static_cast<int>(threads)));
+}
+
+// activate_backward(shape, 4 parameters, 4 gradients, kept, threshold, scale, seed, step, z, stride, dy, stride,
+//                   dz, stride, neurons, n_batch, threads)
+PyObject* py_activate_backward(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 23);
+    const Shape shape = static_cast<Shape>(a.integer());
+    const Slopes slopes = take_slopes(a), gradients = take_slopes(a);
+    const Dropout dropout = take_dropout(a);
+    const Columns z = a.columns(), dy = a.columns(), dz = a.columns();
+    const int64_t neurons = a.integer(), n_batch = a.integer(), threads = a.integer();
+    if (!a.ok) return nullptr;
+    RETURN_NONE_AFTER(kernels->activate_backward(shape, slopes, gradients, dropout, z, dy, dz, neurons, n_batch,
+                                                 static_cast<int>(threads)));
+}
+
+Source take_source(Arguments& a) {
+    const void* data = a.address<void>();
+    const bool is_bytes = a.integer() != 0;
+    const int64_t features = a.integer();
+    const float *offset = a.address<float>(), *scale = a.address<float>();
+    return {data, is_bytes, features, offset, scale};
+}
+
+// gather(data, is_bytes, features, offset, scale, rows, out, stride, n_batch, threads)
+PyObject* py_gather(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 10);
+    const Source source = take_source(a);
+    const int64_t* rows = a.address<int64_t>();
+    const Columns out = a.columns();
+    const int64_t n_batch = a.integer(), threads = a.integer();
+    if (!a.ok) return nullptr;
+    RETURN_NONE_AFTER(kernels->gather(source, rows, out, n_batch, static_cast<int>(threads)));
+}
+
+// gather_moved(data, is_bytes, features, offset, scale, channels, height, width, rows, maps, out, stride, n_batch,
+//              threads)
+PyObject* py_gather_moved(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 14);
+    const Source source = take_source(a);
+    const int channels = static_cast<int>(a.integer()), height = static_cast<int>(a.integer());
+    const int width = static_cast<int>(a.integer());
+    const int64_t* rows = a.address<int64_t>();
+    const float* maps = a.address<float>();
+    const Columns out = a.columns();
+    const int64_t n_batch = a.integer(), threads = a.integer();
+    if (!a.ok) return nullptr;
+    bool done = false;
+    Py_BEGIN_ALLOW_THREADS;
+    done = kernels->gather_moved(source, {channels, height, width}, rows, maps, out, n_batch,
+                                 static_cast<int>(threads));
+    Py_END_ALLOW_THREADS;
+    if (!done) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+// to_columns(in, stride_batch, stride_feature, out, stride, features, n_batch, threads)
+PyObject* py_to_columns(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 8);
+    const float* in = a.address<float>();
+    const int64_t stride_batch = a.integer(), stride_feature = a.integer();
+    const Columns out = a.columns();
+    const int64_t features = a.integer(), n_batch = a.integer(), threads = a.integer();
+    if (!a.ok) return nullptr;
+    RETURN_NONE_AFTER(kernels->to_columns(in, stride_batch, stride_feature, out, features, n_batch,
+                                          static_cast<int>(threads)));
+}
+
+// prune(weights, zeta, keep): fills keep
+PyObject* py_prune(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 3);
+    PyObject* weights_object = a.object();
+    const double zeta = a.real();
+    PyObject* keep_object = a.object();
+    const Array<float> weights(weights_object, "f", false, "weights", a.ok);
+    const Array<bool> keep(keep_object, "?", true, "keep", a.ok);
+    if (!a.ok || !keep.has(weights.length, "keep")) return nullptr;
+    if (!(zeta >= 0 && zeta < 1)) {
+        PyErr_SetString(PyExc_ValueError, "expected 0 <= zeta < 1");
+        return nullptr;
+    }
+    bool done = false;
+    Py_BEGIN_ALLOW_THREADS;
+    done = prune(weights.data, weights.length, zeta, keep.data);
+    Py_END_ALLOW_THREADS;
+    if (!done) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+// refill(n_in, n_out, indptr, indices, keep, ranks, new_indptr, new_indices, source): fills the last three
+PyObject* py_refill(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 9);
+    const int64_t n_in = a.integer(), n_out = a.integer();
+    PyObject* o[7];
+    for (PyObject*& object : o) object = a.object();
+    const Int32 indptr(o[0], int32_formats, false, "indptr", a.ok), indices(o[1], int32_formats, false, "indices", a.ok);
+    const Array<bool> keep(o[2], "?", false, "keep", a.ok);
+    const Array<int64_t> ranks(o[3], "lq", false, "ranks", a.ok);
+    const Int32 new_indptr(o[4], int32_formats, true, "new_indptr", a.ok);
+    const Int32 new_indices(o[5], int32_formats, true, "new_indices", a.ok);
+    const Int32 source(o[6], int32_formats, true, "source", a.ok);
+    if (!a.ok || !indptr.has(n_in + 1, "indptr") || !keep.has(indices.length, "keep")) return nullptr;
+    if (const char* fault = find_fault(indptr.data, indices.data, n_in, n_out, indices.length)) {
+        PyErr_SetString(PyExc_ValueError, fault);
+        return nullptr;
+    }
+    int64_t kept = 0;
+    for (int64_t k = 0; k < keep.length; k++) kept += keep.data[k];
+    for (int64_t j = 0, before = -1; j < ranks.length; before = ranks.data[j++])
+        if (ranks.data[j] <= before || ranks.data[j] >= n_in * n_out - kept) {
+            PyErr_SetString(PyExc_ValueError, "expected ascending ranks of empty cells");
+            return nullptr;
+        }
+    if (!new_indptr.has(n_in + 1, "new_indptr") || !new_indices.has(kept + ranks.length, "new_indices") ||
+        !source.has(kept + ranks.length, "source"))
+        return nullptr;
+    RETURN_NONE_AFTER(refill(indptr.data, indices.data, keep.data, n_in, n_out, ranks.data, ranks.length,
+                             new_indptr.data, new_indices.data, source.data));
+}
+
+PyObject* py_simd(PyObject*, PyObject* const*, Py_ssize_t) { return PyUnicode_FromString(kernels->name); }
+
+// use_simd(name): False where this processor or this build does not have it
+PyObject* py_use_simd(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 1);
+    PyObject* name = a.object();
+    if (!a.ok) return nullptr;
+    const Kernels* candidates[] = {
+        &portable::kernels,
+#ifdef SET_X86
+        has_avx2() ? &avx2::kernels : nullptr,
+        has_avx512() ? &avx512::kernels : nullptr,
+#endif
+    };
+    for (const Kernels* candidate : candidates)
+        if (candidate && PyUnicode_CompareWithASCIIString(name, candidate->name) == 0) {
+            kernels = candidate;
+            Py_RETURN_TRUE;
+        }
+    Py_RETURN_FALSE;
+}
+
+PyObject* py_has_openmp(PyObject*, PyObject* const*, Py_ssize_t) {
+#ifdef _OPENMP
+    Py_RETURN_TRUE;
+#else
+    Py_RETURN_FALSE;
+#endif
+}
+
+#define METHOD(name) {#name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(py_##name)), METH_FASTCALL, nullptr}
+PyMethodDef methods[] = {
+    METHOD(product),  METHOD(gradients), METHOD(activate), METHOD(activate_backward),
+    METHOD(gather),   METHOD(gather_moved), METHOD(to_columns), METHOD(prune),
+    METHOD(refill),   METHOD(simd),      METHOD(use_simd), METHOD(has_openmp),
+    {nullptr, nullptr, 0, nullptr},
+};
+PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_core", "Compiled kernels; see set_cli/native/__init__.py", -1,
+                          methods,               nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+
+PyMODINIT_FUNC PyInit__core() {
+    kernels = best_kernels();
+    pattern_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&pattern_spec));
+    PyObject* module = pattern_type ? PyModule_Create(&definition) : nullptr;
+    if (module && PyModule_AddObjectRef(module, "Pattern", reinterpret_cast<PyObject*>(pattern_type)) < 0) {
+        Py_DECREF(module);
+        return nullptr;
+    }
+    return module;
+}

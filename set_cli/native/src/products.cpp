@@ -1,0 +1,236 @@
+// The three products of a sparse layer; compiled once per instruction set.
+//
+// A thread keeps a tile of the batch in registers while it walks the connections of one row, so each connection costs
+// one read of its neighbour's row. The bound is the traffic of those rows out of L2 and L3, not arithmetic.
+#include "kernels.hpp"
+#include "simd.hpp"
+#include "threads.hpp"
+
+namespace set_native::SET_NAMESPACE {
+namespace {
+
+// Rows of a matrix larger than this come from memory: fetch them ahead.
+constexpr int64_t prefetch_from_bytes = 16 << 20;
+constexpr int64_t ahead = 12;  // connections; the caller's arrays are not read beyond their end
+
+template <int N>
+INLINE void load_row(vec (&into)[N], const float* p, tail_mask tail) {
+#pragma GCC unroll 8
+    for (int v = 0; v < N - 1; v++) into[v] = load(p + v * width);
+    into[N - 1] = load_tail(p + (N - 1) * width, tail);
+}
+
+template <int N>
+INLINE void store_row(float* p, const vec (&from)[N], tail_mask tail) {
+#pragma GCC unroll 8
+    for (int v = 0; v < N - 1; v++) store(p + v * width, from[v]);
+    store_tail(p + (N - 1) * width, from[N - 1], tail);
+}
+
+template <int N>
+INLINE void fetch_row(const float* p) {
+#pragma GCC unroll 8
+    for (int v = 0; v < N; v += 64 / (4 * width) ? 64 / (4 * width) : 1) __builtin_prefetch(p + v * width);
+}
+
+template <int N, bool Fetch>
+void product_tile(const Rows& rows, Range mine, const float* __restrict values, const float* __restrict bias,
+                  const float* __restrict in, int64_t in_stride, Columns out, tail_mask tail) {
+    const int32_t* __restrict indices = rows.indices;
+    const int32_t* __restrict order = rows.order;
+    const int64_t last = rows.indptr[rows.count] - 1;
+    for (int64_t r = mine.begin; r < mine.end; r++) {
+        vec acc[N];
+#pragma GCC unroll 8
+        for (int v = 0; v < N; v++) acc[v] = broadcast(bias ? bias[r] : 0.0f);
+        for (int64_t k = rows.indptr[r], end = rows.indptr[r + 1]; k < end; k++) {
+            if (Fetch) {
+                fetch_row<N>(in + indices[k + ahead < last ? k + ahead : last] * in_stride);
+                if (order) __builtin_prefetch(values + order[k + 2 * ahead < last ? k + 2 * ahead : last]);
+            }
+            const float* p = in + indices[k] * in_stride;
+            const vec w = broadcast(values[order ? order[k] : k]);
+#pragma GCC unroll 8
+            for (int v = 0; v < N - 1; v++) acc[v] = fma(w, load(p + v * width), acc[v]);
+            acc[N - 1] = fma(w, load_tail(p + (N - 1) * width, tail), acc[N - 1]);
+        }
+        store_row<N>(out.row(r), acc, tail);
+    }
+}
+
+// Keeps each load beside its two uses: left alone, GCC moves half of them away and spills the tile to the stack.
+#if SET_ISA == 512
+#define KEEP_TOGETHER(a, b) asm("" : "+v"(a), "+v"(b))
+#elif SET_ISA == 2
+#define KEEP_TOGETHER(a, b) asm("" : "+x"(a), "+x"(b))
+#else
+#define KEEP_TOGETHER(a, b)
+#endif
+
+template <int N, bool Dx>
+INLINE void connection(const float* d, vec w, const vec (&x)[N], vec (&acc)[N], vec& dot, tail_mask tail) {
+#pragma GCC unroll 8
+    for (int v = 0; v < N; v++) {
+        const vec t = v < N - 1 ? load(d + v * width) : load_tail(d + v * width, tail);
+        dot = fma(x[v], t, dot);
+        if (Dx) {
+            acc[v] = fma(w, t, acc[v]);
+            KEEP_TOGETHER(acc[v], dot);
+        }
+    }
+}
+
+// Add: this is not the first tile of the batch, dw already holds a part of the sum.
+template <int N, bool Dx, bool Add, bool Fetch>
+void gradients_tile(const Rows& rows, Range mine, const float* __restrict values, Columns x,
+                    const float* __restrict dy, int64_t dy_stride, Columns dx, float* __restrict dw, tail_mask tail) {
+    const int32_t* __restrict indices = rows.indices;
+    const int64_t last = rows.indptr[rows.count] - 1;
+    for (int64_t i = mine.begin; i < mine.end; i++) {
+        vec xs[N], acc[N];
+        load_row<N>(xs, x.row(i), tail);
+#pragma GCC unroll 8
+        for (int v = 0; v < N; v++) acc[v] = zero();
+        int64_t k = rows.indptr[i];
+        const int64_t end = rows.indptr[i + 1];
+        for (; k + 4 <= end; k += 4) {
+            if (Fetch)
+                for (int64_t q = k + ahead; q < k + ahead + 4; q++)
+                    fetch_row<N>(dy + indices[q < last ? q : last] * dy_stride);
+            vec dot[4] = {zero(), zero(), zero(), zero()};
+#pragma GCC unroll 4
+            for (int q = 0; q < 4; q++)
+                connection<N, Dx>(dy + indices[k + q] * dy_stride, broadcast(Dx ? values[k + q] : 0.0f), xs, acc,
+                                  dot[q], tail);
+            if (Add) add_sums(dw + k, dot[0], dot[1], dot[2], dot[3]);
+            else store_sums(dw + k, dot[0], dot[1], dot[2], dot[3]);
+        }
+        for (; k < end; k++) {
+            vec dot = zero();
+            connection<N, Dx>(dy + indices[k] * dy_stride, broadcast(Dx ? values[k] : 0.0f), xs, acc, dot, tail);
+            if (Add) dw[k] += sum(dot);
+            else dw[k] = sum(dot);
+        }
+        if (Dx) store_row<N>(dx.row(i), acc, tail);
+    }
+}
+
+// The batch in tiles of equally many vectors.
+struct Tiles {
+    int64_t vectors, count, n_batch;
+    Tiles(int64_t n_batch, int largest) : n_batch(n_batch) {
+        const int64_t all = (n_batch + width - 1) / width;
+        count = (all + largest - 1) / largest;
+        vectors = count ? (all + count - 1) / count : 0;
+    }
+    int64_t begin(int64_t tile) const { return tile * vectors * width; }
+    // Columns of this tile; 0 where rounding up has left the last one empty.
+    int64_t columns(int64_t tile) const {
+        const int64_t left = n_batch - begin(tile);
+        return left < 0 ? 0 : left < vectors * width ? left : vectors * width;
+    }
+};
+
+template <bool Fetch>
+void product_columns(int vectors, const Rows& rows, Range mine, const float* values, const float* bias,
+                     const float* in, int64_t in_stride, Columns out, tail_mask tail) {
+#define CASE(n) \
+    case n: return product_tile<n, Fetch>(rows, mine, values, bias, in, in_stride, out, tail)
+    switch (vectors) { CASE(1); CASE(2); CASE(3); CASE(4); CASE(5); CASE(6); CASE(7); CASE(8); }
+#undef CASE
+}
+
+template <bool Dx, bool Add, bool Fetch>
+void gradients_columns(int vectors, const Rows& rows, Range mine, const float* values, Columns x, const float* dy,
+                       int64_t dy_stride, Columns dx, float* dw, tail_mask tail) {
+#define CASE(n) \
+    case n: return gradients_tile<n, Dx, Add, Fetch>(rows, mine, values, x, dy, dy_stride, dx, dw, tail)
+    switch (vectors) {
+        CASE(1); CASE(2); CASE(3); CASE(4);
+#if SET_ISA == 512 || defined(__aarch64__)
+        CASE(5); CASE(6); CASE(7); CASE(8);
+#endif
+    }
+#undef CASE
+}
+
+int vectors_of(int64_t columns) { return static_cast<int>((columns + width - 1) / width); }
+tail_mask tail_of(int64_t columns) { return make_tail(static_cast<int>(columns - (vectors_of(columns) - 1) * width)); }
+
+void product(const Rows& rows, const float* values, const float* bias, Columns in, Columns out, int64_t n_batch,
+             int threads) {
+    const Tiles tiles(n_batch, forward_vectors);
+    const bool fetch = in.stride * rows.others * 4 > prefetch_from_bytes;
+#pragma omp parallel num_threads(threads)
+    {
+        const FlushToZero mode;
+        const Range mine = my_rows(rows.indptr, rows.count);
+        for (int64_t tile = 0; tile < tiles.count; tile++) {
+            const int64_t at = tiles.begin(tile), columns = tiles.columns(tile);
+            if (!columns) continue;
+            (fetch ? product_columns<true> : product_columns<false>)(vectors_of(columns), rows, mine, values, bias,
+                                                                     in.data + at, in.stride,
+                                                                     {out.data + at, out.stride}, tail_of(columns));
+        }
+    }
+}
+
+template <bool Dx, bool Fetch>
+void gradients_of(const Rows& rows, Range mine, const float* values, Columns x, Columns dy, Columns dx, float* dw,
+                  const Tiles& tiles) {
+    for (int64_t tile = 0; tile < tiles.count; tile++) {
+        const int64_t at = tiles.begin(tile), columns = tiles.columns(tile);
+        if (!columns) continue;
+        (tile ? gradients_columns<Dx, true, Fetch> : gradients_columns<Dx, false, Fetch>)(
+            vectors_of(columns), rows, mine, values, {x.data + at, x.stride}, dy.data + at, dy.stride,
+            {dx.data ? dx.data + at : nullptr, dx.stride}, dw, tail_of(columns));
+    }
+}
+
+void gradients(const Rows& rows, const float* values, Columns x, Columns dy, Columns dx, float* dw, float* db,
+               int64_t n_batch, int threads) {
+    const Tiles tiles(n_batch, backward_vectors);
+    const bool fetch = dy.stride * rows.others * 4 > prefetch_from_bytes;
+#pragma omp parallel num_threads(threads)
+    {
+        const FlushToZero mode;
+        const Range mine = my_rows(rows.indptr, rows.count);
+        if (dx.data)
+            (fetch ? gradients_of<true, true> : gradients_of<true, false>)(rows, mine, values, x, dy, dx, dw, tiles);
+        else
+            (fetch ? gradients_of<false, true> : gradients_of<false, false>)(rows, mine, values, x, dy, dx, dw, tiles);
+        if (!n_batch) {
+            for (int64_t k = rows.indptr[mine.begin]; k < rows.indptr[mine.end]; k++) dw[k] = 0;
+        }
+        if (db) {
+            const Range outputs = my_share(rows.others);
+            for (int64_t o = outputs.begin; o < outputs.end; o++) {
+                const float* p = dy.row(o);
+                vec total = zero();
+                int64_t b = 0;
+                for (; b + width <= n_batch; b += width) total = add(total, load(p + b));
+                if (b < n_batch) total = add(total, load_tail(p + b, make_tail(static_cast<int>(n_batch - b))));
+                db[o] = sum(total);
+            }
+        }
+    }
+}
+
+}  // namespace
+
+extern const Kernels kernels;
+void activate(Shape, Slopes, Dropout, Columns, Columns, int64_t, int64_t, int);
+void activate_backward(Shape, Slopes, Slopes, Dropout, Columns, Columns, Columns, int64_t, int64_t, int);
+void gather(const Source&, const int64_t*, Columns, int64_t, int);
+bool gather_moved(const Source&, Image, const int64_t*, const float*, Columns, int64_t, int);
+void to_columns(const float*, int64_t, int64_t, Columns, int64_t, int64_t, int);
+
+#if SET_ISA == 512
+const Kernels kernels{"avx512", product, gradients, activate, activate_backward, gather, gather_moved, to_columns};
+#elif SET_ISA == 2
+const Kernels kernels{"avx2", product, gradients, activate, activate_backward, gather, gather_moved, to_columns};
+#else
+const Kernels kernels{"portable", product, gradients, activate, activate_backward, gather, gather_moved, to_columns};
+#endif
+
+}  // namespace set_native::SET_NAMESPACE

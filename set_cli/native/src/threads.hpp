@@ -1,0 +1,83 @@
+// Dividing work between threads, and the floating-point mode of a worker.
+#pragma once
+#include <cstdint>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+namespace set_native {
+namespace {  // one copy per object file: each is compiled for another instruction set
+
+struct Range {
+    int64_t begin, end;
+};
+
+inline int thread_number() {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+inline int team_size() {
+#ifdef _OPENMP
+    return omp_get_num_threads();
+#else
+    return 1;
+#endif
+}
+
+// This thread's share of `count` equal pieces of work.
+inline Range my_share(int64_t count) {
+    const int64_t team = team_size(), me = thread_number();
+    return {count * me / team, count * (me + 1) / team};
+}
+
+// The first row at which `share` of `shares` of the work lie before it, a row costing its connections and 2 more.
+inline int64_t row_at(const int32_t* indptr, int64_t rows, int64_t share, int64_t shares) {
+    const int64_t target = (indptr[rows] + 2 * rows) * share / shares;
+    int64_t low = 0, high = rows;
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (indptr[middle] + 2 * middle < target) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+// This thread's rows, divided by connections.
+inline Range my_rows(const int32_t* indptr, int64_t rows) {
+    const int64_t team = team_size(), me = thread_number();
+    return {row_at(indptr, rows, me, team), row_at(indptr, rows, me + 1, team)};
+}
+
+// Momenta of silent connections decay into subnormal numbers, which some processors compute a hundred times slower.
+class FlushToZero {
+#if defined(__x86_64__)
+    unsigned before = _mm_getcsr();
+
+  public:
+    FlushToZero() { _mm_setcsr(before | 0x8040); }
+    ~FlushToZero() { _mm_setcsr(before); }
+#elif defined(__aarch64__)
+    uint64_t before;
+
+  public:
+    FlushToZero() {
+        asm volatile("mrs %0, fpcr" : "=r"(before));
+        asm volatile("msr fpcr, %0" : : "r"(before | (1ull << 24)));
+    }
+    ~FlushToZero() { asm volatile("msr fpcr, %0" : : "r"(before)); }
+#else
+  public:
+    FlushToZero() {}
+    ~FlushToZero() {}
+#endif
+};
+
+}  // namespace
+}  // namespace set_native

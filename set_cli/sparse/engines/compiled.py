@@ -1,0 +1,119 @@
+"""Engine `native`: our compiled kernels (set_cli/native/src). float32 on the CPU; O(nnz) memory, O(n_batch nnz) time.
+
+Every element of a result is computed by one thread in one fixed order: the number of threads does not change a bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from set_cli import native
+from set_cli.native import new_columns, to_columns
+from set_cli.sparse.engines.device_pattern import DevicePattern
+
+
+def _core() -> Any:
+    if native.core is None:
+        raise RuntimeError(f"engine native: {native.missing}")
+    return native.core
+
+
+def _check(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    """ValueError unless the kernels can take this tensor: they see addresses only."""
+    if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or tensor.layout != torch.strided:
+        raise ValueError(
+            f"engine native: expected {name} as a dense float32 tensor on the CPU, got {tensor.dtype} "
+            f"({tensor.layout}) on {tensor.device}; engine torch takes other types and devices"
+        )
+    if tensor.shape != shape:
+        raise ValueError(f"engine native: expected {name} of shape {shape}, got {tuple(tensor.shape)}")
+
+
+def _columns(name: str, x: Tensor, neurons: int, n_batch: int | None = None) -> Tensor:
+    _check(name, x, (x.shape[0] if n_batch is None else n_batch, neurons))
+    return to_columns(x)
+
+
+def _values(values: Tensor, pattern: DevicePattern) -> Tensor:
+    _check("values", values, (len(pattern.indices),))
+    return values.contiguous()
+
+
+def spmm(x: Tensor, values: Tensor, bias: Tensor | None, pattern: DevicePattern) -> Tensor:
+    """y = x @ W + bias, (n_batch, n_out) with the batch contiguous in memory."""
+    n_in, n_out = pattern.shape
+    x, values = _columns("x", x, n_in), _values(values, pattern)
+    if bias is not None:
+        _check("bias", bias, (n_out,))
+        bias = bias.contiguous()
+    return _product(x, values, bias, pattern, by_output=True)
+
+
+def spmm_t(dy: Tensor, values: Tensor, pattern: DevicePattern) -> Tensor:
+    """dx = dy @ W.T, (n_batch, n_in) with the batch contiguous in memory."""
+    dy, values = _columns("dy", dy, pattern.shape[1]), _values(values, pattern)
+    return _product(dy, values, None, pattern, by_output=False)
+
+
+def _product(x: Tensor, values: Tensor, bias: Tensor | None, pattern: DevicePattern, *, by_output: bool) -> Tensor:
+    n_batch = len(x)
+    y = new_columns(n_batch, pattern.shape[1 if by_output else 0])
+    _core().product(
+        pattern.compiled,
+        by_output,
+        values.data_ptr(),
+        0 if bias is None else bias.data_ptr(),
+        x.data_ptr(),
+        x.stride(1),
+        y.data_ptr(),
+        y.stride(1),
+        n_batch,
+        native.threads(),
+    )
+    return y
+
+
+def sddmm(x: Tensor, dy: Tensor, pattern: DevicePattern) -> Tensor:
+    """(x.T @ dy) at the connections, (nnz,) in the pattern's order."""
+    n_in, n_out = pattern.shape
+    x, dy = _columns("x", x, n_in), _columns("dy", dy, n_out, len(x))
+    dw = torch.empty(len(pattern.indices))
+    _gradients(x, dy, None, None, dw, None, pattern)
+    return dw
+
+
+def gradients(x: Tensor, dy: Tensor, values: Tensor, pattern: DevicePattern) -> tuple[Tensor, Tensor, Tensor]:
+    """dx = dy @ W.T, (x.T @ dy) at the connections and the sum of dy over the batch: each row of dy is read once."""
+    n_in, n_out = pattern.shape
+    x, dy, values = _columns("x", x, n_in), _columns("dy", dy, n_out, len(x)), _values(values, pattern)
+    dx, dw, db = new_columns(len(x), n_in), torch.empty_like(values), torch.empty(n_out)
+    _gradients(x, dy, values, dx, dw, db, pattern)
+    return dx, dw, db
+
+
+def _gradients(
+    x: Tensor,
+    dy: Tensor,
+    values: Tensor | None,
+    dx: Tensor | None,
+    dw: Tensor,
+    db: Tensor | None,
+    pattern: DevicePattern,
+) -> None:
+    _core().gradients(
+        pattern.compiled,
+        0 if values is None else values.data_ptr(),
+        x.data_ptr(),
+        x.stride(1),
+        dy.data_ptr(),
+        dy.stride(1),
+        0 if dx is None else dx.data_ptr(),
+        0 if dx is None else dx.stride(1),
+        dw.data_ptr(),
+        0 if db is None else db.data_ptr(),
+        len(x),
+        native.threads(),
+    )
