@@ -19,21 +19,21 @@ from set_cli.runs.folder import already_done
 def train_and_tell(config: Config, settings: Mapping[str, Any], command: list[str], stop: StopSignals) -> None:
     """Train, then print one sentence with the result and the folder."""
     stop.check("nothing was begun")
-    _let_idle_threads_sleep()
+    let_idle_threads_sleep()
     from set_cli.experiment import run  # torch takes over a second to import: a refusal or a signal comes first
 
     outcome = run(config, settings, command, make_view(config.progress), stop)
     say(already_done(outcome.path) if outcome.skipped else result_line(outcome.summary, outcome.path))
 
 
-def _let_idle_threads_sleep() -> None:
+def let_idle_threads_sleep() -> None:
     """Have torch's OpenMP threads sleep soon while they wait, unless the user has said how they should wait.
 
-    They would spin, which is a little faster on an idle machine and takes the cores from everybody else: with a second
-    training beside it, an epoch on the digits took 22 s spinning and 0.3 s this way. Read when torch is first imported.
+    They would spin for milliseconds, which takes the cores from everybody else. Until after some 0.1 ms they still spin
+    over the pauses within a training step (docs/benchmarks.md, "Waiting threads"). Read when torch is first imported.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def main() -> int:

@@ -50,6 +50,8 @@ ALLOWED: dict[str, set[str]] = {
     "sweep": {"runs", "interrupts", "progress"},
     "train": {"single", "sweep", "runs", "progress", "interrupts"},
     "report_command": {"report", "runs"},
+    "bench": {"native", "sparse", "models", "training"},
+    "bench_command": {"bench", "single"},
     "__init__": {"loading"},
 }
 

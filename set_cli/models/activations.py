@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from set_cli import native
+from set_cli.native.elementwise import Draws, activate, activate_backward
 
 LARGEST_SEED = 2**63
 
@@ -33,20 +34,31 @@ class Activation(nn.Module):
         self._generator = torch.Generator(device).manual_seed(seed)
 
     def forward(self, x: Tensor) -> Tensor:
-        dropout = self.dropout if self.training else 0.0
-        parameters = self.parameters_by_row()
-        if self.fused and x.ndim == 2 and native.takes(x, *parameters):
-            self._step += 1
-            draws = (dropout, self._seed, self._step)
-            y: Tensor = FusedActivation.apply(x, draws, *parameters)  # type: ignore[no-untyped-call]
+        if self.fused and x.ndim == 2 and native.takes(x, *self.row_parameters):
+            y: Tensor = FusedActivation.apply(  # type: ignore[no-untyped-call]
+                self.check_width(x), self.draw(), *self.row_parameters
+            )
             return y
         y = self.function(x)
-        if dropout:
-            kept = torch.empty_like(y).uniform_(generator=self._generator).ge_(dropout)
-            y = y * kept.div_(1 - dropout)
+        if self.training and self.dropout:
+            kept = torch.empty_like(y).uniform_(generator=self._generator).ge_(self.dropout)
+            y = y * kept.div_(1 - self.dropout)
         return y
 
-    def parameters_by_row(self) -> tuple[Tensor, ...]:
+    def draw(self) -> Draws:
+        """The dropout of the next forward in the compiled kernels."""
+        self._step += 1
+        return Draws(self.dropout if self.training else 0.0, self._seed, self._step)
+
+    def check_width(self, x: Tensor) -> Tensor:
+        """x itself; ValueError where it does not have the neurons that the parameters have."""
+        for parameter in self.row_parameters:
+            if parameter.shape != (x.shape[1],) or not parameter.is_contiguous():
+                raise ValueError(f"expected {parameter.shape[0]} neurons, got a tensor of shape {tuple(x.shape)}")
+        return x
+
+    @property
+    def row_parameters(self) -> tuple[Tensor, ...]:
         """SReLU's four parameters in the order of the kernels, none for ReLU."""
         return ()
 
@@ -83,7 +95,8 @@ class SReLU(Activation):
         self.right_width = nn.Parameter(torch.from_numpy(5 * rng.random(neurons, dtype=np.float32)))
         self.a_right = nn.Parameter(torch.ones(neurons))
 
-    def parameters_by_row(self) -> tuple[Tensor, ...]:
+    @property
+    def row_parameters(self) -> tuple[Tensor, ...]:
         return self.t_left, self.a_left, self.right_width, self.a_right
 
     def function(self, x: Tensor) -> Tensor:
@@ -94,49 +107,19 @@ class SReLU(Activation):
 
 
 class FusedActivation(torch.autograd.Function):
-    """ReLU (no parameters) or SReLU (its four) and dropout in the compiled kernels.
-
-    draws  (probability, seed, step) of the dropout: the mask is a function of seed, step, neuron and row of the batch
-    """
+    """ReLU (no parameters) or SReLU (its four) and dropout in the compiled kernels."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, draws: tuple[float, int, int], *parameters: Tensor) -> Tensor:
-        n_batch, neurons = x.shape
-        if any(len(parameter) != neurons for parameter in parameters):
-            raise ValueError(f"expected {len(parameters[0])} neurons, got a tensor of shape {tuple(x.shape)}")
+    def forward(ctx: Any, x: Tensor, draws: Draws, *parameters: Tensor) -> Tensor:
         z = native.to_columns(x)
-        parameters = tuple(parameter.contiguous() for parameter in parameters)
-        probability = draws[0]
-        kept = torch.empty(neurons * -(-n_batch // 16) if probability else 0, dtype=torch.int16)
+        y, kept = activate(z, draws, parameters)
         ctx.save_for_backward(z, kept, *parameters)
-        ctx.settings = (int(bool(parameters)), probability, *draws[1:])
-        y = native.new_columns(n_batch, neurons)
-        native.core.activate(  # type: ignore[union-attr]
-            *_common(ctx.settings, kept, parameters, ()),
-            z.data_ptr(), z.stride(1), y.data_ptr(), y.stride(1), neurons, n_batch, native.threads(),
-        )  # fmt: skip
+        ctx.draws = draws
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         z, kept, *parameters = ctx.saved_tensors
-        n_batch, neurons = z.shape
-        dy, dz = native.to_columns(dy), native.new_columns(n_batch, neurons)
-        gradients = [torch.empty_like(parameter) for parameter in parameters]
-        native.core.activate_backward(  # type: ignore[union-attr]
-            *_common(ctx.settings, kept, parameters, gradients or [None] * 4),
-            z.data_ptr(), z.stride(1), dy.data_ptr(), dy.stride(1), dz.data_ptr(), dz.stride(1),
-            neurons, n_batch, native.threads(),
-        )  # fmt: skip
+        dz, gradients = activate_backward(z, native.to_columns(dy), ctx.draws, kept, parameters)
         return dz, None, *gradients
-
-
-def _common(
-    settings: tuple[int, float, int, int], kept: Tensor, parameters: Any, gradients: Any
-) -> tuple[int | float, ...]:
-    """The kernels' first arguments: shape, parameters, their gradients where there are any, dropout."""
-    shape, probability, seed, step = settings
-    addresses = [0 if tensor is None else tensor.data_ptr() for tensor in (*(parameters or [None] * 4), *gradients)]
-    threshold = min(round(probability * 2**32), 2**32 - 1)
-    return shape, *addresses, kept.data_ptr() if probability else 0, threshold, 1 / (1 - probability), seed, step

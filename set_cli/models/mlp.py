@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from set_cli import streams
 from set_cli.config import Model
 from set_cli.models.activations import Activation, ReLU, SReLU
+from set_cli.models.stack import BatchContiguousLinear, SparseSequential
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.topology import connection_probability
 
@@ -74,14 +75,7 @@ def build_mlp(
         if plan is not plans[-1]:
             rng = streams.generator(seed, "init", i, 1)
             modules[f"activation{i}"] = _activation(model, plan.n_out, rng, batch_contiguous)
-    return nn.Sequential(modules)
-
-
-class BatchContiguousLinear(nn.Linear):
-    """nn.Linear for inputs whose batch is contiguous: so are its output and its input's gradient."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.addmm(self.bias.unsqueeze(1), self.weight, x.t()).t()
+    return SparseSequential(modules)
 
 
 def _activation(model: Model, neurons: int, rng: np.random.Generator, fused: bool) -> Activation:

@@ -58,14 +58,18 @@ def threads() -> int:
 def takes(*tensors: Tensor | None) -> bool:
     """Whether the kernels are here and all of these are float32 on the CPU."""
     return core is not None and all(
-        tensor is None or (tensor.dtype == torch.float32 and tensor.device.type == "cpu") for tensor in tensors
+        tensor is None or (tensor.dtype is torch.float32 and tensor.is_cpu) for tensor in tensors
     )
+
+
+def row_stride(n_batch: int) -> int:
+    """Floats from one neuron to the next: whole cache lines."""
+    return -(-n_batch // ROW_FLOATS) * ROW_FLOATS
 
 
 def new_columns(n_batch: int, neurons: int) -> Tensor:
     """An uninitialised (n_batch, neurons) float32 tensor as the kernels like it: strides (1, a multiple of 16)."""
-    stride = -(-n_batch // ROW_FLOATS) * ROW_FLOATS
-    return torch.empty(neurons * stride).as_strided((n_batch, neurons), (1, stride))
+    return torch.empty_strided((n_batch, neurons), (1, row_stride(n_batch)))
 
 
 def is_columns(x: Tensor) -> bool:

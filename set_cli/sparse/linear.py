@@ -97,7 +97,7 @@ class SparseLinear(nn.Module):
     @property
     def pattern(self) -> Csr:
         """The layer's connections as read-only numpy arrays (rows are the inputs)."""
-        return self._device_pattern().csr
+        return self.device_pattern().csr
 
     @property
     def engine(self) -> Engine:
@@ -122,7 +122,7 @@ class SparseLinear(nn.Module):
             )
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
         y: Tensor = SparseProduct.apply(  # type: ignore[no-untyped-call]
-            rows, self.weight, self.bias, self._device_pattern(), self.engine
+            rows, self.weight, self.bias, self.device_pattern(), self.engine
         )
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
@@ -201,7 +201,8 @@ class SparseLinear(nn.Module):
         self.register_buffer("indices", torch.from_numpy(pattern.indices).to(device))
         self._derived = DevicePattern(pattern.shape, self.indptr, self.indices)
 
-    def _device_pattern(self) -> DevicePattern:
+    def device_pattern(self) -> DevicePattern:
+        """The connections as the engines read them."""
         if self._derived.indices is not self.indices or self._derived.indptr is not self.indptr:  # moved by `.to()`
             self._derived = DevicePattern((self.in_features, self.out_features), self.indptr, self.indices)
         return self._derived

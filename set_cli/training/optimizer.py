@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
+from set_cli import native
 from set_cli.config import Train
 from set_cli.models.counts import connection_layers
 
@@ -14,17 +18,59 @@ def connection_weights(model: nn.Module) -> list[Tensor]:
     return [layer.weight for _, layer in connection_layers(model)]
 
 
-def build_optimizer(model: nn.Module, config: Train) -> torch.optim.SGD:
+class MomentumSGD(torch.optim.SGD):
+    """torch's SGD, its step in one call of the compiled kernels per group where they take all parameters."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        if closure is not None or not all(map(self._fits, self.param_groups)):
+            return super().step(closure)
+        for group in self.param_groups:
+            self._descend(group)
+        return None
+
+    def _fits(self, group: dict[str, Any]) -> bool:
+        """Whether this is momentum SGD on float32 parameters on the CPU, and nothing else."""
+        tensors = [p for p in group["params"] if p.grad is not None]
+        plain = group["momentum"] and not (group["dampening"] or group["maximize"])
+        return bool(plain) and native.takes(*tensors) and all(p.is_contiguous() for p in tensors)
+
+    def _descend(self, group: dict[str, Any]) -> None:
+        changed, calls, alive = [], [], []
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            state = self.state[p]
+            momentum = state.get("momentum_buffer")
+            if momentum is None:
+                momentum = state["momentum_buffer"] = torch.zeros_like(p)
+            gradient = p.grad.contiguous()
+            alive.append(gradient)
+            calls.append((p.data_ptr(), gradient.data_ptr(), momentum.data_ptr(), p.numel(), group["weight_decay"]))
+            changed.append(p)
+        assert native.core is not None
+        native.core.descend(calls, group["lr"], group["momentum"], group["nesterov"], native.threads())
+        increment_version(changed)  # so that a backward through an older forward is refused
+
+
+def build_optimizer(model: nn.Module, config: Train) -> MomentumSGD:
     """SGD over all parameters of the model; biases and activation parameters are not decayed."""
     decayed = connection_weights(model)
     others = [p for p in model.parameters() if all(p is not weight for weight in decayed)]
-    return torch.optim.SGD(
+    return MomentumSGD(
         [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=config.lr,
         momentum=config.momentum,
         nesterov=config.nesterov,
         fused=True,
     )
+
+
+def drop_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """`optimizer.zero_grad()` without its bookkeeping, which takes longer than a small network's layer."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
 
 
 def add_l1_gradient(weights: list[Tensor], strength: float) -> None:

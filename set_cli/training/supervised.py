@@ -16,7 +16,7 @@ from set_cli.config import Augment, Config
 from set_cli.data.augment import draw_transforms
 from set_cli.data.inputs import Inputs
 from set_cli.models.activations import Activation
-from set_cli.training.optimizer import add_l1_gradient, connection_weights
+from set_cli.training.optimizer import add_l1_gradient, connection_weights, drop_gradients
 
 EVALUATION_ROWS = 1000  # per batch
 
@@ -53,7 +53,7 @@ def train_epoch(
         rows = order[start : start + train.batch_size]
         x, y = inputs.batch(rows, None if maps is None else maps[rows])
         loss = F.cross_entropy(model(x), y)
-        optimizer.zero_grad()
+        drop_gradients(optimizer)
         loss.backward()  # type: ignore[no-untyped-call]
         if train.l1:
             add_l1_gradient(weights, train.l1)

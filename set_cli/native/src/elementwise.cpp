@@ -1,7 +1,6 @@
 // Activation and dropout in one pass each way; compiled once per instruction set.
 #include "kernels.hpp"
 #include "simd.hpp"
-#include "threads.hpp"
 
 namespace set_native::SET_NAMESPACE {
 namespace {
@@ -135,28 +134,35 @@ void activate_rows_backward(Slopes slopes, Slopes gradients, const Dropout& drop
 
 }  // namespace
 
-void activate(Shape shape, Slopes slopes, Dropout dropout, Columns z, Columns y, int64_t neurons, int64_t n_batch,
-              int threads) {
+void activate(Shape shape, Range mine, Slopes slopes, Dropout dropout, Columns z, Columns y, int64_t n_batch) {
     const auto rows = shape == Shape::srelu
                           ? (dropout.kept ? activate_rows<Shape::srelu, true> : activate_rows<Shape::srelu, false>)
                           : (dropout.kept ? activate_rows<Shape::relu, true> : activate_rows<Shape::relu, false>);
-#pragma omp parallel num_threads(threads)
-    {
-        const FlushToZero mode;
-        rows(slopes, dropout, z, y, my_share(neurons), n_batch);
-    }
+    rows(slopes, dropout, z, y, mine, n_batch);
 }
 
-void activate_backward(Shape shape, Slopes slopes, Slopes gradients, Dropout dropout, Columns z, Columns dy,
-                       Columns dz, int64_t neurons, int64_t n_batch, int threads) {
+void activate_backward(Shape shape, Range mine, Slopes slopes, Slopes gradients, Dropout dropout, Columns z,
+                       Columns dy, Columns dz, int64_t n_batch) {
     const auto rows =
         shape == Shape::srelu
             ? (dropout.kept ? activate_rows_backward<Shape::srelu, true> : activate_rows_backward<Shape::srelu, false>)
             : (dropout.kept ? activate_rows_backward<Shape::relu, true> : activate_rows_backward<Shape::relu, false>);
-#pragma omp parallel num_threads(threads)
-    {
-        const FlushToZero mode;
-        rows(slopes, gradients, dropout, z, dy, dz, my_share(neurons), n_batch);
+    rows(slopes, gradients, dropout, z, dy, dz, mine, n_batch);
+}
+
+void descend(Range mine, float* __restrict w, const float* __restrict g, float* __restrict m, float rate,
+             float momentum, float decay, bool nesterov) {
+    if (nesterov) {
+        for (int64_t k = mine.begin; k < mine.end; k++) {
+            const float d = g[k] + decay * w[k];
+            m[k] = momentum * m[k] + d;
+            w[k] -= rate * (d + momentum * m[k]);
+        }
+    } else {
+        for (int64_t k = mine.begin; k < mine.end; k++) {
+            m[k] = momentum * m[k] + (g[k] + decay * w[k]);
+            w[k] -= rate * m[k];
+        }
     }
 }
 

@@ -1,14 +1,11 @@
 // From a data set's rows to a batch of columns: gather, scale, and move images; compiled once per instruction set.
-#include <cstdlib>
-
 #include "kernels.hpp"
 #include "simd.hpp"
-#include "threads.hpp"
 
 namespace set_native::SET_NAMESPACE {
 namespace {
 
-constexpr int block = 16;  // samples and features that are turned over at a time
+constexpr int block = turned;
 
 // out[f0 + f][b0 + b] = in[b][f], a block of `samples` rows that lie `stride` apart
 INLINE void turn(const float* in, int64_t stride, Columns out, int64_t f0, int64_t features, int64_t b0, int samples) {
@@ -93,69 +90,47 @@ void widen(const float* image, Image shape, float* wide) {
 
 }  // namespace
 
-void gather(const Source& source, const int64_t* rows, Columns out, int64_t n_batch, int threads) {
+void gather(const Source& source, Range mine, const int64_t* rows, Columns out, int64_t n_batch) {
     constexpr int64_t strip = 64;  // features at a time: what one cache line of bytes holds
-    const int64_t strips = (source.features + strip - 1) / strip;
-#pragma omp parallel num_threads(threads)
-    {
-        const Range mine = my_share(strips);
-        for (int64_t s = mine.begin; s < mine.end; s++) {
-            const int64_t first = s * strip;
-            const int64_t features = source.features - first < strip ? source.features - first : strip;
-            for (int64_t b0 = 0; b0 < n_batch; b0 += block) {
-                const int samples = n_batch - b0 < block ? static_cast<int>(n_batch - b0) : block;
-                float scaled[block][strip];
-                for (int b = 0; b < samples; b++) read_row(source, rows[b0 + b], first, features, scaled[b]);
-                turn(scaled[0], strip, out, first, features, b0, samples);
-            }
+    for (int64_t first = mine.begin; first < mine.end; first += strip) {
+        const int64_t features = mine.end - first < strip ? mine.end - first : strip;
+        for (int64_t b0 = 0; b0 < n_batch; b0 += block) {
+            const int samples = n_batch - b0 < block ? static_cast<int>(n_batch - b0) : block;
+            float scaled[block][strip];
+            for (int b = 0; b < samples; b++) read_row(source, rows[b0 + b], first, features, scaled[b]);
+            turn(scaled[0], strip, out, first, features, b0, samples);
         }
     }
 }
 
-bool gather_moved(const Source& source, Image image, const int64_t* rows, const float* maps, Columns out,
-                  int64_t n_batch, int threads) {
+void gather_moved(const Source& source, Range mine, Image image, const int64_t* rows, const float* maps, Columns out,
+                  float* scratch) {
     const int64_t features = source.features;
-    const int64_t wide = static_cast<int64_t>(image.channels) * (image.height + 1) * (image.width + 1);
-    const int64_t each = features * (block + 1) + wide;  // floats: one image, its wide copy, a block of moved ones
-    float* scratch = static_cast<float*>(malloc(static_cast<size_t>(each * threads) * sizeof(float)));
-    if (!scratch) return false;
-#pragma omp parallel num_threads(threads)
-    {
-        const FlushToZero mode;
-        const Range mine = my_share(n_batch);
-        float *still = scratch + each * thread_number(), *widened = still + features, *moved = widened + wide;
-        for (int64_t b0 = mine.begin; b0 < mine.end; b0 += block) {
-            const int samples = mine.end - b0 < block ? static_cast<int>(mine.end - b0) : block;
-            for (int b = 0; b < samples; b++) {
-                read_row(source, rows[b0 + b], 0, features, still);
-                widen(still, image, widened);
-                move_image(maps + 6 * (b0 + b), image, widened, moved + b * features);
-            }
-            turn(moved, features, out, 0, features, b0, samples);
+    float *still = scratch, *moved = still + features, *wide = moved + features * block;
+    for (int64_t b0 = mine.begin; b0 < mine.end; b0 += block) {
+        const int samples = mine.end - b0 < block ? static_cast<int>(mine.end - b0) : block;
+        for (int b = 0; b < samples; b++) {
+            read_row(source, rows[b0 + b], 0, features, still);
+            widen(still, image, wide);
+            move_image(maps + 6 * (b0 + b), image, wide, moved + b * features);
         }
+        turn(moved, features, out, 0, features, b0, samples);
     }
-    free(scratch);
-    return true;
 }
 
-void to_columns(const float* in, int64_t stride_batch, int64_t stride_feature, Columns out, int64_t features,
-                int64_t n_batch, int threads) {
-#pragma omp parallel num_threads(threads)
-    {
-        const Range mine = my_share((features + block - 1) / block);
-        for (int64_t s = mine.begin; s < mine.end; s++) {
-            const int64_t f0 = s * block;
-            const int64_t wide = features - f0 < block ? features - f0 : block;
-            for (int64_t b0 = 0; b0 < n_batch; b0 += block) {
-                const int samples = n_batch - b0 < block ? static_cast<int>(n_batch - b0) : block;
-                const float* from = in + b0 * stride_batch + f0 * stride_feature;
-                if (stride_feature == 1) {
-                    turn(from, stride_batch, out, f0, wide, b0, samples);
-                } else {
-                    for (int64_t f = 0; f < wide; f++)
-                        for (int b = 0; b < samples; b++)
-                            out.row(f0 + f)[b0 + b] = from[b * stride_batch + f * stride_feature];
-                }
+void to_columns(const float* in, Range mine, int64_t stride_batch, int64_t stride_feature, Columns out,
+                int64_t n_batch) {
+    for (int64_t f0 = mine.begin; f0 < mine.end; f0 += block) {
+        const int64_t wide = mine.end - f0 < block ? mine.end - f0 : block;
+        for (int64_t b0 = 0; b0 < n_batch; b0 += block) {
+            const int samples = n_batch - b0 < block ? static_cast<int>(n_batch - b0) : block;
+            const float* from = in + b0 * stride_batch + f0 * stride_feature;
+            if (stride_feature == 1) {
+                turn(from, stride_batch, out, f0, wide, b0, samples);
+            } else {
+                for (int64_t f = 0; f < wide; f++)
+                    for (int b = 0; b < samples; b++)
+                        out.row(f0 + f)[b0 + b] = from[b * stride_batch + f * stride_feature];
             }
         }
     }

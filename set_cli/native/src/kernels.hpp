@@ -50,29 +50,47 @@ struct Image {
     int channels, height, width;
 };
 
+// Rows [begin, end): the share of one thread.
+struct Range {
+    int64_t begin, end;
+};
+
+// Every function does the share of the calling thread; team.hpp divides the work and waits where it must.
 struct Kernels {
     const char* name;
-    // out[r] = bias[r] + sum_k values[order[k]] * in[indices[k]]; bias may be null
-    void (*product)(const Rows&, const float* values, const float* bias, Columns in, Columns out, int64_t n_batch,
-                    int threads);
+    // out[r] = bias[r] + sum_k values[order[k]] * in[indices[k]] for the rows of `mine`; bias may be null
+    void (*product)(const Rows&, Range mine, const float* values, const float* bias, Columns in, Columns out,
+                    int64_t n_batch);
     // One walk over the inputs' rows: dx[i] = sum_k values[k] dy[indices[k]] and dw[k] = <x[i], dy[indices[k]]>;
-    // dx.data may be null. Then db[o] = sum of dy[o]; db may be null.
-    void (*gradients)(const Rows&, const float* values, Columns x, Columns dy, Columns dx, float* dw, float* db,
-                      int64_t n_batch, int threads);
-    void (*activate)(Shape, Slopes, Dropout, Columns z, Columns y, int64_t neurons, int64_t n_batch, int threads);
-    // dz, and for SReLU the gradients of its four parameters
-    void (*activate_backward)(Shape, Slopes, Slopes gradients, Dropout, Columns z, Columns dy, Columns dz,
-                              int64_t neurons, int64_t n_batch, int threads);
-    // out[f][b] = scaled feature f of source row rows[b]
-    void (*gather)(const Source&, const int64_t* rows, Columns out, int64_t n_batch, int threads);
-    // The same, each row an image moved by its own map (2, 3) from output to input coordinates in [-1, 1]; false
-    // where there is no memory for the scratch space
-    bool (*gather_moved)(const Source&, Image, const int64_t* rows, const float* maps, Columns out, int64_t n_batch,
-                         int threads);
-    // out[f][b] = in[b * stride_batch + f * stride_feature]
-    void (*to_columns)(const float* in, int64_t stride_batch, int64_t stride_feature, Columns out, int64_t features,
-                       int64_t n_batch, int threads);
+    // dx.data may be null, or x.data
+    void (*gradients)(const Rows&, Range mine, const float* values, Columns x, Columns dy, Columns dx, float* dw,
+                      int64_t n_batch);
+    // out[r] = the sum of row r
+    void (*sum_rows)(Range mine, Columns in, float* out, int64_t n_batch);
+    // y may be z
+    void (*activate)(Shape, Range mine, Slopes, Dropout, Columns z, Columns y, int64_t n_batch);
+    // dz, which may be dy, and for SReLU the gradients of its four parameters. ReLU needs only the sign of z: y will do.
+    void (*activate_backward)(Shape, Range mine, Slopes, Slopes gradients, Dropout, Columns z, Columns dy, Columns dz,
+                              int64_t n_batch);
+    // Momentum SGD for the elements of `mine`: m = momentum m + g + decay w, then w -= rate m (nesterov: rate
+    // (g + decay w + momentum m))
+    void (*descend)(Range mine, float* w, const float* g, float* m, float rate, float momentum, float decay,
+                    bool nesterov);
+    // out[f][b] = scaled feature f of source row rows[b], for the features of `mine`
+    void (*gather)(const Source&, Range mine, const int64_t* rows, Columns out, int64_t n_batch);
+    // The same for the samples of `mine`, each an image moved by its own map (2, 3) from output to input coordinates
+    // in [-1, 1]; scratch has moved_scratch() floats for every thread
+    void (*gather_moved)(const Source&, Range mine, Image, const int64_t* rows, const float* maps, Columns out,
+                         float* scratch);
+    // out[f][b] = in[b * stride_batch + f * stride_feature], for the features of `mine`
+    void (*to_columns)(const float* in, Range mine, int64_t stride_batch, int64_t stride_feature, Columns out,
+                       int64_t n_batch);
 };
+
+constexpr int turned = 16;  // samples and features that are turned over at a time
+inline int64_t moved_scratch(const Source& source, Image image) {
+    return source.features * (turned + 1) + int64_t{image.channels} * (image.height + 1) * (image.width + 1);
+}
 
 namespace portable { extern const Kernels kernels; }
 namespace avx2 { extern const Kernels kernels; }

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "kernels.hpp"
+#include "team.hpp"
 #include "topology.hpp"
 
 using namespace set_native;
@@ -195,38 +196,14 @@ const Pattern* as_pattern(Arguments& arguments) {
     return reinterpret_cast<const Pattern*>(object);
 }
 
-#define RETURN_NONE_AFTER(work)  \
-    do {                         \
-        Py_BEGIN_ALLOW_THREADS;  \
-        work;                    \
-        Py_END_ALLOW_THREADS;    \
-        Py_RETURN_NONE;          \
-    } while (false)
-
-// product(pattern, by_output, values, bias, in, stride, out, stride, n_batch, threads)
-PyObject* py_product(PyObject*, PyObject* const* objects, Py_ssize_t count) {
-    Arguments a(objects, count, 10);
-    const Pattern* pattern = as_pattern(a);
-    const bool by_output = a.integer() != 0;
-    const float *values = a.address<float>(), *bias = a.address<float>();
-    const Columns in = a.columns(), out = a.columns();
-    const int64_t n_batch = a.integer(), threads = a.integer();
+// Runs work() in every thread of a team, without Python's lock.
+template <typename Work>
+PyObject* run(const Arguments& a, int64_t threads, Work work) {
     if (!a.ok) return nullptr;
-    RETURN_NONE_AFTER(kernels->product(by_output ? pattern->by_output() : pattern->by_input(), values, bias, in, out,
-                                       n_batch, static_cast<int>(threads)));
-}
-
-// gradients(pattern, values, x, stride, dy, stride, dx, stride, dw, db, n_batch, threads)
-PyObject* py_gradients(PyObject*, PyObject* const* objects, Py_ssize_t count) {
-    Arguments a(objects, count, 12);
-    const Pattern* pattern = as_pattern(a);
-    const float* values = a.address<float>();
-    const Columns x = a.columns(), dy = a.columns(), dx = a.columns();
-    float *dw = a.address<float>(), *db = a.address<float>();
-    const int64_t n_batch = a.integer(), threads = a.integer();
-    if (!a.ok) return nullptr;
-    RETURN_NONE_AFTER(
-        kernels->gradients(pattern->by_input(), values, x, dy, dx, dw, db, n_batch, static_cast<int>(threads)));
+    Py_BEGIN_ALLOW_THREADS;
+    in_team(threads, work);
+    Py_END_ALLOW_THREADS;
+    Py_RETURN_NONE;
 }
 
 Slopes take_slopes(Arguments& a) {
@@ -243,6 +220,37 @@ Dropout take_dropout(Arguments& a) {
     return {kept, threshold, scale, seed, step};
 }
 
+// product(pattern, by_output, values, bias, in, stride, out, stride, n_batch, threads)
+PyObject* py_product(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 10);
+    const Pattern* pattern = as_pattern(a);
+    const bool by_output = a.integer() != 0;
+    const float *values = a.address<float>(), *bias = a.address<float>();
+    const Columns in = a.columns(), out = a.columns();
+    const int64_t n_batch = a.integer(), threads = a.integer();
+    if (!a.ok) return nullptr;
+    const Rows rows = by_output ? pattern->by_output() : pattern->by_input();
+    return run(a, threads, [=] {
+        kernels->product(rows, my_rows(rows.indptr, rows.count), values, bias, in, out, n_batch);
+    });
+}
+
+// gradients(pattern, values, x, stride, dy, stride, dx, stride, dw, db, n_batch, threads)
+PyObject* py_gradients(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 12);
+    const Pattern* pattern = as_pattern(a);
+    const float* values = a.address<float>();
+    const Columns x = a.columns(), dy = a.columns(), dx = a.columns();
+    float *dw = a.address<float>(), *db = a.address<float>();
+    const int64_t n_batch = a.integer(), threads = a.integer();
+    if (!a.ok) return nullptr;
+    const Rows rows = pattern->by_input();
+    return run(a, threads, [=] {
+        kernels->gradients(rows, my_rows(rows.indptr, rows.count), values, x, dy, dx, dw, n_batch);
+        if (db) kernels->sum_rows(my_share(rows.others), dy, db, n_batch);
+    });
+}
+
 // activate(shape, 4 parameters, kept, threshold, scale, seed, step, z, stride, y, stride, neurons, n_batch, threads)
 PyObject* py_activate(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     Arguments a(objects, count, 17);
@@ -251,8 +259,7 @@ PyObject* py_activate(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     const Dropout dropout = take_dropout(a);
     const Columns z = a.columns(), y = a.columns();
     const int64_t neurons = a.integer(), n_batch = a.integer(), threads = a.integer();
-    if (!a.ok) return nullptr;
-    RETURN_NONE_AFTER(kernels->activate(shape, slopes, dropout, z, y, neurons, n_batch, static_cast<int>(threads)));
+    return run(a, threads, [=] { kernels->activate(shape, my_share(neurons), slopes, dropout, z, y, n_batch); });
 }
 
 // activate_backward(shape, 4 parameters, 4 gradients, kept, threshold, scale, seed, step, z, stride, dy, stride,
@@ -264,9 +271,160 @@ PyObject* py_activate_backward(PyObject*, PyObject* const* objects, Py_ssize_t c
     const Dropout dropout = take_dropout(a);
     const Columns z = a.columns(), dy = a.columns(), dz = a.columns();
     const int64_t neurons = a.integer(), n_batch = a.integer(), threads = a.integer();
+    return run(a, threads, [=] {
+        kernels->activate_backward(shape, my_share(neurons), slopes, gradients, dropout, z, dy, dz, n_batch);
+    });
+}
+
+// One layer of a stack, with its activation: what the forward and the backward of it read and write.
+struct Layer {
+    Rows by_input, by_output;
+    float *values, *bias;
+    int shape;  // of the activation; -1: none
+    Slopes slopes;
+    Dropout dropout;
+    Columns x, z, y;
+    Slopes slope_gradients;
+    Columns dy, dz, dx;
+    float *dw, *db;
+};
+
+// The records that a list of tuples describes; free() them. Null with Python's exception where one is malformed.
+template <typename T>
+T* take_all(PyObject* list, Py_ssize_t fields, Py_ssize_t& count, void (*take)(T&, Arguments&)) {
+    count = PyList_Size(list);
+    if (count < 0) return nullptr;
+    T* records = static_cast<T*>(calloc(static_cast<size_t>(count) + 1, sizeof(T)));
+    if (!records) {
+        PyErr_NoMemory();
+        return nullptr;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject* tuple = PyList_GetItem(list, i);
+        PyObject* items[32];
+        const Py_ssize_t length = tuple ? PyTuple_Size(tuple) : -1;
+        bool ok = length >= 0;
+        for (Py_ssize_t j = 0; ok && j < length && j < 32; j++) items[j] = PyTuple_GetItem(tuple, j);
+        if (ok) {
+            Arguments a(items, length, fields);
+            take(records[i], a);
+            ok = a.ok;
+        }
+        if (!ok) {
+            free(records);
+            return nullptr;
+        }
+    }
+    return records;
+}
+
+// What both directions need: (pattern, values, shape, 4 parameters, kept, threshold, scale, seed, step, x, stride,
+// z, stride, ...)
+void take_common(Layer& layer, Arguments& a) {
+    if (const Pattern* pattern = as_pattern(a)) {
+        layer.by_input = pattern->by_input();
+        layer.by_output = pattern->by_output();
+    }
+    layer.values = a.address<float>();
+    layer.shape = static_cast<int>(a.integer());
+    layer.slopes = take_slopes(a);
+    layer.dropout = take_dropout(a);
+    layer.x = a.columns();
+    layer.z = a.columns();
+}
+
+// stack_forward([(common..., bias, y, stride)], n_batch, threads): layer by layer, each thread activating the rows it
+// has just computed.
+PyObject* py_stack_forward(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 3);
+    PyObject* list = a.object();
+    const int64_t n_batch = a.integer(), threads = a.integer();
     if (!a.ok) return nullptr;
-    RETURN_NONE_AFTER(kernels->activate_backward(shape, slopes, gradients, dropout, z, dy, dz, neurons, n_batch,
-                                                 static_cast<int>(threads)));
+    Py_ssize_t number;
+    Layer* layers = take_all<Layer>(list, 19, number, [](Layer& layer, Arguments& each) {
+        take_common(layer, each);
+        layer.bias = each.address<float>();
+        layer.y = each.columns();
+    });
+    if (!layers) return nullptr;
+    PyObject* result = run(a, threads, [=] {
+        for (Py_ssize_t i = 0; i < number; i++) {
+            const Layer& layer = layers[i];
+            if (i) wait_for_team();
+            const Range mine = my_rows(layer.by_output.indptr, layer.by_output.count);
+            kernels->product(layer.by_output, mine, layer.values, layer.bias, layer.x, layer.z, n_batch);
+            if (layer.shape >= 0)
+                kernels->activate(static_cast<Shape>(layer.shape), mine, layer.slopes, layer.dropout, layer.z, layer.y,
+                                  n_batch);
+        }
+    });
+    free(layers);
+    return result;
+}
+
+// stack_backward([(common..., 4 gradients, dy, stride, dz, stride, dx, stride, dw, db)], n_batch, threads): the last
+// layer first; dx.data may be null in the first layer. dz may be dy.
+PyObject* py_stack_backward(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 3);
+    PyObject* list = a.object();
+    const int64_t n_batch = a.integer(), threads = a.integer();
+    if (!a.ok) return nullptr;
+    Py_ssize_t number;
+    Layer* layers = take_all<Layer>(list, 28, number, [](Layer& layer, Arguments& each) {
+        take_common(layer, each);
+        layer.slope_gradients = take_slopes(each);
+        layer.dy = each.columns(), layer.dz = each.columns(), layer.dx = each.columns();
+        layer.dw = each.address<float>(), layer.db = each.address<float>();
+    });
+    if (!layers) return nullptr;
+    PyObject* result = run(a, threads, [=] {
+        for (Py_ssize_t i = number; i-- > 0;) {
+            const Layer& layer = layers[i];
+            // This layer's outputs are the inputs of the one behind it: each thread goes on with the rows whose dx it
+            // has just computed.
+            const Range outputs = i + 1 < number ? my_rows(layers[i + 1].by_input.indptr, layers[i + 1].by_input.count)
+                                                 : my_share(layer.by_output.count);
+            if (layer.shape >= 0)
+                kernels->activate_backward(static_cast<Shape>(layer.shape), outputs, layer.slopes,
+                                           layer.slope_gradients, layer.dropout, layer.z, layer.dy, layer.dz, n_batch);
+            kernels->sum_rows(outputs, layer.dz, layer.db, n_batch);
+            wait_for_team();
+            kernels->gradients(layer.by_input, my_rows(layer.by_input.indptr, layer.by_input.count), layer.values,
+                               layer.x, layer.dz, layer.dx, layer.dw, n_batch);
+        }
+    });
+    free(layers);
+    return result;
+}
+
+struct Descent {
+    float *w, *g, *m;
+    int64_t count;
+    float decay;
+};
+
+// descend([(w, g, m, count, decay)], rate, momentum, nesterov, threads)
+PyObject* py_descend(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 5);
+    PyObject* list = a.object();
+    const float rate = static_cast<float>(a.real()), momentum = static_cast<float>(a.real());
+    const bool nesterov = a.integer() != 0;
+    const int64_t threads = a.integer();
+    if (!a.ok) return nullptr;
+    Py_ssize_t number;
+    Descent* all = take_all<Descent>(list, 5, number, [](Descent& each, Arguments& fields) {
+        each.w = fields.address<float>(), each.g = fields.address<float>(), each.m = fields.address<float>();
+        each.count = fields.integer();
+        each.decay = static_cast<float>(fields.real());
+    });
+    if (!all) return nullptr;
+    PyObject* result = run(a, threads, [=] {
+        for (Py_ssize_t i = 0; i < number; i++)
+            kernels->descend(my_share(all[i].count), all[i].w, all[i].g, all[i].m, rate, momentum, all[i].decay,
+                             nesterov);
+    });
+    free(all);
+    return result;
 }
 
 Source take_source(Arguments& a) {
@@ -284,8 +442,7 @@ PyObject* py_gather(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     const int64_t* rows = a.address<int64_t>();
     const Columns out = a.columns();
     const int64_t n_batch = a.integer(), threads = a.integer();
-    if (!a.ok) return nullptr;
-    RETURN_NONE_AFTER(kernels->gather(source, rows, out, n_batch, static_cast<int>(threads)));
+    return run(a, threads, [=] { kernels->gather(source, my_share(source.features), rows, out, n_batch); });
 }
 
 // gather_moved(data, is_bytes, features, offset, scale, channels, height, width, rows, maps, out, stride, n_batch,
@@ -294,19 +451,20 @@ PyObject* py_gather_moved(PyObject*, PyObject* const* objects, Py_ssize_t count)
     Arguments a(objects, count, 14);
     const Source source = take_source(a);
     const int channels = static_cast<int>(a.integer()), height = static_cast<int>(a.integer());
-    const int width = static_cast<int>(a.integer());
+    const Image image{channels, height, static_cast<int>(a.integer())};
     const int64_t* rows = a.address<int64_t>();
     const float* maps = a.address<float>();
     const Columns out = a.columns();
     const int64_t n_batch = a.integer(), threads = a.integer();
     if (!a.ok) return nullptr;
-    bool done = false;
-    Py_BEGIN_ALLOW_THREADS;
-    done = kernels->gather_moved(source, {channels, height, width}, rows, maps, out, n_batch,
-                                 static_cast<int>(threads));
-    Py_END_ALLOW_THREADS;
-    if (!done) return PyErr_NoMemory();
-    Py_RETURN_NONE;
+    const int64_t each = moved_scratch(source, image);
+    float* scratch = static_cast<float*>(malloc(static_cast<size_t>(each * threads) * sizeof(float)));
+    if (!scratch) return PyErr_NoMemory();
+    PyObject* result = run(a, threads, [=] {
+        kernels->gather_moved(source, my_share(n_batch), image, rows, maps, out, scratch + each * thread_number());
+    });
+    free(scratch);
+    return result;
 }
 
 // to_columns(in, stride_batch, stride_feature, out, stride, features, n_batch, threads)
@@ -316,9 +474,9 @@ PyObject* py_to_columns(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     const int64_t stride_batch = a.integer(), stride_feature = a.integer();
     const Columns out = a.columns();
     const int64_t features = a.integer(), n_batch = a.integer(), threads = a.integer();
-    if (!a.ok) return nullptr;
-    RETURN_NONE_AFTER(kernels->to_columns(in, stride_batch, stride_feature, out, features, n_batch,
-                                          static_cast<int>(threads)));
+    return run(a, threads, [=] {
+        kernels->to_columns(in, my_share(features), stride_batch, stride_feature, out, n_batch);
+    });
 }
 
 // prune(weights, zeta, keep): fills keep
@@ -369,8 +527,11 @@ PyObject* py_refill(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     if (!new_indptr.has(n_in + 1, "new_indptr") || !new_indices.has(kept + ranks.length, "new_indices") ||
         !source.has(kept + ranks.length, "source"))
         return nullptr;
-    RETURN_NONE_AFTER(refill(indptr.data, indices.data, keep.data, n_in, n_out, ranks.data, ranks.length,
-                             new_indptr.data, new_indices.data, source.data));
+    Py_BEGIN_ALLOW_THREADS;
+    refill(indptr.data, indices.data, keep.data, n_in, n_out, ranks.data, ranks.length, new_indptr.data,
+           new_indices.data, source.data);
+    Py_END_ALLOW_THREADS;
+    Py_RETURN_NONE;
 }
 
 PyObject* py_simd(PyObject*, PyObject* const*, Py_ssize_t) { return PyUnicode_FromString(kernels->name); }
@@ -406,7 +567,7 @@ PyObject* py_has_openmp(PyObject*, PyObject* const*, Py_ssize_t) {
 #define METHOD(name) {#name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(py_##name)), METH_FASTCALL, nullptr}
 PyMethodDef methods[] = {
     METHOD(product),  METHOD(gradients), METHOD(activate), METHOD(activate_backward),
-    METHOD(gather),   METHOD(gather_moved), METHOD(to_columns), METHOD(prune),
+    METHOD(stack_forward), METHOD(stack_backward), METHOD(descend), METHOD(gather),   METHOD(gather_moved), METHOD(to_columns), METHOD(prune),
     METHOD(refill),   METHOD(simd),      METHOD(use_simd), METHOD(has_openmp),
     {nullptr, nullptr, 0, nullptr},
 };

@@ -4,7 +4,6 @@
 // one read of its neighbour's row. The bound is the traffic of those rows out of L2 and L3, not arithmetic.
 #include "kernels.hpp"
 #include "simd.hpp"
-#include "threads.hpp"
 
 namespace set_native::SET_NAMESPACE {
 namespace {
@@ -157,21 +156,16 @@ void gradients_columns(int vectors, const Rows& rows, Range mine, const float* v
 int vectors_of(int64_t columns) { return static_cast<int>((columns + width - 1) / width); }
 tail_mask tail_of(int64_t columns) { return make_tail(static_cast<int>(columns - (vectors_of(columns) - 1) * width)); }
 
-void product(const Rows& rows, const float* values, const float* bias, Columns in, Columns out, int64_t n_batch,
-             int threads) {
+void product(const Rows& rows, Range mine, const float* values, const float* bias, Columns in, Columns out,
+             int64_t n_batch) {
     const Tiles tiles(n_batch, forward_vectors);
     const bool fetch = in.stride * rows.others * 4 > prefetch_from_bytes;
-#pragma omp parallel num_threads(threads)
-    {
-        const FlushToZero mode;
-        const Range mine = my_rows(rows.indptr, rows.count);
-        for (int64_t tile = 0; tile < tiles.count; tile++) {
-            const int64_t at = tiles.begin(tile), columns = tiles.columns(tile);
-            if (!columns) continue;
-            (fetch ? product_columns<true> : product_columns<false>)(vectors_of(columns), rows, mine, values, bias,
-                                                                     in.data + at, in.stride,
-                                                                     {out.data + at, out.stride}, tail_of(columns));
-        }
+    for (int64_t tile = 0; tile < tiles.count; tile++) {
+        const int64_t at = tiles.begin(tile), columns = tiles.columns(tile);
+        if (!columns) continue;
+        (fetch ? product_columns<true> : product_columns<false>)(vectors_of(columns), rows, mine, values, bias,
+                                                                 in.data + at, in.stride, {out.data + at, out.stride},
+                                                                 tail_of(columns));
     }
 }
 
@@ -187,50 +181,40 @@ void gradients_of(const Rows& rows, Range mine, const float* values, Columns x, 
     }
 }
 
-void gradients(const Rows& rows, const float* values, Columns x, Columns dy, Columns dx, float* dw, float* db,
-               int64_t n_batch, int threads) {
+void gradients(const Rows& rows, Range mine, const float* values, Columns x, Columns dy, Columns dx, float* dw,
+               int64_t n_batch) {
     const Tiles tiles(n_batch, backward_vectors);
     const bool fetch = dy.stride * rows.others * 4 > prefetch_from_bytes;
-#pragma omp parallel num_threads(threads)
-    {
-        const FlushToZero mode;
-        const Range mine = my_rows(rows.indptr, rows.count);
-        if (dx.data)
-            (fetch ? gradients_of<true, true> : gradients_of<true, false>)(rows, mine, values, x, dy, dx, dw, tiles);
-        else
-            (fetch ? gradients_of<false, true> : gradients_of<false, false>)(rows, mine, values, x, dy, dx, dw, tiles);
-        if (!n_batch) {
-            for (int64_t k = rows.indptr[mine.begin]; k < rows.indptr[mine.end]; k++) dw[k] = 0;
-        }
-        if (db) {
-            const Range outputs = my_share(rows.others);
-            for (int64_t o = outputs.begin; o < outputs.end; o++) {
-                const float* p = dy.row(o);
-                vec total = zero();
-                int64_t b = 0;
-                for (; b + width <= n_batch; b += width) total = add(total, load(p + b));
-                if (b < n_batch) total = add(total, load_tail(p + b, make_tail(static_cast<int>(n_batch - b))));
-                db[o] = sum(total);
-            }
-        }
+    if (dx.data)
+        (fetch ? gradients_of<true, true> : gradients_of<true, false>)(rows, mine, values, x, dy, dx, dw, tiles);
+    else
+        (fetch ? gradients_of<false, true> : gradients_of<false, false>)(rows, mine, values, x, dy, dx, dw, tiles);
+    if (!n_batch)
+        for (int64_t k = rows.indptr[mine.begin]; k < rows.indptr[mine.end]; k++) dw[k] = 0;
+}
+
+void sum_rows(Range mine, Columns in, float* out, int64_t n_batch) {
+    for (int64_t r = mine.begin; r < mine.end; r++) {
+        const float* p = in.row(r);
+        vec total = zero();
+        int64_t b = 0;
+        for (; b + width <= n_batch; b += width) total = add(total, load(p + b));
+        if (b < n_batch) total = add(total, load_tail(p + b, make_tail(static_cast<int>(n_batch - b))));
+        out[r] = sum(total);
     }
 }
 
 }  // namespace
 
-extern const Kernels kernels;
-void activate(Shape, Slopes, Dropout, Columns, Columns, int64_t, int64_t, int);
-void activate_backward(Shape, Slopes, Slopes, Dropout, Columns, Columns, Columns, int64_t, int64_t, int);
-void gather(const Source&, const int64_t*, Columns, int64_t, int);
-bool gather_moved(const Source&, Image, const int64_t*, const float*, Columns, int64_t, int);
-void to_columns(const float*, int64_t, int64_t, Columns, int64_t, int64_t, int);
+void activate(Shape, Range, Slopes, Dropout, Columns, Columns, int64_t);
+void activate_backward(Shape, Range, Slopes, Slopes, Dropout, Columns, Columns, Columns, int64_t);
+void descend(Range, float*, const float*, float*, float, float, float, bool);
+void gather(const Source&, Range, const int64_t*, Columns, int64_t);
+void gather_moved(const Source&, Range, Image, const int64_t*, const float*, Columns, float*);
+void to_columns(const float*, Range, int64_t, int64_t, Columns, int64_t);
 
-#if SET_ISA == 512
-const Kernels kernels{"avx512", product, gradients, activate, activate_backward, gather, gather_moved, to_columns};
-#elif SET_ISA == 2
-const Kernels kernels{"avx2", product, gradients, activate, activate_backward, gather, gather_moved, to_columns};
-#else
-const Kernels kernels{"portable", product, gradients, activate, activate_backward, gather, gather_moved, to_columns};
-#endif
+extern const Kernels kernels;
+const Kernels kernels{SET_NAME, product, gradients, sum_rows,     activate,
+                      activate_backward, descend, gather, gather_moved, to_columns};
 
 }  // namespace set_native::SET_NAMESPACE

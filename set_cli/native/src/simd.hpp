@@ -12,11 +12,14 @@
 #if SET_ISA == 512
 #include <immintrin.h>
 #define SET_NAMESPACE avx512
+#define SET_NAME "avx512"
 #elif SET_ISA == 2
 #include <immintrin.h>
 #define SET_NAMESPACE avx2
+#define SET_NAME "avx2"
 #else
 #define SET_NAMESPACE portable
+#define SET_NAME "portable"
 #endif
 
 namespace set_native::SET_NAMESPACE {

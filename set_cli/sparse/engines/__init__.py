@@ -44,7 +44,9 @@ class SampledProduct(Protocol):
 class Gradients(Protocol):
     """(dx, dw, db) in one pass."""
 
-    def __call__(self, x: Tensor, dy: Tensor, values: Tensor, pattern: DevicePattern, /) -> tuple[Tensor, ...]: ...
+    def __call__(
+        self, x: Tensor, dy: Tensor, values: Tensor, pattern: DevicePattern, /
+    ) -> tuple[Tensor | None, ...]: ...
 
 
 class Arrange(Protocol):

@@ -85,11 +85,14 @@ def sddmm(x: Tensor, dy: Tensor, pattern: DevicePattern) -> Tensor:
     return dw
 
 
-def gradients(x: Tensor, dy: Tensor, values: Tensor, pattern: DevicePattern) -> tuple[Tensor, Tensor, Tensor]:
+def gradients(
+    x: Tensor, dy: Tensor, values: Tensor, pattern: DevicePattern, *, wants_dx: bool = True
+) -> tuple[Tensor | None, Tensor, Tensor]:
     """dx = dy @ W.T, (x.T @ dy) at the connections and the sum of dy over the batch: each row of dy is read once."""
     n_in, n_out = pattern.shape
     x, dy, values = _columns("x", x, n_in), _columns("dy", dy, n_out, len(x)), _values(values, pattern)
-    dx, dw, db = new_columns(len(x), n_in), torch.empty_like(values), torch.empty(n_out)
+    dx = new_columns(len(x), n_in) if wants_dx else None
+    dw, db = torch.empty_like(values), torch.empty(n_out)
     _gradients(x, dy, values, dx, dw, db, pattern)
     return dx, dw, db
 

@@ -1,6 +1,8 @@
-// Dividing work between threads, and the floating-point mode of a worker.
+// A team of threads: dividing the work, waiting for each other, and the floating-point mode of a worker.
 #pragma once
 #include <cstdint>
+
+#include "kernels.hpp"
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -9,11 +11,6 @@
 #endif
 
 namespace set_native {
-namespace {  // one copy per object file: each is compiled for another instruction set
-
-struct Range {
-    int64_t begin, end;
-};
 
 inline int thread_number() {
 #ifdef _OPENMP
@@ -79,5 +76,19 @@ class FlushToZero {
 #endif
 };
 
-}  // namespace
+// Runs work() in every thread of a team.
+template <typename Work>
+void in_team(int64_t threads, Work work) {
+#pragma omp parallel num_threads(static_cast<int>(threads))
+    {
+        const FlushToZero mode;
+        work();
+    }
+}
+
+// Every thread of the team has come here before any goes on.
+inline void wait_for_team() {
+#pragma omp barrier
+}
+
 }  // namespace set_native

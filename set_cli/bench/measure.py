@@ -1,0 +1,144 @@
+"""How it is measured: interleaved rounds in one process for times, one child process per engine for memory."""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from set_cli.bench.workloads import Task, prepare
+
+SECONDS_PER_TURN = 0.15  # at least, of one engine in one round
+MOST_CALLS = 200  # per turn
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the result; times in milliseconds, vs_* how many times faster, memory in MB above imports."""
+
+    workload: str
+    engine: str
+    device: str
+    threads: int
+    connections: int
+    ms_median: float
+    ms_best: float
+    vs_dense: float | None
+    vs_torch_csr: float | None
+    peak_memory_mb: float | None
+
+
+def measure(
+    workload: str, engines: Sequence[str], repeats: int, memory: bool, progress: Callable[[str], None]
+) -> list[Row]:
+    """Every engine in turn, `repeats` rounds; a round's time is the median of its calls, a ratio that of a round."""
+    progress(f"{workload}: preparing {', '.join(engines)}")
+    tasks = {engine: prepare(workload, engine) for engine in engines}
+    calls = {engine: _calls_per_turn(task) for engine, task in tasks.items()}
+    rounds: dict[str, list[float]] = {engine: [] for engine in engines}
+    best = dict.fromkeys(engines, float("inf"))
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(repeats):
+            progress(f"{workload}: round {number + 1} of {repeats}")
+            for engine, task in tasks.items():
+                times = [_seconds(task) for _ in range(calls[engine])]
+                rounds[engine].append(statistics.median(times))
+                best[engine] = min(best[engine], *times)
+    finally:
+        gc.enable()
+    connections = {engine: task.connections for engine, task in tasks.items()}
+    del tasks
+    rows = []
+    for engine in engines:
+        progress(f"{workload}: memory of {engine}")
+        rows.append(
+            Row(
+                workload,
+                engine,
+                "cpu",
+                torch.get_num_threads(),
+                connections[engine],
+                round(1e3 * statistics.median(rounds[engine]), 4),
+                round(1e3 * best[engine], 4),
+                _ratio(rounds, engine, "dense"),
+                _ratio(rounds, engine, "torch"),
+                peak_memory(workload, engine) if memory else None,
+            )
+        )
+    return rows
+
+
+def _seconds(task: Task) -> float:
+    start = time.perf_counter()
+    task.run()
+    return time.perf_counter() - start
+
+
+def _calls_per_turn(task: Task) -> int:
+    _seconds(task)  # caches, threads and lazy structures
+    once = max(_seconds(task), 1e-6)
+    return min(MOST_CALLS, max(1, round(SECONDS_PER_TURN / once)))
+
+
+def _ratio(rounds: dict[str, list[float]], engine: str, other: str) -> float | None:
+    """Median over the rounds of how many times faster; None where the other did not run."""
+    if other not in rounds:
+        return None
+    return round(statistics.median(b / a for a, b in zip(rounds[engine], rounds[other], strict=True)), 3)
+
+
+def peak_memory(workload: str, engine: str) -> float:
+    """MB (10^6 bytes) of resident memory that building it and three steps add to a process with everything imported."""
+    program = [sys.executable, "-P", "-m", "set_cli.bench.measure"]
+    request = {"workload": workload, "engine": engine, "threads": torch.get_num_threads()}
+    child = subprocess.run(program, input=json.dumps(request), capture_output=True, text=True, check=False)
+    if child.returncode != 0:
+        raise RuntimeError(f"{workload} with {engine}: the process that measures memory failed: {child.stderr.strip()}")
+    return float(child.stdout)
+
+
+def _grown_memory(workload: str, engine: str) -> float:
+    """In the child: peak resident memory of the work minus what was there before."""
+    warm = torch.nn.Linear(64, 64)
+    warm(torch.ones(64, 64)).sum().backward()
+    torch.optim.SGD(warm.parameters(), lr=0.1, momentum=0.9, fused=True).step()
+    before = _resident("VmRSS")
+    reset = Path("/proc/self/clear_refs")
+    if reset.exists():
+        reset.write_text("5")  # the peak starts again from what is resident now
+    task = prepare(workload, engine)
+    for _ in range(3):
+        task.run()
+    return (_resident("VmHWM") - before) / 1e6
+
+
+def _resident(field: str) -> int:
+    """Bytes from /proc/self/status; elsewhere than on Linux the peak of the whole process."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith(field + ":"))
+    return int(line.split()[1]) * 1024
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    return json.dumps([asdict(row) for row in rows], indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    asked = json.load(sys.stdin)
+    torch.set_num_threads(asked["threads"])
+    torch.set_flush_denormal(True)
+    print(_grown_memory(asked["workload"], asked["engine"]))

@@ -1,0 +1,169 @@
+"""What is measured: whole training steps of the paper's networks, and the topology's own work.
+
+A workload and an engine give a `Task`: a function that does the work once. Inputs are synthetic (Gaussian), the batch
+is one fixed batch, the learning rate so small that nothing saturates while the clock runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import prune
+
+from set_cli import native
+from set_cli.config import Model, Train
+from set_cli.models.counts import count_connections, sparse_layers
+from set_cli.models.mlp import build_mlp, plan_mlp
+from set_cli.sparse import SparseLinear
+from set_cli.sparse.engines import find_engine
+from set_cli.training.optimizer import build_optimizer, drop_gradients
+
+SETTINGS = Train(epochs=1, batch_size=1, lr=1e-5, momentum=0.9, nesterov=False, weight_decay=2e-4, l1=0)
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One engine at one workload: `run` does the work once; connections of the whole network."""
+
+    run: Callable[[], None]
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """n_in-hidden-…-classes, the output layer dense, trained in batches of n_batch rows."""
+
+    widths: tuple[int, ...]
+    epsilon: float
+    n_batch: int
+    activation: Literal["relu", "srelu"] = "relu"
+    dropout: float = 0.0
+
+    @property
+    def dense_bytes(self) -> int:
+        """Weights, gradients and momenta of the dense network."""
+        return 12 * sum(n_in * n_out for n_in, n_out in itertools.pairwise(self.widths))
+
+    def build(self, engine: str) -> nn.Sequential:
+        """The network with its sparse layers on this engine; `dense` and `masked` as plain torch has them."""
+        *features_and_hidden, classes = self.widths
+        features, *hidden = features_and_hidden
+        model = Model(name="mlp", hidden=hidden, activation=self.activation, dropout=self.dropout, init="sparse_fan_in")
+        if engine in ("dense", "masked"):
+            network = build_mlp(plan_mlp(model, None, features, classes), model, None, {}, SEED)
+            if engine == "masked":
+                _mask(network, self.build("torch"))
+            return network
+        plans = plan_mlp(model, self.epsilon, features, classes)
+        return build_mlp(plans, model, self.epsilon, {plan.name: engine for plan in plans}, SEED)
+
+
+def _mask(network: nn.Module, sparse: nn.Module) -> None:
+    """What others ship (torch.nn.utils.prune): dense weights, multiplied by a 0/1 mask in every forward."""
+    for name, layer in sparse_layers(sparse).items():
+        mask = torch.zeros(layer.out_features, layer.in_features)
+        rows = torch.arange(layer.in_features).repeat_interleave(layer.indptr.diff())
+        mask[layer.indices.long(), rows] = 1
+        layer_to_mask = network.get_submodule(name)
+        prune.custom_from_mask(layer_to_mask, "weight", mask)  # type: ignore[no-untyped-call]
+
+
+NETWORKS: Mapping[str, Network] = {
+    "cifar10_mlp": Network((3072, 4000, 1000, 4000, 10), 20, 100, "srelu", 0.3),
+    "cifar10_mlp_relu": Network((3072, 4000, 1000, 4000, 10), 20, 100),
+    "mnist_mlp": Network((784, 1000, 1000, 1000, 10), 20, 100),
+    "higgs_mlp": Network((28, 1000, 1000, 1000, 2), 10, 100),
+    "million": Network((65536, 500_000, 500_000, 10), 10, 32),
+}
+# The topology's work: on the CIFAR10 network and on the one with a million hidden neurons.
+TOPOLOGY: Mapping[str, Network] = {
+    f"{work}{suffix}": NETWORKS[name]
+    for work in ("evolve", "init")
+    for suffix, name in (("", "cifar10_mlp"), ("_million", "million"))
+}
+WORKLOADS = (*NETWORKS, *TOPOLOGY)
+ENGINES = ("native", "torch", "masked", "dense")
+LARGEST_DENSE = 8 << 30  # bytes
+
+
+def why_not(workload: str, engine: str) -> str | None:
+    """Why this engine does not do this workload here; None where it does."""
+    if engine == "native" and native.core is None:
+        return native.missing
+    if workload in TOPOLOGY:
+        return "has no topology of its own" if engine in ("masked", "dense") else None
+    needed = NETWORKS[workload].dense_bytes
+    if engine in ("masked", "dense") and needed > LARGEST_DENSE:
+        return f"its dense weights, gradients and momenta would take {needed / 2**30:,.0f} GiB"
+    return None
+
+
+def prepare(workload: str, engine: str) -> Task:
+    """The task, everything but the work itself done."""
+    if workload in TOPOLOGY:
+        kernels = nullcontext if engine == "native" else native.without_kernels
+        work = _evolve if workload.startswith("evolve") else _init
+        return work(TOPOLOGY[workload], kernels)
+    network = NETWORKS[workload]
+    model = network.build(engine)
+    if engine in ("dense", "masked"):
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-5, momentum=0.9, weight_decay=2e-4, fused=True)
+    else:
+        optimizer = build_optimizer(model, SETTINGS)
+    generator = torch.Generator().manual_seed(SEED)
+    x = torch.randn(network.n_batch, network.widths[0], generator=generator)
+    y = torch.randint(network.widths[-1], (network.n_batch,), generator=generator)
+    if engine in ("native", "torch"):
+        x = find_engine(engine).arrange(x)  # as the input pipeline hands it over
+
+    def step() -> None:
+        loss = F.cross_entropy(model(x), y)
+        drop_gradients(optimizer)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    connections = count_connections(model)
+    if engine == "masked":
+        connections = sum(int(m.weight.count_nonzero()) for m in model.modules() if isinstance(m, nn.Linear))
+    return Task(step, connections)
+
+
+def _layers(network: Network) -> list[SparseLinear]:
+    widths, rng = network.widths[:-1], np.random.default_rng(SEED)
+    shapes = itertools.pairwise(widths)
+    return [SparseLinear(n_in, n_out, epsilon=network.epsilon, seed=rng) for n_in, n_out in shapes]
+
+
+def _evolve(network: Network, kernels: Callable[[], AbstractContextManager[None]]) -> Task:
+    """Prune and regrow every sparse layer once, weights and momenta moved along."""
+    layers, rng = _layers(network), np.random.default_rng(SEED)
+    optimizer = torch.optim.SGD([layer.weight for layer in layers], lr=0.1, momentum=0.9)
+    for layer in layers:
+        optimizer.state[layer.weight]["momentum_buffer"] = torch.ones_like(layer.weight)
+
+    def run() -> None:
+        with kernels():
+            for layer in layers:
+                layer.evolve(0.3, optimizer=optimizer, seed=rng, regrow_init="random")
+
+    return Task(run, sum(layer.nnz for layer in layers))
+
+
+def _init(network: Network, kernels: Callable[[], AbstractContextManager[None]]) -> Task:
+    """Every sparse layer from nothing: topology, weights, and both orders of the connections."""
+
+    def run() -> None:
+        with kernels():
+            for layer in _layers(network):
+                layer(torch.empty(0, layer.in_features))  # derives the other order
+
+    return Task(run, sum(layer.nnz for layer in _layers(network)))

@@ -1,0 +1,85 @@
+"""set-bench: measure this machine, engines side by side."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+import set_cli
+from set_cli.single import let_idle_threads_sleep
+
+
+class SeveralNames(click.Command):
+    """Takes `--workload A B` for `--workload A --workload B`, likewise --engine."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        expanded: list[str] = []
+        option = None
+        for arg in args:
+            if arg.startswith("-"):
+                option = arg if arg in ("--workload", "--engine") else None
+                expanded.append(arg)
+            elif option and expanded[-1] != option:
+                expanded += [option, arg]
+            else:
+                expanded.append(arg)
+        return super().parse_args(ctx, expanded)
+
+
+@click.command(cls=SeveralNames)
+@click.option("--workload", "workloads", multiple=True, metavar="NAME...", help="Default: all.")
+@click.option(
+    "--engine", "engines", multiple=True, metavar="NAME...", help="native, torch, masked, dense; default: all."
+)
+@click.option("--threads", type=click.IntRange(1, 4096), help="Default: every core this process may use.")
+@click.option("--repeats", type=click.IntRange(1, 1000), default=7, show_default=True, help="Interleaved rounds.")
+@click.option("--memory/--no-memory", default=True, help="Also measure peak memory, a child process per engine.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.version_option(set_cli.__version__, message="set-bench %(version)s")
+def main(
+    workloads: tuple[str, ...], engines: tuple[str, ...], threads: int | None, repeats: int, memory: bool, form: str
+) -> None:
+    """Time the engines side by side on whole training steps: forward, backward, SGD with momentum.
+
+    Workloads: cifar10_mlp (SReLU, dropout), cifar10_mlp_relu, mnist_mlp, higgs_mlp, million (ReLU); evolve and init,
+    with _million behind them also on that network. `dense` is plain torch with SGD(fused=True), `masked` dense weights
+    under a mask (torch.nn.utils.prune), `torch` its CSR products, `native` our kernels. Rounds are interleaved in one
+    process; a ratio is the median over the rounds. vs dense 20 means twenty times faster than dense.
+    """
+    let_idle_threads_sleep()
+    # torch takes over a second to import: --help must not wait for it.
+    from set_cli.bench.table import machine_line, render
+    from set_cli.bench.workloads import ENGINES, WORKLOADS, why_not
+
+    for kind, names, known in (("workload", workloads, WORKLOADS), ("engine", engines, ENGINES)):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise click.UsageError(f"{kind} {unknown[0]} is not known: expected one of {', '.join(known)}")
+    import torch
+
+    from set_cli.bench.measure import as_json, measure
+
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    torch.set_flush_denormal(True)
+    click.echo(machine_line(repeats), err=True)
+    rows = []
+    for workload in workloads or WORKLOADS:
+        able = []
+        for engine in engines or ENGINES:
+            reason = why_not(workload, engine)
+            if reason is None:
+                able.append(engine)
+            else:
+                click.echo(f"{workload} with {engine}: not run: {reason}", err=True)
+        if able:
+            rows += measure(workload, able, repeats, memory, _progress)
+    _progress("")
+    click.echo(as_json(rows) if form == "json" else render(rows), nl=False)
+
+
+def _progress(line: str) -> None:
+    """One line that replaces itself, on a terminal only."""
+    if sys.stderr.isatty():
+        click.echo(f"\r\x1b[K{line}", nl=False, err=True)

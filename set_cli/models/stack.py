@@ -1,0 +1,226 @@
+"""Layer after layer as one node of the autograd graph, the batch contiguous from the first to the last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from set_cli import native
+from set_cli.models.activations import Activation
+from set_cli.native.elementwise import NO_PARAMETERS, Draws, dropout_arguments
+from set_cli.sparse import SparseLinear
+from set_cli.sparse.engines.device_pattern import DevicePattern
+from set_cli.sparse.pattern import full_pattern
+
+NARROW = 64  # outputs: a dense layer of so few is faster in our kernels than as a matrix product
+
+
+class BatchContiguousLinear(nn.Linear):
+    """nn.Linear for inputs whose batch is contiguous: so are its output and its input's gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias.unsqueeze(1), self.weight, x.t()).t()
+
+    @property
+    def is_narrow(self) -> bool:
+        return self.out_features <= NARROW
+
+    def device_pattern(self) -> DevicePattern:
+        """Every connection, for the kernels; of a narrow layer only."""
+        if not hasattr(self, "_pattern"):
+            full = full_pattern(self.in_features, self.out_features)
+            indptr, indices = torch.from_numpy(full.indptr), torch.from_numpy(full.indices)
+            self._pattern = DevicePattern(full.shape, indptr, indices)
+        return self._pattern
+
+
+class Step(NamedTuple):
+    """A layer with its activation, for `Stack`."""
+
+    pattern: DevicePattern
+    transposed: bool  # the weight is nn.Linear's, (n_out, n_in)
+    draws: Draws | None  # None: no activation
+    parameters: int  # tensors of the activation: 4 for SReLU
+
+
+class SparseSequential(nn.Sequential):
+    """nn.Sequential that computes neighbouring layers and activations together where the compiled kernels can.
+
+    What it computes is what its modules compute one after the other; dropout draws the same masks.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        modules = list(self._modules.values())
+        at = 0
+        while at < len(modules):
+            steps, tensors, after = _collect(modules, at, x)
+            if steps:
+                x = Stack.apply(x, steps, *tensors)  # type: ignore[no-untyped-call]
+                at = after
+            else:
+                module = modules[at]
+                assert module is not None
+                x = module(x)
+                at += 1
+        return x
+
+
+def _collect(modules: Sequence[nn.Module | None], at: int, x: Tensor) -> tuple[list[Step], list[Tensor], int]:
+    """The steps from module `at` on that the kernels take as one, their tensors, and the module behind them."""
+    steps: list[Step] = []
+    tensors: list[Tensor] = []
+    width = x.shape[1] if x.ndim == 2 and native.takes(x) else -1
+    while at < len(modules):
+        layer = modules[at]
+        if not isinstance(layer, (SparseLinear, BatchContiguousLinear)) or layer.in_features != width:
+            break
+        weight, bias = layer.weight, layer.bias
+        if bias is None or not native.takes(weight, bias):
+            break
+        transposed = isinstance(layer, BatchContiguousLinear)
+        if not (layer.is_narrow if isinstance(layer, BatchContiguousLinear) else layer.engine.name == "native"):
+            break
+        width = layer.out_features
+        at += 1
+        own: tuple[Tensor, ...] = ()
+        draws = None
+        activation = modules[at] if at < len(modules) else None
+        if isinstance(activation, Activation) and activation.fused:
+            own, draws = activation.row_parameters, activation.draw()
+            at += 1
+        steps.append(Step(layer.device_pattern(), transposed, draws, len(own)))
+        tensors += [weight, bias, *own]
+    return steps, tensors, at
+
+
+class Stack(torch.autograd.Function):
+    """y of the last step, with the gradients of x and of every tensor of every step: one call each way.
+
+    x        (n_batch, n_in)
+    tensors  of each step: weight, bias, then the activation's parameters
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, steps: list[Step], *tensors: Tensor) -> Tensor:
+        n_batch, stride = len(x), native.row_stride(len(x))
+        x = native.to_columns(x)
+        states: list[State] = []
+        at = 0
+        for step in steps:
+            weight, bias, *parameters = tensors[at : at + 2 + step.parameters]
+            at += 2 + step.parameters
+            x = _check_step(step, weight, bias, parameters, x)
+            n_out = step.pattern.shape[1]
+            z = native.new_columns(n_batch, n_out)
+            # ReLU overwrites z: its backward needs no more than the sign, which y has.
+            y = native.new_columns(n_batch, n_out) if step.parameters else z
+            probability = step.draws.probability if step.draws else 0.0
+            kept = torch.empty(n_out * stride // 16 if probability else 0, dtype=torch.int16)
+            values = weight.t().reshape(-1) if step.transposed else weight
+            states.append(State(step, values, bias, parameters, x, z, y, kept))
+            x = y
+        calls = [(*state.common(), state.bias.data_ptr(), state.y.data_ptr(), state.y.stride(1)) for state in states]
+        native.core.stack_forward(calls, n_batch, native.threads())  # type: ignore[union-attr]
+        y = states[-1].y
+        # The result itself would refer to this node and the node to the result: a cycle that only gc frees.
+        states[-1] = states[-1]._replace(z=states[-1].z.detach(), y=y.detach())
+        ctx.states = states
+        # `save_for_backward` would do, at a microsecond for each of so many tensors.
+        ctx.watched = [*tensors, y.detach(), *(t for s in steps for t in (s.pattern.indptr, s.pattern.indices))]
+        ctx.versions = [tensor._version for tensor in ctx.watched]
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        if [tensor._version for tensor in ctx.watched] != ctx.versions:
+            raise RuntimeError(
+                "a weight, a connection or the result needed for the gradient has been modified by an inplace "
+                "operation since the forward (an optimiser's step or an evolution comes after the backward)"
+            )
+        states: list[State] = ctx.states
+        if not states:
+            raise RuntimeError(
+                "a second backward through one forward is not possible: the first one used up its values"
+            )
+        ctx.states = []
+        n_batch = len(dy)
+        gradients: list[Tensor] = []
+        calls: list[tuple[Any, ...]] = []
+        alive: list[Tensor] = []
+        dy = native.to_columns(dy)
+        dz = native.new_columns(*dy.shape) if states[-1].step.draws else dy
+        for number, state in reversed(list(enumerate(states))):
+            n_in, n_out = state.step.pattern.shape
+            wants_dx = number > 0 or ctx.needs_input_grad[0]
+            if number > 0 and not _needs_its_output(states[number - 1].step):
+                # Row i of dx is written by the thread that has just read row i of x for the last time.
+                dx = state.x
+            else:
+                dx = native.new_columns(n_batch, n_in) if wants_dx else None
+            own = [torch.empty_like(parameter) for parameter in state.parameters]
+            dw, db = torch.empty_like(state.values), torch.empty_like(state.bias)
+            slopes = tuple(tensor.data_ptr() for tensor in own) or NO_PARAMETERS
+            errors = (dy.data_ptr(), dy.stride(1), dz.data_ptr(), dz.stride(1), *_address(dx))
+            calls.append((*state.common(), *slopes, *errors, dw.data_ptr(), db.data_ptr()))
+            alive += [dy, dz]  # the calls have addresses only
+            gradients = [dw.view(n_in, n_out).t() if state.step.transposed else dw, db, *own, *gradients]
+            if dx is not None:
+                dy = dz = dx  # an activation's gradient overwrites what came from behind
+        native.core.stack_backward(calls[::-1], n_batch, native.threads())  # type: ignore[union-attr]
+        return dx, None, *gradients
+
+
+class State(NamedTuple):
+    """A step in one forward: its tensors, all checked, and what its backward needs again."""
+
+    step: Step
+    values: Tensor
+    bias: Tensor
+    parameters: list[Tensor]
+    x: Tensor
+    z: Tensor
+    y: Tensor
+    kept: Tensor
+
+    def common(self) -> tuple[Any, ...]:
+        """The kernels' first arguments in either direction."""
+        draws = self.step.draws
+        if draws is None:
+            activation: tuple[int | float, ...] = (-1, *NO_PARAMETERS, 0, 0, 1.0, 0, 0)
+        else:
+            addresses = tuple(tensor.data_ptr() for tensor in self.parameters) or NO_PARAMETERS
+            activation = (int(bool(self.parameters)), *addresses, *dropout_arguments(draws, self.kept))
+        return (
+            self.step.pattern.compiled,
+            self.values.data_ptr(),
+            *activation,
+            self.x.data_ptr(), self.x.stride(1), self.z.data_ptr(), self.z.stride(1),
+        )  # fmt: skip
+
+
+def _needs_its_output(step: Step) -> bool:
+    """ReLU's backward reads the sign of its output; SReLU's reads what came in."""
+    return step.draws is not None and step.parameters == 0
+
+
+def _address(x: Tensor | None) -> tuple[int, int]:
+    return (0, 0) if x is None else (x.data_ptr(), x.stride(1))
+
+
+def _check_step(step: Step, weight: Tensor, bias: Tensor, parameters: list[Tensor], x: Tensor) -> Tensor:
+    """x; ValueError where a tensor is not what the kernels will take it for."""
+    n_in, n_out = step.pattern.shape
+    connections = (n_out, n_in) if step.transposed else (len(step.pattern.indices),)
+    if weight.shape != connections or x.shape[1] != n_in:
+        raise ValueError(f"expected weights of shape {connections}, got {tuple(weight.shape)}")
+    for tensor in (bias, *parameters):
+        if tensor.shape != (n_out,) or not tensor.is_contiguous():
+            raise ValueError(f"expected {n_out} biases and activation parameters, got shape {tuple(tensor.shape)}")
+    if not step.transposed and not weight.is_contiguous():
+        raise ValueError("expected contiguous weights")
+    return x
