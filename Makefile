@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train report test test-slow check lint format build clean
+.PHONY: help install train report test test-slow test-sanitized check lint format build clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,11 +13,12 @@ help: ## list the commands
 install: $(INSTALLED) ## make .venv with everything in it
 
 # The constraints pin every version, so that a set-up of today works in a year.
-$(INSTALLED): pyproject.toml setup.py constraints.txt
+$(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard set_cli/native/src/*)
 	@echo "installing into $(VENV): about a minute where torch is at hand, else as long as its download takes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e '.[dev]'
+	$(BIN)/python -c "from set_cli import native; print('compiled kernels:', native.describe())"
 	@touch $@
 
 train: $(INSTALLED) ## train SET, FixProb and dense on the bundled digits, then print the comparison
@@ -32,6 +33,19 @@ test: $(INSTALLED) ## run the tests (real data: SET_DATA_DIR=folder make test)
 
 test-slow: $(INSTALLED) ## train for minutes on real MNIST and CIFAR10 (needs SET_DATA_DIR)
 	$(BIN)/python -m pytest -m slow
+
+# A copy of the package, its kernels built with the sanitizers; `optional` would hide a failed build, so that is checked.
+SANITIZED := build/sanitized
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
+test-sanitized: $(INSTALLED) ## run the kernels' tests under AddressSanitizer and UBSan
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
+	cp -r set_cli tests conf setup.py pyproject.toml README.md LICENSE $(SANITIZED)
+	rm -f $(SANITIZED)/set_cli/native/*.so && ln -sf ../conf $(SANITIZED)/set_cli/conf
+	cd $(SANITIZED) && SET_SANITIZE="$(SANITIZERS)" $(abspath $(BIN))/python setup.py -q build_ext --inplace
+	ls $(SANITIZED)/set_cli/native/_core*.so
+	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 SET_SANITIZED=1 $(abspath $(BIN))/python -m pytest \
+	-p no:cacheprovider tests/test_native.py tests/test_topology.py tests/test_augment.py tests/test_sparse_linear.py
 
 check: lint test ## lint, then the tests
 

@@ -8,7 +8,7 @@ import sys
 import click
 
 import set_cli
-from set_cli.single import let_idle_threads_sleep
+from set_cli.single import prepare_for_torch
 
 
 class SeveralNames(click.Command):
@@ -48,7 +48,7 @@ def main(
     under a mask (torch.nn.utils.prune), `torch` its CSR products, `native` our kernels. Rounds are interleaved in one
     process; a ratio is the median over the rounds. vs dense 20 means twenty times faster than dense.
     """
-    let_idle_threads_sleep()
+    prepare_for_torch()
     # torch takes over a second to import: --help must not wait for it.
     from set_cli.bench.table import machine_line, render
     from set_cli.bench.workloads import ENGINES, WORKLOADS, why_not

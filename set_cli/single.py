@@ -19,21 +19,27 @@ from set_cli.runs.folder import already_done
 def train_and_tell(config: Config, settings: Mapping[str, Any], command: list[str], stop: StopSignals) -> None:
     """Train, then print one sentence with the result and the folder."""
     stop.check("nothing was begun")
-    let_idle_threads_sleep()
-    from set_cli.experiment import run  # torch takes over a second to import: a refusal or a signal comes first
+    prepare_for_torch()
+    # torch takes over a second to import: a refusal or a signal comes first
+    from set_cli import native
+    from set_cli.experiment import run
 
+    if native.core is None and config.backend.name != "cuda":
+        say(f"note: {native.missing}. Training goes on with torch's products, about three times slower.")
     outcome = run(config, settings, command, make_view(config.progress), stop)
     say(already_done(outcome.path) if outcome.skipped else result_line(outcome.summary, outcome.path))
 
 
-def let_idle_threads_sleep() -> None:
-    """Have torch's OpenMP threads sleep soon while they wait, unless the user has said how they should wait.
+def prepare_for_torch() -> None:
+    """Environment variables that torch reads when it is first imported; what the user has set stays.
 
-    They would spin for milliseconds, which takes the cores from everybody else. Until after some 0.1 ms they still spin
-    over the pauses within a training step (docs/benchmarks.md, "Waiting threads"). Read when torch is first imported.
+    GOMP_SPINCOUNT   waiting threads sleep after some 0.1 ms: by default they spin for milliseconds, which takes the
+                     cores from everybody else (docs/benchmarks.md, "Waiting threads")
+    THP_MEM_ALLOC_ENABLE  tensors of megabytes on huge pages: rows are read at random, and the TLB is small
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def main() -> int:

@@ -45,3 +45,13 @@ def dense_weight(pattern: Csr, values: Floats) -> NDArray[np.float64]:
 def tolerance(terms: int, largest: float) -> float:
     """Of a float32 sum of so many products of at most this size: n * eps, with room for the order of the sum."""
     return 4 * max(terms, 1) * float(np.finfo(np.float32).eps) * max(largest, 1)
+
+
+def philox_words(counter: tuple[int, ...], key: tuple[int, int], rounds: int = 7) -> tuple[int, ...]:
+    """Philox4x32 (Salmon et al., SC 2011) as published, one counter at a time."""
+    c, (k0, k1) = counter, key
+    for _ in range(rounds):
+        p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = ((p1 >> 32) ^ c[1] ^ k0, p1 & 0xFFFFFFFF, (p0 >> 32) ^ c[3] ^ k1, p0 & 0xFFFFFFFF)
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c

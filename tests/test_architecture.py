@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
         "interrupts",
     },
     "loading": {"models", "sparse", "data", "runs", "description"},
-    "single": {"experiment", "progress", "runs", "interrupts"},
+    "single": {"native", "experiment", "progress", "runs", "interrupts"},
     "sweep": {"runs", "interrupts", "progress"},
     "train": {"single", "sweep", "runs", "progress", "interrupts"},
     "report_command": {"report", "runs"},

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from set_cli import streams
+from set_cli import native, streams
 from set_cli.config import Augment
 from set_cli.data.augment import draw_transforms, transform
+from set_cli.data.catalog import CATALOG
+from set_cli.data.inputs import Inputs
+from set_cli.data.prepare import DataSet, Part
 
 SHAPES = [(3, 32, 32), (8, 8), (2, 16, 8)]
 
@@ -89,3 +94,46 @@ def test_a_rows_transform_depends_on_seed_epoch_and_row_only() -> None:
     assert np.array_equal(draw(1, 2), draw(1, 2))
     assert not np.array_equal(draw(1, 2), draw(1, 3))
     assert not np.array_equal(draw(1, 2), draw(2, 2))
+
+
+@pytest.mark.parametrize("rows", [1, 15, 16, 37])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("shape", [(3, 32, 32), (8, 8), (2, 16, 9), (1, 5, 1)])
+def test_the_kernels_gather_scale_and_move_as_torch_does(shape: tuple[int, ...], dtype: type, rows: int) -> None:
+    rng = np.random.default_rng(5)
+    features = int(np.prod(shape))
+    part = Part((255 * rng.random((50, features))).astype(dtype), rng.integers(10, size=50))
+    offset, scale = rng.random(features).astype(np.float32), rng.random(features).astype(np.float32) / 255
+    card = replace(CATALOG["digits"], shape=shape)
+    data = DataSet(card, part, None, part, offset, scale, "test", {})
+    chosen = torch.from_numpy(rng.integers(50, size=rows))
+    augment = Augment(rotation=25.0, shift=0.3, flip=True)
+    maps = torch.from_numpy(draw_transforms(augment, rows, shape, rng)) if 1 not in shape else None
+    fast = Inputs(part, data, torch.device("cpu"))
+    with native.without_kernels():
+        slow = Inputs(part, data, torch.device("cpu"))
+        plain, expected = slow.batch(chosen), slow.batch(chosen, maps)
+    torch.testing.assert_close(fast.batch(chosen)[0], plain[0], rtol=0, atol=1e-6)
+    found = fast.batch(chosen, maps)
+    torch.testing.assert_close(found[0], expected[0], rtol=0, atol=2e-5)
+    assert torch.equal(found[1], expected[1])
+    with native.without_kernels():
+        one = Inputs(part, data, torch.device("cpu")).batch(chosen[:1], None if maps is None else maps[:1])
+    torch.testing.assert_close(found[0][:1], one[0], rtol=0, atol=2e-5)
+
+
+def test_a_moved_image_does_not_depend_on_batch_or_threads() -> None:
+    rng = np.random.default_rng(6)
+    part = Part((255 * rng.random((64, 192))).astype(np.uint8), np.zeros(64, np.int64))
+    ones = np.ones(192, np.float32)
+    data = DataSet(replace(CATALOG["digits"], shape=(3, 8, 8)), part, None, part, np.zeros(192, np.float32), ones, "test", {})
+    maps = torch.from_numpy(draw_transforms(Augment(rotation=10.0, shift=0.1, flip=True), 64, (3, 8, 8), rng))
+    inputs = Inputs(part, data, torch.device("cpu"))
+    before = torch.get_num_threads()
+    results = []
+    for threads, batch in ((1, 64), (2, 64), (3, 7), (2, 1)):
+        torch.set_num_threads(threads)
+        batches = [inputs.batch(rows, maps[rows])[0] for rows in torch.split(torch.arange(64), batch)]
+        results.append(torch.cat([x.contiguous() for x in batches]))
+    torch.set_num_threads(before)
+    assert all(torch.equal(results[0], other) for other in results[1:])

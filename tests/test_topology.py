@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from set_cli import native
 from set_cli.sparse.pattern import Csr, check_pattern, full_pattern
 from set_cli.sparse.topology import connection_probability, erdos_renyi, evolve, prune, regrow, sample_distinct
 from tests.oracles import cells_of, pruned_by_hand, random_pattern
+
+
+@pytest.fixture(scope="module", params=["compiled", "numpy"], autouse=True)
+def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test with the compiled kernels and without."""
+    with nullcontext() if request.param == "compiled" else native.without_kernels():
+        yield
+
 
 # A drawn truth table: weights, zeta, and which connections stay (o) or go (.).
 PRUNE_TABLE = [
@@ -32,7 +43,7 @@ PRUNE_TABLE = [
 
 @pytest.mark.parametrize(("weights", "zeta", "stays"), PRUNE_TABLE)
 def test_prune_table(weights: list[float], zeta: float, stays: str) -> None:
-    assert "".join("o" if keep else "." for keep in prune(np.array(weights), zeta)) == stays
+    assert "".join("o" if keep else "." for keep in prune(np.array(weights, np.float32), zeta)) == stays
 
 
 @st.composite
@@ -226,3 +237,22 @@ def test_degrees_count_connections() -> None:
     cells = cells_of(pattern)
     assert pattern.out_degrees().tolist() == [sum(i == k for i, _ in cells) for k in range(7)]
     assert pattern.in_degrees().tolist() == [sum(j == k for _, j in cells) for k in range(4)]
+
+
+@pytest.mark.parametrize("refill", [True, False])
+@pytest.mark.parametrize("density", [0.001, 0.05, 0.6, 0.999])
+def test_a_seed_gives_the_same_topology_with_and_without_the_kernels(density: float, refill: bool) -> None:
+    rng = np.random.default_rng(3)
+    pattern = random_pattern(150, 200, round(density * 30_000), rng)
+    weights = rng.standard_normal(pattern.nnz).astype(np.float32).round(1)  # many ties, some zeros
+    one = evolve(pattern, weights, 0.3, np.random.default_rng(4), refill=refill)
+    with native.without_kernels():
+        other = evolve(pattern, weights, 0.3, np.random.default_rng(4), refill=refill)
+    assert (one.pruned, one.zeros, one.regrown) == (other.pruned, other.zeros, other.regrown)
+    for found, expected in (
+        (one.pattern.indptr, other.pattern.indptr),
+        (one.pattern.indices, other.pattern.indices),
+        (one.source, other.source),
+    ):
+        assert np.array_equal(found, expected)
+    check_pattern(one.pattern)

@@ -57,7 +57,9 @@ class Network:
         """The network with its sparse layers on this engine; `dense` and `masked` as plain torch has them."""
         *features_and_hidden, classes = self.widths
         features, *hidden = features_and_hidden
-        model = Model(name="mlp", hidden=hidden, activation=self.activation, dropout=self.dropout, init="sparse_fan_in")
+        model = Model(
+            name="mlp", hidden=tuple(hidden), activation=self.activation, dropout=self.dropout, init="sparse_fan_in"
+        )
         if engine in ("dense", "masked"):
             network = build_mlp(plan_mlp(model, None, features, classes), model, None, {}, SEED)
             if engine == "masked":

@@ -46,6 +46,10 @@ class Step(NamedTuple):
     draws: Draws | None  # None: no activation
     parameters: int  # tensors of the activation: 4 for SReLU
 
+    @property
+    def is_relu(self) -> bool:
+        return self.draws is not None and self.parameters == 0
+
 
 class SparseSequential(nn.Sequential):
     """nn.Sequential that computes neighbouring layers and activations together where the compiled kernels can.
@@ -154,19 +158,23 @@ class Stack(torch.autograd.Function):
         alive: list[Tensor] = []
         dy = native.to_columns(dy)
         dz = native.new_columns(*dy.shape) if states[-1].step.draws else dy
+        relu_behind = False  # this step's ReLU was undone by the step behind it
         for number, state in reversed(list(enumerate(states))):
             n_in, n_out = state.step.pattern.shape
-            wants_dx = number > 0 or ctx.needs_input_grad[0]
-            if number > 0 and not _needs_its_output(states[number - 1].step):
+            before = states[number - 1].step if number else None
+            dx: Tensor | None
+            if before is not None:
                 # Row i of dx is written by the thread that has just read row i of x for the last time.
                 dx = state.x
             else:
-                dx = native.new_columns(n_batch, n_in) if wants_dx else None
+                dx = native.new_columns(n_batch, n_in) if ctx.needs_input_grad[0] else None
+            relu = 1 / (1 - before.draws.probability) if before and before.is_relu and before.draws else 0.0
             own = [torch.empty_like(parameter) for parameter in state.parameters]
             dw, db = torch.empty_like(state.values), torch.empty_like(state.bias)
             slopes = tuple(tensor.data_ptr() for tensor in own) or NO_PARAMETERS
             errors = (dy.data_ptr(), dy.stride(1), dz.data_ptr(), dz.stride(1), *_address(dx))
-            calls.append((*state.common(), *slopes, *errors, dw.data_ptr(), db.data_ptr()))
+            calls.append((*state.common(not relu_behind), *slopes, *errors, dw.data_ptr(), db.data_ptr(), relu))
+            relu_behind = bool(relu)
             alive += [dy, dz]  # the calls have addresses only
             gradients = [dw.view(n_in, n_out).t() if state.step.transposed else dw, db, *own, *gradients]
             if dx is not None:
@@ -187,9 +195,9 @@ class State(NamedTuple):
     y: Tensor
     kept: Tensor
 
-    def common(self) -> tuple[Any, ...]:
+    def common(self, with_activation: bool = True) -> tuple[Any, ...]:
         """The kernels' first arguments in either direction."""
-        draws = self.step.draws
+        draws = self.step.draws if with_activation else None
         if draws is None:
             activation: tuple[int | float, ...] = (-1, *NO_PARAMETERS, 0, 0, 1.0, 0, 0)
         else:
@@ -201,11 +209,6 @@ class State(NamedTuple):
             *activation,
             self.x.data_ptr(), self.x.stride(1), self.z.data_ptr(), self.z.stride(1),
         )  # fmt: skip
-
-
-def _needs_its_output(step: Step) -> bool:
-    """ReLU's backward reads the sign of its output; SReLU's reads what came in."""
-    return step.draws is not None and step.parameters == 0
 
 
 def _address(x: Tensor | None) -> tuple[int, int]:

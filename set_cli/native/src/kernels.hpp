@@ -62,9 +62,10 @@ struct Kernels {
     void (*product)(const Rows&, Range mine, const float* values, const float* bias, Columns in, Columns out,
                     int64_t n_batch);
     // One walk over the inputs' rows: dx[i] = sum_k values[k] dy[indices[k]] and dw[k] = <x[i], dy[indices[k]]>;
-    // dx.data may be null, or x.data
+    // dx.data may be null, or x.data. With relu not 0, x is what ReLU and dropout of that scale gave, and dx goes on
+    // through them: relu * dx where x > 0, else 0.
     void (*gradients)(const Rows&, Range mine, const float* values, Columns x, Columns dy, Columns dx, float* dw,
-                      int64_t n_batch);
+                      float relu, int64_t n_batch);
     // out[r] = the sum of row r
     void (*sum_rows)(Range mine, Columns in, float* out, int64_t n_batch);
     // y may be z

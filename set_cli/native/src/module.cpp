@@ -5,6 +5,9 @@
 
 #include <cstdlib>
 #include <cstring>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include "kernels.hpp"
 #include "team.hpp"
@@ -128,6 +131,20 @@ struct Pattern {
     }
 };
 
+// malloc for what is read at random: large blocks on huge pages, where the system has them, miss the TLB less.
+void* allocate(size_t bytes) {
+#ifdef __linux__
+    constexpr size_t huge = 2 << 20;
+    void* block = nullptr;
+    if (bytes >= huge) {
+        if (posix_memalign(&block, huge, bytes) != 0) return nullptr;
+        madvise(block, bytes, MADV_HUGEPAGE);
+        return block;
+    }
+#endif
+    return malloc(bytes);
+}
+
 PyTypeObject* pattern_type = nullptr;
 
 void pattern_dealloc(PyObject* object) {
@@ -154,14 +171,14 @@ PyObject* pattern_new(PyTypeObject* type, PyObject* arguments, PyObject*) {
         return nullptr;
     }
     int32_t* transposed =
-        static_cast<int32_t*>(malloc(sizeof(int32_t) * static_cast<size_t>(int64_t{n_out} + 1 + 2 * indices.length)));
+        static_cast<int32_t*>(allocate(sizeof(int32_t) * static_cast<size_t>(int64_t{n_out} + 1 + 2 * indices.length)));
     if (!transposed) return PyErr_NoMemory();
     Py_BEGIN_ALLOW_THREADS;
     transpose(indptr.data, indices.data, n_in, n_out, transposed, transposed + n_out + 1,
               transposed + n_out + 1 + indices.length);
     Py_END_ALLOW_THREADS;
-    allocfunc allocate = reinterpret_cast<allocfunc>(PyType_GetSlot(type, Py_tp_alloc));
-    Pattern* self = reinterpret_cast<Pattern*>(allocate(type, 0));
+    allocfunc make = reinterpret_cast<allocfunc>(PyType_GetSlot(type, Py_tp_alloc));
+    Pattern* self = reinterpret_cast<Pattern*>(make(type, 0));
     if (!self) {
         free(transposed);
         return nullptr;
@@ -246,7 +263,7 @@ PyObject* py_gradients(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     if (!a.ok) return nullptr;
     const Rows rows = pattern->by_input();
     return run(a, threads, [=] {
-        kernels->gradients(rows, my_rows(rows.indptr, rows.count), values, x, dy, dx, dw, n_batch);
+        kernels->gradients(rows, my_rows(rows.indptr, rows.count), values, x, dy, dx, dw, 0, n_batch);
         if (db) kernels->sum_rows(my_share(rows.others), dy, db, n_batch);
     });
 }
@@ -286,7 +303,7 @@ struct Layer {
     Columns x, z, y;
     Slopes slope_gradients;
     Columns dy, dz, dx;
-    float *dw, *db;
+    float *dw, *db, relu;
 };
 
 // The records that a list of tuples describes; free() them. Null with Python's exception where one is malformed.
@@ -362,19 +379,20 @@ PyObject* py_stack_forward(PyObject*, PyObject* const* objects, Py_ssize_t count
     return result;
 }
 
-// stack_backward([(common..., 4 gradients, dy, stride, dz, stride, dx, stride, dw, db)], n_batch, threads): the last
-// layer first; dx.data may be null in the first layer. dz may be dy.
+// stack_backward([(common..., 4 gradients, dy, stride, dz, stride, dx, stride, dw, db, relu)], n_batch, threads): the
+// last layer first. A layer whose ReLU the layer behind it has taken along (relu) has shape -1.
 PyObject* py_stack_backward(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     Arguments a(objects, count, 3);
     PyObject* list = a.object();
     const int64_t n_batch = a.integer(), threads = a.integer();
     if (!a.ok) return nullptr;
     Py_ssize_t number;
-    Layer* layers = take_all<Layer>(list, 28, number, [](Layer& layer, Arguments& each) {
+    Layer* layers = take_all<Layer>(list, 29, number, [](Layer& layer, Arguments& each) {
         take_common(layer, each);
         layer.slope_gradients = take_slopes(each);
         layer.dy = each.columns(), layer.dz = each.columns(), layer.dx = each.columns();
         layer.dw = each.address<float>(), layer.db = each.address<float>();
+        layer.relu = static_cast<float>(each.real());
     });
     if (!layers) return nullptr;
     PyObject* result = run(a, threads, [=] {
@@ -390,7 +408,7 @@ PyObject* py_stack_backward(PyObject*, PyObject* const* objects, Py_ssize_t coun
             kernels->sum_rows(outputs, layer.dz, layer.db, n_batch);
             wait_for_team();
             kernels->gradients(layer.by_input, my_rows(layer.by_input.indptr, layer.by_input.count), layer.values,
-                               layer.x, layer.dz, layer.dx, layer.dw, n_batch);
+                               layer.x, layer.dz, layer.dx, layer.dw, layer.relu, n_batch);
         }
     });
     free(layers);

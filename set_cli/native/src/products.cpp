@@ -82,7 +82,8 @@ INLINE void connection(const float* d, vec w, const vec (&x)[N], vec (&acc)[N], 
 // Add: this is not the first tile of the batch, dw already holds a part of the sum.
 template <int N, bool Dx, bool Add, bool Fetch>
 void gradients_tile(const Rows& rows, Range mine, const float* __restrict values, Columns x,
-                    const float* __restrict dy, int64_t dy_stride, Columns dx, float* __restrict dw, tail_mask tail) {
+                    const float* __restrict dy, int64_t dy_stride, Columns dx, float* __restrict dw, float relu,
+                    tail_mask tail) {
     const int32_t* __restrict indices = rows.indices;
     const int64_t last = rows.indptr[rows.count] - 1;
     for (int64_t i = mine.begin; i < mine.end; i++) {
@@ -109,6 +110,10 @@ void gradients_tile(const Rows& rows, Range mine, const float* __restrict values
             connection<N, Dx>(dy + indices[k] * dy_stride, broadcast(Dx ? values[k] : 0.0f), xs, acc, dot, tail);
             if (Add) dw[k] += sum(dot);
             else dw[k] = sum(dot);
+        }
+        if (Dx && relu != 0) {
+#pragma GCC unroll 8
+            for (int v = 0; v < N; v++) acc[v] = where_less(zero(), xs[v], mul(acc[v], broadcast(relu)));
         }
         if (Dx) store_row<N>(dx.row(i), acc, tail);
     }
@@ -141,9 +146,9 @@ void product_columns(int vectors, const Rows& rows, Range mine, const float* val
 
 template <bool Dx, bool Add, bool Fetch>
 void gradients_columns(int vectors, const Rows& rows, Range mine, const float* values, Columns x, const float* dy,
-                       int64_t dy_stride, Columns dx, float* dw, tail_mask tail) {
+                       int64_t dy_stride, Columns dx, float* dw, float relu, tail_mask tail) {
 #define CASE(n) \
-    case n: return gradients_tile<n, Dx, Add, Fetch>(rows, mine, values, x, dy, dy_stride, dx, dw, tail)
+    case n: return gradients_tile<n, Dx, Add, Fetch>(rows, mine, values, x, dy, dy_stride, dx, dw, relu, tail)
     switch (vectors) {
         CASE(1); CASE(2); CASE(3); CASE(4);
 #if SET_ISA == 512 || defined(__aarch64__)
@@ -171,24 +176,24 @@ void product(const Rows& rows, Range mine, const float* values, const float* bia
 
 template <bool Dx, bool Fetch>
 void gradients_of(const Rows& rows, Range mine, const float* values, Columns x, Columns dy, Columns dx, float* dw,
-                  const Tiles& tiles) {
+                  float relu, const Tiles& tiles) {
     for (int64_t tile = 0; tile < tiles.count; tile++) {
         const int64_t at = tiles.begin(tile), columns = tiles.columns(tile);
         if (!columns) continue;
         (tile ? gradients_columns<Dx, true, Fetch> : gradients_columns<Dx, false, Fetch>)(
             vectors_of(columns), rows, mine, values, {x.data + at, x.stride}, dy.data + at, dy.stride,
-            {dx.data ? dx.data + at : nullptr, dx.stride}, dw, tail_of(columns));
+            {dx.data ? dx.data + at : nullptr, dx.stride}, dw, relu, tail_of(columns));
     }
 }
 
 void gradients(const Rows& rows, Range mine, const float* values, Columns x, Columns dy, Columns dx, float* dw,
-               int64_t n_batch) {
+               float relu, int64_t n_batch) {
     const Tiles tiles(n_batch, backward_vectors);
     const bool fetch = dy.stride * rows.others * 4 > prefetch_from_bytes;
     if (dx.data)
-        (fetch ? gradients_of<true, true> : gradients_of<true, false>)(rows, mine, values, x, dy, dx, dw, tiles);
+        (fetch ? gradients_of<true, true> : gradients_of<true, false>)(rows, mine, values, x, dy, dx, dw, relu, tiles);
     else
-        (fetch ? gradients_of<false, true> : gradients_of<false, false>)(rows, mine, values, x, dy, dx, dw, tiles);
+        (fetch ? gradients_of<false, true> : gradients_of<false, false>)(rows, mine, values, x, dy, dx, dw, relu, tiles);
     if (!n_batch)
         for (int64_t k = rows.indptr[mine.begin]; k < rows.indptr[mine.end]; k++) dw[k] = 0;
 }
