@@ -103,7 +103,7 @@ def test_the_kernels_gather_scale_and_move_as_torch_does(shape: tuple[int, ...],
     rng = np.random.default_rng(5)
     features = int(np.prod(shape))
     part = Part((255 * rng.random((50, features))).astype(dtype), rng.integers(10, size=50))
-    offset, scale = rng.random(features).astype(np.float32), rng.random(features).astype(np.float32) / 255
+    offset, scale = rng.random(features).astype(np.float32), (rng.random(features) / 255).astype(np.float32)
     card = replace(CATALOG["digits"], shape=shape)
     data = DataSet(card, part, None, part, offset, scale, "test", {})
     chosen = torch.from_numpy(rng.integers(50, size=rows))
@@ -126,7 +126,9 @@ def test_a_moved_image_does_not_depend_on_batch_or_threads() -> None:
     rng = np.random.default_rng(6)
     part = Part((255 * rng.random((64, 192))).astype(np.uint8), np.zeros(64, np.int64))
     ones = np.ones(192, np.float32)
-    data = DataSet(replace(CATALOG["digits"], shape=(3, 8, 8)), part, None, part, np.zeros(192, np.float32), ones, "test", {})
+    data = DataSet(
+        replace(CATALOG["digits"], shape=(3, 8, 8)), part, None, part, np.zeros(192, np.float32), ones, "test", {}
+    )
     maps = torch.from_numpy(draw_transforms(Augment(rotation=10.0, shift=0.1, flip=True), 64, (3, 8, 8), rng))
     inputs = Inputs(part, data, torch.device("cpu"))
     before = torch.get_num_threads()

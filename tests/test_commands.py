@@ -270,7 +270,7 @@ def test_progress_none_prints_the_result_only(set_train: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "spins"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)]
+    ("variables", "spins"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)]
 )
 def test_idle_threads_sleep_unless_the_user_says_otherwise(
     variables: dict[str, str], spins: str | None, tmp_path: Path

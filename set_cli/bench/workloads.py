@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import prune
 
@@ -24,6 +23,7 @@ from set_cli.models.counts import count_connections, sparse_layers
 from set_cli.models.mlp import build_mlp, plan_mlp
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import find_engine
+from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import build_optimizer, drop_gradients
 
 SETTINGS = Train(epochs=1, batch_size=1, lr=1e-5, momentum=0.9, nesterov=False, weight_decay=2e-4, l1=0)
@@ -128,7 +128,7 @@ def prepare(workload: str, engine: str) -> Task:
         x = find_engine(engine).arrange(x)  # as the input pipeline hands it over
 
     def step() -> None:
-        loss = F.cross_entropy(model(x), y)
+        loss = cross_entropy(model(x), y)
         drop_gradients(optimizer)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

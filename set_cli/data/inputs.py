@@ -42,7 +42,8 @@ class Inputs:
         x = native.new_columns(len(rows), features)
         is_bytes = self.x.dtype == torch.uint8
         source = (self.x.data_ptr(), is_bytes, features, self.offset.data_ptr(), self.scale.data_ptr())
-        target = (x.data_ptr(), x.stride(1), len(rows), native.threads())
+        work = x.numel() * native.ELEMENTWISE * (1 if maps is None else 4)  # four neighbours of every pixel
+        target = (x.data_ptr(), x.stride(1), len(rows), native.threads(work))
         assert native.core is not None
         if maps is None:
             native.core.gather(*source, rows.data_ptr(), *target)

@@ -128,7 +128,7 @@ class Stack(torch.autograd.Function):
             states.append(State(step, values, bias, parameters, x, z, y, kept))
             x = y
         calls = [(*state.common(), state.bias.data_ptr(), state.y.data_ptr(), state.y.stride(1)) for state in states]
-        native.core.stack_forward(calls, n_batch, native.threads())  # type: ignore[union-attr]
+        native.core.stack_forward(calls, n_batch, _threads(states, n_batch))  # type: ignore[union-attr]
         y = states[-1].y
         # The result itself would refer to this node and the node to the result: a cycle that only gc frees.
         states[-1] = states[-1]._replace(z=states[-1].z.detach(), y=y.detach())
@@ -179,7 +179,7 @@ class Stack(torch.autograd.Function):
             gradients = [dw.view(n_in, n_out).t() if state.step.transposed else dw, db, *own, *gradients]
             if dx is not None:
                 dy = dz = dx  # an activation's gradient overwrites what came from behind
-        native.core.stack_backward(calls[::-1], n_batch, native.threads())  # type: ignore[union-attr]
+        native.core.stack_backward(calls[::-1], n_batch, _threads(states, n_batch))  # type: ignore[union-attr]
         return dx, None, *gradients
 
 
@@ -209,6 +209,10 @@ class State(NamedTuple):
             *activation,
             self.x.data_ptr(), self.x.stride(1), self.z.data_ptr(), self.z.stride(1),
         )  # fmt: skip
+
+
+def _threads(states: list[State], n_batch: int) -> int:
+    return native.threads(n_batch * sum(len(state.step.pattern.indices) for state in states))
 
 
 def _address(x: Tensor | None) -> tuple[int, int]:

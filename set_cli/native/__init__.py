@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 ROW_FLOATS = 16  # one cache line
+WORK_PER_THREAD = 1 << 19  # multiply-adds: some 10 microseconds
+ELEMENTWISE = 4  # multiply-adds that a value of an activation, a gather or a descent takes as long as
 HUGE_PAGES_FROM = 32 << 20  # bytes
 BUILD_HINT = "a C++ compiler (g++ or clang++) and Python's headers are needed; then install set-cli again"
 SIMD_VARIABLE = "SET_SIMD"  # avx512, avx2 or portable: less than the processor has, to compare or to reproduce
@@ -50,9 +52,13 @@ def without_kernels() -> Iterator[None]:
         core, missing = before
 
 
-def threads() -> int:
-    """How many threads the kernels use: as many as torch (`torch.set_num_threads`)."""
-    return torch.get_num_threads()
+def threads(work: int) -> int:
+    """How many threads a call of this much work gets: at most torch's (`torch.set_num_threads`), fewer for little.
+
+    work  multiply-adds, or what takes as long. Results do not depend on the answer: waking a thread for a few
+          microseconds of work costs more than it gains, and stalls where another process has the core.
+    """
+    return min(torch.get_num_threads(), 1 + work // WORK_PER_THREAD)
 
 
 def takes(*tensors: Tensor | None) -> bool:
@@ -86,6 +92,13 @@ def to_columns(x: Tensor) -> Tensor:
     columns = new_columns(n_batch, neurons)
     if n_batch and neurons:
         core.to_columns(
-            x.data_ptr(), x.stride(0), x.stride(1), columns.data_ptr(), columns.stride(1), neurons, n_batch, threads()
+            x.data_ptr(),
+            x.stride(0),
+            x.stride(1),
+            columns.data_ptr(),
+            columns.stride(1),
+            neurons,
+            n_batch,
+            threads(n_batch * neurons * ELEMENTWISE),
         )
     return columns

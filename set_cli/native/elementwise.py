@@ -31,7 +31,7 @@ def activate(z: Tensor, draws: Draws, parameters: Sequence[Tensor]) -> tuple[Ten
     assert native.core is not None
     native.core.activate(
         *_settings(draws, kept, parameters),
-        z.data_ptr(), z.stride(1), y.data_ptr(), y.stride(1), neurons, n_batch, native.threads(),
+        z.data_ptr(), z.stride(1), y.data_ptr(), y.stride(1), neurons, n_batch, _threads(z),
     )  # fmt: skip
     return y, kept
 
@@ -47,9 +47,13 @@ def activate_backward(
     native.core.activate_backward(
         *_settings(draws, kept, parameters, gradients),
         z.data_ptr(), z.stride(1), dy.data_ptr(), dy.stride(1), dz.data_ptr(), dz.stride(1),
-        neurons, n_batch, native.threads(),
+        neurons, n_batch, _threads(z),
     )  # fmt: skip
     return dz, gradients
+
+
+def _threads(z: Tensor) -> int:
+    return native.threads(z.numel() * native.ELEMENTWISE)
 
 
 NO_PARAMETERS = (0, 0, 0, 0)

@@ -49,7 +49,8 @@ class MomentumSGD(torch.optim.SGD):
             calls.append((p.data_ptr(), gradient.data_ptr(), momentum.data_ptr(), p.numel(), group["weight_decay"]))
             changed.append(p)
         assert native.core is not None
-        native.core.descend(calls, group["lr"], group["momentum"], group["nesterov"], native.threads())
+        threads = native.threads(sum(p.numel() for p in changed) * native.ELEMENTWISE)
+        native.core.descend(calls, group["lr"], group["momentum"], group["nesterov"], threads)
         increment_version(changed)  # so that a backward through an older forward is refused
 
 

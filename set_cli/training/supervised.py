@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from set_cli import streams
@@ -16,6 +15,7 @@ from set_cli.config import Augment, Config
 from set_cli.data.augment import draw_transforms
 from set_cli.data.inputs import Inputs
 from set_cli.models.activations import Activation
+from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import add_l1_gradient, connection_weights, drop_gradients
 
 EVALUATION_ROWS = 1000  # per batch
@@ -52,7 +52,7 @@ def train_epoch(
     for start in range(0, len(order), train.batch_size):
         rows = order[start : start + train.batch_size]
         x, y = inputs.batch(rows, None if maps is None else maps[rows])
-        loss = F.cross_entropy(model(x), y)
+        loss = cross_entropy(model(x), y)
         drop_gradients(optimizer)
         loss.backward()  # type: ignore[no-untyped-call]
         if train.l1:
@@ -77,7 +77,7 @@ def evaluate(model: nn.Module, inputs: Inputs) -> Score:
     for start in range(0, len(inputs), EVALUATION_ROWS):
         x, y = inputs.batch(torch.arange(start, min(start + EVALUATION_ROWS, len(inputs))))
         logits = model(x)
-        loss += F.cross_entropy(logits, y, reduction="sum").item()
+        loss += cross_entropy(logits, y).item() * len(y)
         hits += int((logits.argmax(dim=1) == y).sum())
     return Score(loss / len(inputs), 100 * hits / len(inputs))
 

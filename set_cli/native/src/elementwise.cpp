@@ -1,4 +1,6 @@
-// Activation and dropout in one pass each way; compiled once per instruction set.
+// Activation with dropout in one pass each way, the loss, and the descent; compiled once per instruction set.
+#include <math.h>
+
 #include "kernels.hpp"
 #include "simd.hpp"
 
@@ -148,6 +150,43 @@ void activate_backward(Shape shape, Range mine, Slopes slopes, Slopes gradients,
             ? (dropout.kept ? activate_rows_backward<Shape::srelu, true> : activate_rows_backward<Shape::srelu, false>)
             : (dropout.kept ? activate_rows_backward<Shape::relu, true> : activate_rows_backward<Shape::relu, false>);
     rows(slopes, gradients, dropout, z, dy, dz, mine, n_batch);
+}
+
+double cross_entropy(Columns logits, const int64_t* labels, int64_t classes, int64_t n_batch, Columns gradient,
+                     float scale) {
+    constexpr int run = 64;
+    double total = 0;
+    for (int64_t b0 = 0; b0 < n_batch; b0 += run) {
+        const int count = n_batch - b0 < run ? static_cast<int>(n_batch - b0) : run;
+        float largest[run], sum_of_powers[run];
+        for (int b = 0; b < count; b++) {
+            if (labels[b0 + b] < 0 || labels[b0 + b] >= classes) return NAN;
+            largest[b] = logits.row(0)[b0 + b];
+            sum_of_powers[b] = 0;
+        }
+        for (int64_t c = 1; c < classes; c++) {
+            const float* row = logits.row(c) + b0;
+            for (int b = 0; b < count; b++) largest[b] = row[b] > largest[b] ? row[b] : largest[b];
+        }
+        for (int64_t c = 0; c < classes; c++) {
+            const float* row = logits.row(c) + b0;
+            float* to = gradient.row(c) + b0;
+            for (int b = 0; b < count; b++) {
+                to[b] = expf(row[b] - largest[b]);
+                sum_of_powers[b] += to[b];
+            }
+        }
+        for (int b = 0; b < count; b++) {
+            const int64_t label = labels[b0 + b];
+            total += static_cast<double>(logf(sum_of_powers[b])) + largest[b] - logits.row(label)[b0 + b];
+            sum_of_powers[b] = scale / sum_of_powers[b];
+        }
+        for (int64_t c = 0; c < classes; c++) {
+            float* to = gradient.row(c) + b0;
+            for (int b = 0; b < count; b++) to[b] = to[b] * sum_of_powers[b] - (labels[b0 + b] == c ? scale : 0.0f);
+        }
+    }
+    return total;
 }
 
 void descend(Range mine, float* __restrict w, const float* __restrict g, float* __restrict m, float rate,

@@ -73,6 +73,10 @@ struct Kernels {
     // dz, which may be dy, and for SReLU the gradients of its four parameters. ReLU needs only the sign of z: y will do.
     void (*activate_backward)(Shape, Range mine, Slopes, Slopes gradients, Dropout, Columns z, Columns dy, Columns dz,
                               int64_t n_batch);
+    // The sum over the batch of -log softmax(logits)[label], and its gradient times `scale`; NaN where a label is not
+    // below `classes`. One thread: a batch of logits is small.
+    double (*cross_entropy)(Columns logits, const int64_t* labels, int64_t classes, int64_t n_batch, Columns gradient,
+                            float scale);
     // Momentum SGD for the elements of `mine`: m = momentum m + g + decay w, then w -= rate m (nesterov: rate
     // (g + decay w + momentum m))
     void (*descend)(Range mine, float* w, const float* g, float* m, float rate, float momentum, float decay,

@@ -415,6 +415,22 @@ PyObject* py_stack_backward(PyObject*, PyObject* const* objects, Py_ssize_t coun
     return result;
 }
 
+// cross_entropy(logits, stride, labels, classes, n_batch, gradient, stride, scale): the sum of the losses
+PyObject* py_cross_entropy(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 8);
+    const Columns logits = a.columns();
+    const int64_t* labels = a.address<int64_t>();
+    const int64_t classes = a.integer(), n_batch = a.integer();
+    const Columns gradient = a.columns();
+    const float scale = static_cast<float>(a.real());
+    if (!a.ok) return nullptr;
+    double loss = 0;
+    Py_BEGIN_ALLOW_THREADS;
+    loss = kernels->cross_entropy(logits, labels, classes, n_batch, gradient, scale);
+    Py_END_ALLOW_THREADS;
+    return PyFloat_FromDouble(loss);
+}
+
 struct Descent {
     float *w, *g, *m;
     int64_t count;
@@ -585,7 +601,7 @@ PyObject* py_has_openmp(PyObject*, PyObject* const*, Py_ssize_t) {
 #define METHOD(name) {#name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(py_##name)), METH_FASTCALL, nullptr}
 PyMethodDef methods[] = {
     METHOD(product),  METHOD(gradients), METHOD(activate), METHOD(activate_backward),
-    METHOD(stack_forward), METHOD(stack_backward), METHOD(descend), METHOD(gather),   METHOD(gather_moved), METHOD(to_columns), METHOD(prune),
+    METHOD(stack_forward), METHOD(stack_backward), METHOD(descend), METHOD(cross_entropy), METHOD(gather),   METHOD(gather_moved), METHOD(to_columns), METHOD(prune),
     METHOD(refill),   METHOD(simd),      METHOD(use_simd), METHOD(has_openmp),
     {nullptr, nullptr, 0, nullptr},
 };

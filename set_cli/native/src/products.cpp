@@ -213,13 +213,14 @@ void sum_rows(Range mine, Columns in, float* out, int64_t n_batch) {
 
 void activate(Shape, Range, Slopes, Dropout, Columns, Columns, int64_t);
 void activate_backward(Shape, Range, Slopes, Slopes, Dropout, Columns, Columns, Columns, int64_t);
+double cross_entropy(Columns, const int64_t*, int64_t, int64_t, Columns, float);
 void descend(Range, float*, const float*, float*, float, float, float, bool);
 void gather(const Source&, Range, const int64_t*, Columns, int64_t);
 void gather_moved(const Source&, Range, Image, const int64_t*, const float*, Columns, float*);
 void to_columns(const float*, Range, int64_t, int64_t, Columns, int64_t);
 
 extern const Kernels kernels;
-const Kernels kernels{SET_NAME, product, gradients, sum_rows,     activate,
-                      activate_backward, descend, gather, gather_moved, to_columns};
+const Kernels kernels{SET_NAME,      product, gradients, sum_rows,     activate,  activate_backward,
+                      cross_entropy, descend, gather,    gather_moved, to_columns};
 
 }  // namespace set_native::SET_NAMESPACE

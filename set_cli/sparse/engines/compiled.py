@@ -71,7 +71,7 @@ def _product(x: Tensor, values: Tensor, bias: Tensor | None, pattern: DevicePatt
         y.data_ptr(),
         y.stride(1),
         n_batch,
-        native.threads(),
+        native.threads(len(values) * n_batch),
     )
     return y
 
@@ -118,5 +118,5 @@ def _gradients(
         dw.data_ptr(),
         0 if db is None else db.data_ptr(),
         len(x),
-        native.threads(),
+        native.threads(len(dw) * len(x)),
     )

@@ -1,0 +1,50 @@
+"""The loss: cross-entropy of the softmax of the logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from set_cli import native
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Mean over the rows, in nats; logits (n_batch, classes), y (n_batch,) int64 class numbers.
+
+    Where the compiled kernels gave the logits they take the loss too: torch starts its threads three times for it,
+    however small the batch. Raises ValueError or IndexError for a label that is no class.
+    """
+    if native.takes(logits) and native.is_columns(logits) and y.dtype == torch.int64 and y.is_cpu and len(y):
+        loss: Tensor = CrossEntropy.apply(logits, y)  # type: ignore[no-untyped-call]
+        return loss
+    return F.cross_entropy(logits, y)
+
+
+class CrossEntropy(torch.autograd.Function):
+    """The loss, its gradient computed along with it."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, y: Tensor) -> Tensor:
+        n_batch, classes = logits.shape
+        if y.shape != (n_batch,):
+            raise ValueError(f"expected {n_batch} labels, got shape {tuple(y.shape)}")
+        gradient, y = native.new_columns(n_batch, classes), y.contiguous()
+        assert native.core is not None
+        total = native.core.cross_entropy(
+            logits.data_ptr(), logits.stride(1), y.data_ptr(), classes, n_batch,
+            gradient.data_ptr(), gradient.stride(1), 1 / n_batch,
+        )  # fmt: skip
+        if total != total and not 0 <= int(y.min()) <= int(y.max()) < classes:
+            raise ValueError(f"expected labels 0 to {classes - 1}, got {int(y.min())} to {int(y.max())}")
+        ctx.save_for_backward(gradient)
+        return torch.tensor(total / n_batch)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient if scale.item() == 1 else gradient * scale), None
