@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train report test test-slow test-sanitized check lint format build clean
+.PHONY: help install train report test test-slow test-sanitized benchmarks check lint format build clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test-sanitized: $(INSTALLED) ## run the kernels' tests under AddressSanitizer an
 	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 SET_SANITIZED=1 $(abspath $(BIN))/python -m pytest \
 	-p no:cacheprovider tests/test_native.py tests/test_topology.py tests/test_augment.py tests/test_sparse_linear.py
+
+benchmarks: $(INSTALLED) ## measure this machine and write docs/benchmarks.md (with SET_DATA_DIR: epochs too)
+	GOMP_SPINCOUNT=10000 THP_MEM_ALLOC_ENABLE=1 $(BIN)/python tools/benchmarks.py
 
 check: lint test ## lint, then the tests
 

@@ -25,12 +25,13 @@ FLAGS += ["-Wno-maybe-uninitialized", "-Wno-unknown-warning-option"]  # of the c
 
 
 def openmp_flags() -> tuple[list[str], list[str]]:
-    """For compiler and linker. On a Mac OpenMP is Homebrew's libomp; without it the kernels have one thread."""
+    """For compiler and linker. On a Mac only where LIBOMP_PREFIX names a libomp: a second copy of it beside torch's in
+    one process is an error there, so by default the kernels have one thread."""
+    prefix = os.environ.get("LIBOMP_PREFIX")
     if platform.system() != "Darwin":
         return ["-fopenmp"], ["-fopenmp"]
-    for prefix in (os.environ.get("LIBOMP_PREFIX", ""), "/opt/homebrew/opt/libomp", "/usr/local/opt/libomp"):
-        if prefix and Path(prefix, "include/omp.h").exists():
-            return ["-Xpreprocessor", "-fopenmp", f"-I{prefix}/include"], [f"-L{prefix}/lib", "-lomp"]
+    if prefix:
+        return ["-Xpreprocessor", "-fopenmp", f"-I{prefix}/include"], [f"-L{prefix}/lib", "-lomp"]
     return [], []
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
@@ -45,11 +44,13 @@ def main(
 
     Workloads: cifar10_mlp (SReLU, dropout), cifar10_mlp_relu, mnist_mlp, higgs_mlp, million (ReLU); evolve and init,
     with _million behind them also on that network. `dense` is plain torch with SGD(fused=True), `masked` dense weights
-    under a mask (torch.nn.utils.prune), `torch` its CSR products, `native` our kernels. Rounds are interleaved in one
-    process; a ratio is the median over the rounds. vs dense 20 means twenty times faster than dense.
+    under a mask (torch.nn.utils.prune; not the engine of that name), `torch` its CSR products, `native` our kernels;
+    only `native` fuses SReLU and dropout, so cifar10_mlp_relu is what shows sparsity alone. Rounds are interleaved in
+    one process; a ratio is the median over the rounds. vs dense 20 means twenty times faster than dense.
     """
     prepare_for_torch()
     # torch takes over a second to import: --help must not wait for it.
+    from set_cli import native
     from set_cli.bench.table import machine_line, render
     from set_cli.bench.workloads import ENGINES, WORKLOADS, why_not
 
@@ -61,7 +62,7 @@ def main(
 
     from set_cli.bench.measure import as_json, measure
 
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(threads or native.available_cores())
     torch.set_flush_denormal(True)
     click.echo(machine_line(repeats), err=True)
     rows = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -56,8 +55,8 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
         return Outcome(path, True, read_json(path / SUMMARY))
     with _memory_errors():
         device = choose_device(config.backend)
-        torch.set_num_threads(config.backend.threads or available_cores())
-        torch.set_flush_denormal(True)  # before the threads start, which take it over; why: native/src/threads.hpp
+        torch.set_num_threads(config.backend.threads or native.available_cores())
+        torch.set_flush_denormal(True)  # before the threads start, which take it over; why: native/src/team.hpp
         data = load_data(config.dataset.name, config.data)
         network = build_network(config, data, device)
         stop.check("nothing was begun")
@@ -192,11 +191,6 @@ def choose_device(backend: Backend) -> torch.device:
     if backend.name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("backend=cuda: torch finds no GPU here; use backend=cpu, or install torch built for CUDA")
     return torch.device("cuda" if backend.name == "cuda" else "cpu")
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parts_of(data: DataSet) -> dict[str, Part]:

@@ -51,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     "train": {"single", "sweep", "runs", "progress", "interrupts"},
     "report_command": {"report", "runs"},
     "bench": {"native", "sparse", "models", "training"},
-    "bench_command": {"bench", "single"},
+    "bench_command": {"bench", "native", "single"},
     "__init__": {"loading"},
 }
 

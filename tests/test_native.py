@@ -23,6 +23,7 @@ from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import CROSSOVER, choose, compiled
 from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.pattern import Csr
+from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import MomentumSGD
 from tests.conftest import run_python
 from tests.oracles import dense_weight, philox_words, random_pattern, tolerance
@@ -309,16 +310,19 @@ def test_a_weight_changed_before_the_backward_is_refused() -> None:
         loss.backward()
 
 
-@pytest.mark.parametrize("step", ["evolve", "optimizer", "indices", "output"])
+@pytest.mark.parametrize("step", ["evolve", "optimizer", "indices", "input", "output"])
 def test_a_change_under_a_live_gradient_is_refused(step: str) -> None:
     stack = network("relu", 0.0)
     layer = stack[0]
     assert isinstance(layer, SparseLinear)
     optimizer = MomentumSGD(stack.parameters(), lr=0.1, momentum=0.9)
     stack(torch.randn(4, 30)).sum().backward()
-    y = stack(torch.randn(4, 30))
-    loss = y.square().sum()
+    x = native.to_columns(torch.randn(4, 30))  # read where it lies
+    y = stack[:2](x) if step == "output" else stack(x)  # what ReLU gave is read again
+    loss = y.sum()
     match step:
+        case "input":
+            x.zero_()
         case "evolve":
             layer.evolve(0.3, optimizer=optimizer, seed=1)
         case "optimizer":
@@ -330,6 +334,116 @@ def test_a_change_under_a_live_gradient_is_refused(step: str) -> None:
                 y.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def test_logits_may_be_changed_in_place() -> None:
+    stack, x = network("relu", 0.0), torch.randn(4, 30)
+    stack(x).div_(2).sum().backward()
+    halved = [p.grad.clone() for p in stack.parameters() if p.grad is not None]
+    stack.zero_grad()
+    (stack(x) / 2).sum().backward()
+    assert all(torch.equal(a, b.grad) for a, b in zip(halved, stack.parameters(), strict=True))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("engine", ["native", "torch", "masked", "auto"])
+def test_a_layer_without_bias_trains(engine: str) -> None:
+    layer = SparseLinear(20, 15, epsilon=2, bias=False, engine=engine, seed=0)
+    x = torch.randn(3, 20, requires_grad=True)
+    layer(x).sum().backward()
+    assert x.grad is not None
+    assert layer.weight.grad is not None
+    assert SparseSequential(layer, ReLU(fused=True))(x).shape == (3, 15)
+
+
+def test_activations_of_another_type_are_not_taken_for_float32() -> None:
+    stack, x = network("srelu", 0.0), torch.randn(3, 30)
+    stack[1].half()  # torch computes float32 with half parameters
+    apart = nn.Sequential(*copy.deepcopy(stack))
+    torch.testing.assert_close(stack(x), apart(x))
+    stack(x).sum().backward()
+    stack[1].double()
+    with pytest.raises(ValueError, match=r"expected torch.float32 on cpu like the weights, got torch.float64"):
+        stack(x)
+
+
+def test_a_momentum_of_another_length_is_refused() -> None:
+    small, large = (SparseLinear(20, 15, epsilon=e, seed=0) for e in (2, 6))
+    optimizer = MomentumSGD(small.parameters(), lr=0.1, momentum=0.9)
+    small(torch.randn(3, 20)).sum().backward()
+    optimizer.step()
+    small.load_state_dict(large.state_dict())
+    small(torch.randn(3, 20)).sum().backward()
+    with pytest.raises(ValueError, match="the connections changed without this optimiser"):
+        optimizer.step()
+
+
+def test_inference_mode_and_no_grad_give_the_same() -> None:
+    stack = network("srelu", 0.3).eval()
+    x = torch.randn(37, 30)
+    expected = stack(x).detach()
+    with torch.no_grad():
+        assert torch.equal(stack(x), expected)
+    with torch.inference_mode():
+        assert torch.equal(stack(x), expected)
+        assert SparseLinear(5, 4, epsilon=1, seed=0)(torch.ones(2, 5)).shape == (2, 4)
+
+
+def test_evaluation_does_not_move_the_dropout_on() -> None:
+    stack, x = network("relu", 0.3), torch.randn(8, 30)
+    results = []
+    for evaluates in (False, True):
+        for layer in stack:
+            if isinstance(layer, Activation):
+                layer.reseed(3, CPU)
+        if evaluates:
+            stack.eval()(x)
+        results.append(stack.train()(x).detach())
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("kind", ["relu", "srelu"])
+def test_nan_stays_nan(simd: str, kind: str) -> None:
+    layer: Activation = srelu(11) if kind == "srelu" else ReLU(fused=True)
+    x = torch.ones(20, 11)
+    x[3, 4] = x[19, 0] = torch.nan
+    assert torch.equal(layer(x).isnan(), x.isnan())
+
+
+def test_hooks_and_subclasses_are_not_passed_over() -> None:
+    stack, x, seen = network("relu", 0.0), torch.randn(3, 30), []
+    stack[0].register_forward_hook(lambda *_: seen.append(0))
+    stack[-1].register_forward_pre_hook(lambda *_: seen.append(1))
+    stack(x)
+    assert seen == [0, 1]
+
+    class Doubled(ReLU):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    plain = network("relu", 0.0, ends_with_activation=True)
+    other = SparseSequential(*list(plain)[:-1], Doubled(fused=True))
+    torch.testing.assert_close(other(x), 2 * plain(x))
+
+
+def test_a_view_with_the_negative_bit_is_read_rightly() -> None:
+    on = device_pattern(random_pattern(9, 7, 30, np.random.default_rng(0)))
+    x, w = torch.randn(3, 9).t().contiguous().t(), torch.randn(30)
+    assert torch.equal(compiled.spmm(torch._neg_view(x), w, None, on), compiled.spmm(-x, w, None, on))
+
+
+@pytest.mark.parametrize(("n_batch", "classes"), [(1, 2), (64, 3), (100, 10), (130, 26)])
+def test_cross_entropy_is_torchs(simd: str, n_batch: int, classes: int) -> None:
+    logits = 20 * torch.randn(classes, n_batch).t()
+    y = torch.randint(classes, (n_batch,))
+    fast, slow = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    assert fast.stride(0) == 1
+    loss, expected = cross_entropy(fast, y), nn.functional.cross_entropy(slow, y)
+    torch.autograd.backward([3 * loss, 3 * expected])
+    assert fast.grad is not None
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    torch.testing.assert_close(fast.grad.double(), slow.grad, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=f"expected labels 0 to {classes - 1}, got {classes} to {classes}"):
+        cross_entropy(fast, torch.full((n_batch,), classes))
 
 
 def test_a_second_backward_through_a_stack_is_refused() -> None:

@@ -19,10 +19,11 @@ from torch.nn.utils import prune
 
 from set_cli import native
 from set_cli.config import Model, Train
-from set_cli.models.counts import count_connections, sparse_layers
+from set_cli.models.counts import count_connections
 from set_cli.models.mlp import build_mlp, plan_mlp
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import find_engine
+from set_cli.sparse.topology import erdos_renyi
 from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import build_optimizer, drop_gradients
 
@@ -63,20 +64,20 @@ class Network:
         if engine in ("dense", "masked"):
             network = build_mlp(plan_mlp(model, None, features, classes), model, None, {}, SEED)
             if engine == "masked":
-                _mask(network, self.build("torch"))
+                _mask(network, self.epsilon)
             return network
         plans = plan_mlp(model, self.epsilon, features, classes)
         return build_mlp(plans, model, self.epsilon, {plan.name: engine for plan in plans}, SEED)
 
 
-def _mask(network: nn.Module, sparse: nn.Module) -> None:
+def _mask(network: nn.Module, epsilon: float) -> None:
     """What others ship (torch.nn.utils.prune): dense weights, multiplied by a 0/1 mask in every forward."""
-    for name, layer in sparse_layers(sparse).items():
-        mask = torch.zeros(layer.out_features, layer.in_features)
-        rows = torch.arange(layer.in_features).repeat_interleave(layer.indptr.diff())
-        mask[layer.indices.long(), rows] = 1
-        layer_to_mask = network.get_submodule(name)
-        prune.custom_from_mask(layer_to_mask, "weight", mask)  # type: ignore[no-untyped-call]
+    rng = np.random.default_rng(SEED)
+    for layer in [module for module in network if isinstance(module, nn.Linear)][:-1]:  # type: ignore[attr-defined]
+        pattern = erdos_renyi(layer.in_features, layer.out_features, epsilon, rng)
+        mask = torch.zeros(layer.in_features * layer.out_features)
+        mask[torch.from_numpy(pattern.positions())] = 1
+        prune.custom_from_mask(layer, "weight", mask.view(pattern.shape).t())  # type: ignore[no-untyped-call]
 
 
 NETWORKS: Mapping[str, Network] = {
@@ -117,10 +118,10 @@ def prepare(workload: str, engine: str) -> Task:
         return work(TOPOLOGY[workload], kernels)
     network = NETWORKS[workload]
     model = network.build(engine)
-    if engine in ("dense", "masked"):
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-5, momentum=0.9, weight_decay=2e-4, fused=True)
+    if engine == "native":
+        optimizer: torch.optim.Optimizer = build_optimizer(model, SETTINGS)
     else:
-        optimizer = build_optimizer(model, SETTINGS)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-5, momentum=0.9, weight_decay=2e-4, fused=True)
     generator = torch.Generator().manual_seed(SEED)
     x = torch.randn(network.n_batch, network.widths[0], generator=generator)
     y = torch.randint(network.widths[-1], (network.n_batch,), generator=generator)

@@ -26,6 +26,8 @@ class Activation(nn.Module):
 
     def __init__(self, dropout: float = 0.0, *, fused: bool = False) -> None:
         super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout: expected 0 <= dropout < 1, got {dropout}")
         self.dropout, self.fused = dropout, fused
         self.reseed(int(torch.randint(LARGEST_SEED - 1, ())), torch.device("cpu"))
 
@@ -47,8 +49,10 @@ class Activation(nn.Module):
 
     def draw(self) -> Draws:
         """The dropout of the next forward in the compiled kernels."""
+        if not self.training or not self.dropout:
+            return Draws(0.0, 0, 0)
         self._step += 1
-        return Draws(self.dropout if self.training else 0.0, self._seed, self._step)
+        return Draws(self.dropout, self._seed, self._step)
 
     def check_width(self, x: Tensor) -> Tensor:
         """x itself; ValueError where it does not have the neurons that the parameters have."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from set_cli import native
-from set_cli.models.activations import Activation
+from set_cli.models.activations import Activation, ReLU, SReLU
 from set_cli.native.elementwise import NO_PARAMETERS, Draws, dropout_arguments
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines.device_pattern import DevicePattern
@@ -54,7 +54,9 @@ class Step(NamedTuple):
 class SparseSequential(nn.Sequential):
     """nn.Sequential that computes neighbouring layers and activations together where the compiled kernels can.
 
-    What it computes is what its modules compute one after the other; dropout draws the same masks.
+    What it computes is what its modules compute one after the other; dropout draws the same masks. Modules with hooks
+    and subclasses run by themselves. One difference: a forward can be gone back through once only, also with
+    retain_graph, since the backward reuses the memory of the activations (RuntimeError).
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,14 +64,17 @@ class SparseSequential(nn.Sequential):
         at = 0
         while at < len(modules):
             steps, tensors, after = _collect(modules, at, x)
-            if steps:
-                x = Stack.apply(x, steps, *tensors)  # type: ignore[no-untyped-call]
-                at = after
-            else:
+            if not steps:
                 module = modules[at]
                 assert module is not None
                 x = module(x)
                 at += 1
+                continue
+            if torch.is_grad_enabled():
+                x = Stack.apply(x, steps, *tensors)  # type: ignore[no-untyped-call]
+            else:
+                x, _ = _run(x, steps, tensors, keep=False)
+            at = after
         return x
 
 
@@ -83,22 +88,34 @@ def _collect(modules: Sequence[nn.Module | None], at: int, x: Tensor) -> tuple[l
         if not isinstance(layer, (SparseLinear, BatchContiguousLinear)) or layer.in_features != width:
             break
         weight, bias = layer.weight, layer.bias
-        if bias is None or not native.takes(weight, bias):
-            break
         transposed = isinstance(layer, BatchContiguousLinear)
-        if not (layer.is_narrow if isinstance(layer, BatchContiguousLinear) else layer.engine.name == "native"):
+        fits = layer.is_narrow if isinstance(layer, BatchContiguousLinear) else layer.engine.name == "native"
+        if not (fits and _is_plain(layer) and bias is not None and native.takes(weight, bias)):
             break
-        width = layer.out_features
-        at += 1
         own: tuple[Tensor, ...] = ()
         draws = None
-        activation = modules[at] if at < len(modules) else None
-        if isinstance(activation, Activation) and activation.fused:
-            own, draws = activation.row_parameters, activation.draw()
+        activation = modules[at + 1] if at + 1 < len(modules) else None
+        if isinstance(activation, Activation) and activation.fused and _is_plain(activation):
+            own = activation.row_parameters
+            if not native.takes(*own):
+                break
+            draws = activation.draw()
             at += 1
+        at += 1
+        width = layer.out_features
         steps.append(Step(layer.device_pattern(), transposed, draws, len(own)))
         tensors += [weight, bias, *own]
     return steps, tensors, at
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether calling the module does what its class says and nothing else: no subclass, no hooks."""
+    return type(module) in PLAIN and not (
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+PLAIN = (SparseLinear, BatchContiguousLinear, ReLU, SReLU)
 
 
 class Stack(torch.autograd.Function):
@@ -110,41 +127,24 @@ class Stack(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, steps: list[Step], *tensors: Tensor) -> Tensor:
-        n_batch, stride = len(x), native.row_stride(len(x))
-        x = native.to_columns(x)
-        states: list[State] = []
-        at = 0
-        for step in steps:
-            weight, bias, *parameters = tensors[at : at + 2 + step.parameters]
-            at += 2 + step.parameters
-            x = _check_step(step, weight, bias, parameters, x)
-            n_out = step.pattern.shape[1]
-            z = native.new_columns(n_batch, n_out)
-            # ReLU overwrites z: its backward needs no more than the sign, which y has.
-            y = native.new_columns(n_batch, n_out) if step.parameters else z
-            probability = step.draws.probability if step.draws else 0.0
-            kept = torch.empty(n_out * stride // 16 if probability else 0, dtype=torch.int16)
-            values = weight.t().reshape(-1) if step.transposed else weight
-            states.append(State(step, values, bias, parameters, x, z, y, kept))
-            x = y
-        calls = [(*state.common(), state.bias.data_ptr(), state.y.data_ptr(), state.y.stride(1)) for state in states]
-        native.core.stack_forward(calls, n_batch, _threads(states, n_batch))  # type: ignore[union-attr]
-        y = states[-1].y
+        y, states = _run(x, steps, tensors, keep=True)
         # The result itself would refer to this node and the node to the result: a cycle that only gc frees.
         states[-1] = states[-1]._replace(z=states[-1].z.detach(), y=y.detach())
         ctx.states = states
-        # `save_for_backward` would do, at a microsecond for each of so many tensors.
-        ctx.watched = [*tensors, y.detach(), *(t for s in steps for t in (s.pattern.indptr, s.pattern.indices))]
-        ctx.versions = [tensor._version for tensor in ctx.watched]
+        # What the backward reads and others can change; `save_for_backward` takes a microsecond for each of so many.
+        ctx.watched = [x.detach(), *tensors, *(t for s in steps for t in (s.pattern.indptr, s.pattern.indices))]
+        if steps[-1].is_relu:
+            ctx.watched.append(y.detach())
+        ctx.versions = list(map(native.version, ctx.watched))
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        if [tensor._version for tensor in ctx.watched] != ctx.versions:
+        if list(map(native.version, ctx.watched)) != ctx.versions:
             raise RuntimeError(
-                "a weight, a connection or the result needed for the gradient has been modified by an inplace "
-                "operation since the forward (an optimiser's step or an evolution comes after the backward)"
+                "the input, a weight, a connection or the result needed for the gradient has been modified by an "
+                "inplace operation since the forward (an optimiser's step or an evolution comes after the backward)"
             )
         states: list[State] = ctx.states
         if not states:
@@ -183,6 +183,33 @@ class Stack(torch.autograd.Function):
         return dx, None, *gradients
 
 
+def _run(x: Tensor, steps: list[Step], tensors: Sequence[Tensor], *, keep: bool) -> tuple[Tensor, list[State]]:
+    """The result of the last step, and what each step computed; without `keep` their memory is used again and again."""
+    n_batch, stride = len(x), native.row_stride(len(x))
+    x = native.to_columns(x)
+    states: list[State] = []
+    widest = max(step.pattern.shape[1] for step in steps)
+    turns = [torch.empty(widest * stride) for _ in range(0 if keep else 2)]
+    at = 0
+    for number, step in enumerate(steps):
+        weight, bias, *parameters = tensors[at : at + 2 + step.parameters]
+        at += 2 + step.parameters
+        _check_step(step, weight, bias, parameters, x)
+        n_out = step.pattern.shape[1]
+        shape = (n_batch, n_out)
+        z = native.new_columns(*shape) if keep else turns[number % 2].as_strided(shape, (1, stride))
+        # ReLU overwrites z: its backward needs no more than the sign, which y has.
+        y = native.new_columns(n_batch, n_out) if keep and step.parameters else z
+        probability = step.draws.probability if step.draws else 0.0
+        kept = torch.empty(n_out * stride // 16 if probability else 0, dtype=torch.int16)
+        values = weight.t().reshape(-1) if step.transposed else weight
+        states.append(State(step, values, bias, parameters, x, z, y, kept))
+        x = y
+    calls = [(*state.common(), state.bias.data_ptr(), state.y.data_ptr(), state.y.stride(1)) for state in states]
+    native.core.stack_forward(calls, n_batch, _threads(states, n_batch))  # type: ignore[union-attr]
+    return x, states
+
+
 class State(NamedTuple):
     """A step in one forward: its tensors, all checked, and what its backward needs again."""
 
@@ -219,8 +246,8 @@ def _address(x: Tensor | None) -> tuple[int, int]:
     return (0, 0) if x is None else (x.data_ptr(), x.stride(1))
 
 
-def _check_step(step: Step, weight: Tensor, bias: Tensor, parameters: list[Tensor], x: Tensor) -> Tensor:
-    """x; ValueError where a tensor is not what the kernels will take it for."""
+def _check_step(step: Step, weight: Tensor, bias: Tensor, parameters: list[Tensor], x: Tensor) -> None:
+    """ValueError where a tensor is not what the kernels will take it for."""
     n_in, n_out = step.pattern.shape
     connections = (n_out, n_in) if step.transposed else (len(step.pattern.indices),)
     if weight.shape != connections or x.shape[1] != n_in:
@@ -230,4 +257,3 @@ def _check_step(step: Step, weight: Tensor, bias: Tensor, parameters: list[Tenso
             raise ValueError(f"expected {n_out} biases and activation parameters, got shape {tuple(tensor.shape)}")
     if not step.transposed and not weight.is_contiguous():
         raise ValueError("expected contiguous weights")
-    return x

@@ -1,9 +1,10 @@
 """The compiled kernels: which are here, why not, and how they meet torch's tensors.
 
-Matrices meet the kernels as "columns": a tensor (n_batch, neurons) whose batch is contiguous in memory, each neuron's
-row beginning on a 64-byte boundary. `to_columns` makes one, `new_columns` allocates one.
+Matrices meet the kernels as "columns": a tensor (n_batch, neurons) whose batch is contiguous in memory. `to_columns`
+makes one of any tensor; those that `new_columns` allocates have each neuron's row on a 64-byte boundary.
 
-The kernels use the OpenMP runtime that torch has loaded (so there is one pool of threads): torch is imported first.
+Torch is imported first, so that the kernels find the OpenMP runtime that torch has loaded: one pool of threads wherever
+torch's copy is called libgomp.so.1, as in its CPU build.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from torch import Tensor
 ROW_FLOATS = 16  # one cache line
 WORK_PER_THREAD = 1 << 19  # multiply-adds: some 10 microseconds
 ELEMENTWISE = 4  # multiply-adds that a value of an activation, a gather or a descent takes as long as
-HUGE_PAGES_FROM = 32 << 20  # bytes
 BUILD_HINT = "a C++ compiler (g++ or clang++) and Python's headers are needed; then install set-cli again"
 SIMD_VARIABLE = "SET_SIMD"  # avx512, avx2 or portable: less than the processor has, to compare or to reproduce
 
@@ -52,6 +52,11 @@ def without_kernels() -> Iterator[None]:
         core, missing = before
 
 
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def threads(work: int) -> int:
     """How many threads a call of this much work gets: at most torch's (`torch.set_num_threads`), fewer for little.
 
@@ -66,6 +71,11 @@ def takes(*tensors: Tensor | None) -> bool:
     return core is not None and all(
         tensor is None or (tensor.dtype is torch.float32 and tensor.is_cpu) for tensor in tensors
     )
+
+
+def version(x: Tensor) -> int:
+    """How often torch has seen x changed in place; 0 for inference tensors, of which no gradient can be asked."""
+    return 0 if x.is_inference() else x._version
 
 
 def row_stride(n_batch: int) -> int:
@@ -86,9 +96,11 @@ def is_columns(x: Tensor) -> bool:
 def to_columns(x: Tensor) -> Tensor:
     """x (n_batch, neurons) itself if its batch is contiguous, else a copy whose batch is."""
     n_batch, neurons = x.shape
+    x = x.resolve_neg()
     if is_columns(x):
         return x
-    assert core is not None
+    if core is None:
+        raise RuntimeError(missing)
     columns = new_columns(n_batch, neurons)
     if n_batch and neurons:
         core.to_columns(

@@ -40,7 +40,8 @@ class SparseProduct(torch.autograd.Function):
         dy = engine.arrange(dy)  # once for both products
         wants_dx, wants_dw, wants_db = ctx.needs_input_grad[:3]
         if wants_dx and wants_dw and engine.gradients:
-            return (*engine.gradients(x, dy, weight, pattern), None, None)
+            dx, dw, db = engine.gradients(x, dy, weight, pattern)
+            return dx, dw, db if wants_db else None, None, None
         dx = engine.spmm_t(dy, weight, pattern) if wants_dx else None
         dw = engine.sddmm(x, dy, pattern) if wants_dw else None
         return dx, dw, dy.sum(dim=0) if wants_db else None, None, None

@@ -30,9 +30,10 @@ class MomentumSGD(torch.optim.SGD):
         return None
 
     def _fits(self, group: dict[str, Any]) -> bool:
-        """Whether this is momentum SGD on float32 parameters on the CPU, and nothing else."""
+        """Whether this is momentum SGD on float32 parameters on the CPU, and nothing else (no AMP scaler either)."""
         tensors = [p for p in group["params"] if p.grad is not None]
-        plain = group["momentum"] and not (group["dampening"] or group["maximize"])
+        scaled = getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None
+        plain = group["momentum"] and not (group["dampening"] or group["maximize"] or scaled)
         return bool(plain) and native.takes(*tensors) and all(p.is_contiguous() for p in tensors)
 
     def _descend(self, group: dict[str, Any]) -> None:
@@ -44,6 +45,11 @@ class MomentumSGD(torch.optim.SGD):
             momentum = state.get("momentum_buffer")
             if momentum is None:
                 momentum = state["momentum_buffer"] = torch.zeros_like(p)
+            if momentum.shape != p.shape or not momentum.is_contiguous() or not native.takes(momentum):
+                raise ValueError(
+                    f"expected a momentum of shape {tuple(p.shape)} for every weight, got {tuple(momentum.shape)}: the "
+                    "connections changed without this optimiser (pass optimizer= to evolve, or load its state_dict too)"
+                )
             gradient = p.grad.contiguous()
             alive.append(gradient)
             calls.append((p.data_ptr(), gradient.data_ptr(), momentum.data_ptr(), p.numel(), group["weight_decay"]))

@@ -72,9 +72,9 @@ INLINE void activate_row(Slopes slopes, const Dropout& dropout, const float* z, 
         vec a = take(z + b, whole, tail);
         if (shape == Shape::srelu)
             // z is its middle part plus what lies below and above it, so only the excess slopes need adding.
-            a = fma(above, max(sub(a, right), zero()), fma(below, min(sub(a, left), zero()), a));
+            a = fma(above, max(zero(), sub(a, right)), fma(below, min(zero(), sub(a, left)), a));
         else
-            a = max(a, zero());
+            a = max(zero(), a);  // in this order a NaN stays one
         if (Dropped) a = where_bits(bits_at(bits, b), mul(a, scale));
         put(y + b, a, whole, tail);
     });

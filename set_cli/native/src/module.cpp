@@ -1,5 +1,5 @@
-// The Python module set_cli.native._core. Addresses come as integers: set_cli/sparse/engines/native.py and its
-// neighbours check dtype, shape, strides and device before they call. Index arrays are checked here, whatever calls.
+// The Python module set_cli.native._core. Addresses come as integers: set_cli/sparse/engines/compiled.py and the
+// other callers check dtype, shape, strides and device before they call. Index arrays are checked here, whatever calls.
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -161,6 +161,10 @@ PyObject* pattern_new(PyTypeObject* type, PyObject* arguments, PyObject*) {
     int n_in, n_out;
     PyObject *indptr_object, *indices_object;
     if (!PyArg_ParseTuple(arguments, "iiOO", &n_in, &n_out, &indptr_object, &indices_object)) return nullptr;
+    if (n_in < 1 || n_out < 1) {
+        PyErr_Format(PyExc_ValueError, "expected at least one neuron on both sides, got %d and %d", n_in, n_out);
+        return nullptr;
+    }
     bool ok = true;
     const Int32 indptr(indptr_object, int32_formats, false, "indptr", ok);
     const Int32 indices(indices_object, int32_formats, false, "indices", ok);
@@ -546,6 +550,10 @@ PyObject* py_refill(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     const Int32 new_indptr(o[4], int32_formats, true, "new_indptr", a.ok);
     const Int32 new_indices(o[5], int32_formats, true, "new_indices", a.ok);
     const Int32 source(o[6], int32_formats, true, "source", a.ok);
+    if (a.ok && (n_in < 1 || n_out < 1 || n_in > INT32_MAX || n_out > INT32_MAX)) {
+        PyErr_SetString(PyExc_ValueError, "expected 1 to 2147483647 neurons on both sides");
+        return nullptr;
+    }
     if (!a.ok || !indptr.has(n_in + 1, "indptr") || !keep.has(indices.length, "keep")) return nullptr;
     if (const char* fault = find_fault(indptr.data, indices.data, n_in, n_out, indices.length)) {
         PyErr_SetString(PyExc_ValueError, fault);

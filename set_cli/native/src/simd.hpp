@@ -156,7 +156,7 @@ INLINE vec where_bits(unsigned bits, vec x) {
     const lanes lane{1, 2, 4, 8}, all{int(bits), int(bits), int(bits), int(bits)};
     return where((all & lane) == lane, x);
 }
-INLINE vec min(vec a, vec b) { return a < b ? a : b; }
+INLINE vec min(vec a, vec b) { return a < b ? a : b; }  // b where either is NaN, as x86 has it
 INLINE vec max(vec a, vec b) { return a > b ? a : b; }
 INLINE float sum(vec a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 INLINE void store_sums(float* p, vec a, vec b, vec c, vec d) {

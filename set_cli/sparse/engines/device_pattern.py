@@ -27,13 +27,15 @@ class DevicePattern:
     """The pattern that an engine reads: rows are the layer's inputs, values lie in this order.
 
     indptr, indices  (n_in + 1,), (nnz,) int32, those of a valid Csr. Where they are changed in place afterwards, they
-                     are checked again before anything is computed with them.
+                     are checked again before anything is computed with them: changes that torch counts, not those
+                     through `.data` or a numpy view.
     """
 
     def __init__(self, shape: tuple[int, int], indptr: Tensor, indices: Tensor) -> None:
         self.shape, self.indptr, self.indices = shape, indptr, indices
         self._versions = self._current_versions()
         self._by_output: ByOutput | None = None
+        self._cells: Tensor | None = None
         self._native: Any = None
 
     def __reduce__(self) -> tuple[type[DevicePattern], tuple[tuple[int, int], Tensor, Tensor]]:
@@ -57,6 +59,16 @@ class DevicePattern:
         return self._by_output
 
     @property
+    def cells(self) -> Tensor:
+        """(nnz,) int64: input * n_out + output of every connection; ValueError as `by_output`."""
+        self._notice_changes()
+        if self._cells is None:
+            n_in, n_out = self.shape
+            rows = torch.arange(n_in, device=self.indices.device).repeat_interleave(self.indptr.diff())
+            self._cells = rows * n_out + self.indices
+        return self._cells
+
+    @property
     def compiled(self) -> Any:
         """The kernels' own view, with the transposed structure; ValueError as `by_output`."""
         self._notice_changes()
@@ -66,10 +78,10 @@ class DevicePattern:
         return self._native
 
     def _current_versions(self) -> tuple[int, int]:
-        return self.indptr._version, self.indices._version
+        return native.version(self.indptr), native.version(self.indices)
 
     def _notice_changes(self) -> None:
         versions = self._current_versions()
         if versions != self._versions:
             check_pattern(self.csr)
-            self._versions, self._by_output, self._native = versions, None, None
+            self._versions, self._by_output, self._cells, self._native = versions, None, None, None

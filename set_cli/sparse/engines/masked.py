@@ -12,16 +12,9 @@ from torch import Tensor
 from set_cli.sparse.engines.device_pattern import DevicePattern
 
 
-def _cells(pattern: DevicePattern) -> Tensor:
-    """(nnz,) int64: input * n_out + output of every connection."""
-    n_in, n_out = pattern.shape
-    rows = torch.arange(n_in, device=pattern.indices.device).repeat_interleave(pattern.indptr.diff())
-    return rows * n_out + pattern.indices
-
-
 def _dense(values: Tensor, pattern: DevicePattern) -> Tensor:
     n_in, n_out = pattern.shape
-    return values.new_zeros(n_in * n_out).index_copy_(0, _cells(pattern), values).view(n_in, n_out)
+    return values.new_zeros(n_in * n_out).index_copy_(0, pattern.cells, values).view(n_in, n_out)
 
 
 def arrange(x: Tensor) -> Tensor:
@@ -42,4 +35,4 @@ def spmm_t(dy: Tensor, values: Tensor, pattern: DevicePattern) -> Tensor:
 
 def sddmm(x: Tensor, dy: Tensor, pattern: DevicePattern) -> Tensor:
     """(x.T @ dy) computed whole, then read at the connections, (nnz,)."""
-    return (x.t() @ dy).flatten().index_select(0, _cells(pattern))
+    return (x.t() @ dy).flatten().index_select(0, pattern.cells)
