@@ -26,7 +26,7 @@ from set_cli.sparse.engines import compiled, masked, torch_csr
 from set_cli.sparse.engines.device_pattern import DevicePattern
 
 # A layer denser than this is faster as a dense product (docs/benchmarks.md, "Crossover").
-CROSSOVER = {"native": 0.5, "torch": 0.15}
+CROSSOVER = {"native": 0.6, "torch": 0.2}
 
 
 class Forward(Protocol):
