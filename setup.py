@@ -12,7 +12,10 @@ from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("set_cli/native/src")
 PER_PROCESSOR = ("products", "elementwise", "inputs")  # compiled once for each instruction set
-IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
+if platform.system() == "Darwin":
+    # A universal Python would compile everything for both processors, and intrinsics are for one.
+    os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
+IS_X86 = platform.machine().lower() in ("x86_64", "amd64") and "arm64" not in os.environ.get("ARCHFLAGS", "")
 # Never -march=native: what is built here may run elsewhere, so the processor is asked when the module is loaded.
 INSTRUCTION_SETS: dict[int, list[str]] = {0: []}
 if IS_X86:

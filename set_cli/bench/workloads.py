@@ -80,7 +80,7 @@ def _mask(network: nn.Module, epsilon: float) -> None:
         prune.custom_from_mask(layer, "weight", mask.view(pattern.shape).t())  # type: ignore[no-untyped-call]
 
 
-NETWORKS: Mapping[str, Network] = {
+NETWORKS: dict[str, Network] = {
     "cifar10_mlp": Network((3072, 4000, 1000, 4000, 10), 20, 100, "srelu", 0.3),
     "cifar10_mlp_relu": Network((3072, 4000, 1000, 4000, 10), 20, 100),
     "mnist_mlp": Network((784, 1000, 1000, 1000, 10), 20, 100),

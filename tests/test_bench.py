@@ -1,0 +1,95 @@
+"""set-bench: the contract's rows, names that are not known, and that what is compared is what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from set_cli import native
+from set_cli.bench.measure import _ratio
+from set_cli.bench.workloads import ENGINES, NETWORKS, Network, prepare, why_not
+from set_cli.models.counts import sparse_layers
+from tests.conftest import run_python
+
+BENCH = "import set_cli.bench_command; set_cli.bench_command.main()"
+SMALL = Network((20, 30, 25, 5), 3, 8, "srelu", 0.3)
+KEYS = "workload engine device threads connections ms_median ms_best vs_dense vs_torch_csr peak_memory_mb"
+
+pytestmark = pytest.mark.skipif(native.core is None, reason=f"no compiled kernels here: {native.missing}")
+
+
+def test_json_has_the_contracts_rows_and_nothing_else_on_stdout(tmp_path: Path) -> None:
+    arguments = ["--workload", "higgs_mlp", "init", "--engine", "native", "dense", "--threads", "1", "--repeats", "1"]
+    result = run_python("-c", BENCH, *arguments, "--format", "json", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(result.stdout)
+    assert [(row["workload"], row["engine"]) for row in rows] == [
+        ("higgs_mlp", "native"),
+        ("higgs_mlp", "dense"),
+        ("init", "native"),
+    ]
+    assert all(list(row) == KEYS.split() for row in rows)
+    sparse, dense, init = rows
+    assert dense["vs_dense"] == 1
+    assert sparse["vs_dense"] > 1
+    assert sparse["vs_torch_csr"] is init["vs_dense"] is None
+    assert 0 < sparse["peak_memory_mb"] < dense["peak_memory_mb"]
+    assert abs(sparse["connections"] - 52_280) < 1000
+    assert dense["connections"] == 28 * 1000 + 2 * 1000 * 1000 + 1000 * 2
+    assert {row["threads"] for row in rows} == {1}
+    assert "init with dense: not run: has no topology of its own" in result.stderr
+    assert "1 threads, 1 rounds" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--workload", "cifar"], "workload cifar is not known: expected one of cifar10_mlp, "),
+        (["--engine", "scipy"], "engine scipy is not known: expected one of native, torch, masked, dense"),
+        (["--repeats", "0"], "0 is not in the range"),
+    ],
+)
+def test_what_is_not_known_is_refused(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    result = run_python("-c", BENCH, *arguments, folder=tmp_path)
+    assert result.returncode == 2
+    assert sentence in result.stderr
+
+
+def test_what_cannot_run_says_why() -> None:
+    assert "3,160 GiB" in str(why_not("million", "dense"))
+    assert why_not("cifar10_mlp", "dense") is None
+    with native.without_kernels():
+        assert "switched off" in str(why_not("cifar10_mlp", "native"))
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
+    rounds = {"native": [1.0, 2.0, 1.0], "dense": [10.0, 30.0, 40.0]}
+    assert _ratio(rounds, "native", "dense") == 15
+    assert _ratio(rounds, "native", "torch") is None
+
+
+def test_the_engines_have_the_networks_they_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = {engine: SMALL.build(engine) for engine in ENGINES}
+    for engine in ("native", "torch"):
+        assert {layer.engine.name for layer in sparse_layers(networks[engine]).values()} == {engine}
+    assert not sparse_layers(networks["dense"])
+    x = torch.ones(8, 20)
+    assert networks["native"](x).grad_fn.name() == "StackBackward"
+    assert "Stack" not in networks["torch"](x).grad_fn.name()
+    networks["masked"](x).sum().backward()
+    first = networks["masked"][0]
+    assert isinstance(first, nn.Linear)
+    mask = first.get_buffer("weight_mask")
+    assert 100 < mask.sum() < 200  # 3 * (20 + 30) = 150 connections
+    gradient = first.get_parameter("weight_orig").grad
+    assert gradient is not None
+    assert not gradient[mask == 0].any()
+    monkeypatch.setitem(NETWORKS, "small", SMALL)
+    for engine in ENGINES:
+        task = prepare("small", engine)
+        task.run()
+        assert task.connections > 0
