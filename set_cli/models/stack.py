@@ -135,13 +135,13 @@ class Stack(torch.autograd.Function):
         ctx.watched = [x.detach(), *tensors, *(t for s in steps for t in (s.pattern.indptr, s.pattern.indices))]
         if steps[-1].is_relu:
             ctx.watched.append(y.detach())
-        ctx.versions = list(map(native.version, ctx.watched))
+        ctx.versions = native.versions(ctx.watched)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        if list(map(native.version, ctx.watched)) != ctx.versions:
+        if native.versions(ctx.watched) != ctx.versions:
             raise RuntimeError(
                 "the input, a weight, a connection or the result needed for the gradient has been modified by an "
                 "inplace operation since the forward (an optimiser's step or an evolution comes after the backward)"

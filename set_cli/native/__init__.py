@@ -10,7 +10,7 @@ torch's copy is called libgomp.so.1, as in its CPU build.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -73,9 +73,12 @@ def takes(*tensors: Tensor | None) -> bool:
     )
 
 
-def version(x: Tensor) -> int:
-    """How often torch has seen x changed in place; 0 for inference tensors, of which no gradient can be asked."""
-    return 0 if x.is_inference() else x._version
+def versions(tensors: Sequence[Tensor]) -> list[int]:
+    """How often torch has seen each changed in place; none where one is an inference tensor, which has no gradient."""
+    try:
+        return [tensor._version for tensor in tensors]
+    except RuntimeError:
+        return []
 
 
 def row_stride(n_batch: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -21,12 +22,19 @@ def connection_weights(model: nn.Module) -> list[Tensor]:
 class MomentumSGD(torch.optim.SGD):
     """torch's SGD, its step in one call of the compiled kernels per group where they take all parameters."""
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        # torch's decorator imports its compiler for this call: a second of every start.
+        inspect.unwrap(torch.optim.SGD.add_param_group)(self, param_group)
+
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         if closure is not None or not all(map(self._fits, self.param_groups)):
             return super().step(closure)
+        alike: dict[tuple[float, float, bool], list[dict[str, Any]]] = {}
         for group in self.param_groups:
-            self._descend(group)
+            alike.setdefault((group["lr"], group["momentum"], group["nesterov"]), []).append(group)
+        for settings, groups in alike.items():
+            self._descend(*settings, groups)
         return None
 
     def _fits(self, group: dict[str, Any]) -> bool:
@@ -36,27 +44,28 @@ class MomentumSGD(torch.optim.SGD):
         plain = group["momentum"] and not (group["dampening"] or group["maximize"] or scaled)
         return bool(plain) and native.takes(*tensors) and all(p.is_contiguous() for p in tensors)
 
-    def _descend(self, group: dict[str, Any]) -> None:
+    def _descend(self, lr: float, momentum: float, nesterov: bool, groups: list[dict[str, Any]]) -> None:
+        """One call for all parameters of groups that differ in weight decay only."""
         changed, calls, alive = [], [], []
-        for p in group["params"]:
+        for p, decay in ((p, group["weight_decay"]) for group in groups for p in group["params"]):
             if p.grad is None:
                 continue
             state = self.state[p]
-            momentum = state.get("momentum_buffer")
-            if momentum is None:
-                momentum = state["momentum_buffer"] = torch.zeros_like(p)
-            if momentum.shape != p.shape or not momentum.is_contiguous() or not native.takes(momentum):
+            buffer = state.get("momentum_buffer")
+            if buffer is None:
+                buffer = state["momentum_buffer"] = torch.zeros_like(p)
+            if buffer.shape != p.shape or not buffer.is_contiguous() or not native.takes(buffer):
                 raise ValueError(
-                    f"expected a momentum of shape {tuple(p.shape)} for every weight, got {tuple(momentum.shape)}: the "
+                    f"expected a momentum of shape {tuple(p.shape)} for every weight, got {tuple(buffer.shape)}: the "
                     "connections changed without this optimiser (pass optimizer= to evolve, or load its state_dict too)"
                 )
             gradient = p.grad.contiguous()
             alive.append(gradient)
-            calls.append((p.data_ptr(), gradient.data_ptr(), momentum.data_ptr(), p.numel(), group["weight_decay"]))
+            calls.append((p.data_ptr(), gradient.data_ptr(), buffer.data_ptr(), p.numel(), decay))
             changed.append(p)
-        assert native.core is not None
         threads = native.threads(sum(p.numel() for p in changed) * native.ELEMENTWISE)
-        native.core.descend(calls, group["lr"], group["momentum"], group["nesterov"], threads)
+        assert native.core is not None
+        native.core.descend(calls, lr, momentum, nesterov, threads)
         increment_version(changed)  # so that a backward through an older forward is refused
 
 

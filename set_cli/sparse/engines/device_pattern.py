@@ -77,8 +77,8 @@ class DevicePattern:
             self._native = native.core.Pattern(*self.shape, self.indptr.numpy(), self.indices.numpy())
         return self._native
 
-    def _current_versions(self) -> tuple[int, int]:
-        return native.version(self.indptr), native.version(self.indices)
+    def _current_versions(self) -> list[int]:
+        return native.versions((self.indptr, self.indices))
 
     def _notice_changes(self) -> None:
         versions = self._current_versions()
