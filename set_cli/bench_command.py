@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 import set_cli
+from set_cli.errors import OutOfMemory, SetError
 from set_cli.single import prepare_for_torch
+
+if TYPE_CHECKING:
+    from set_cli.bench.measure import Row
 
 
 class SeveralNames(click.Command):
@@ -48,10 +54,30 @@ def main(
     only `native` fuses SReLU and dropout, so cifar10_mlp_relu is what shows sparsity alone. Rounds are interleaved in
     one process; a ratio is the median over the rounds. vs dense 20 means twenty times faster than dense.
     """
+    try:
+        rows = _measure(workloads, engines, threads, repeats, memory)
+    except SetError as error:
+        click.echo(f"set-bench: {error}", err=True)
+        sys.exit(error.exit_code)
+    except MemoryError:
+        click.echo("set-bench: out of memory; choose smaller workloads with --workload", err=True)
+        sys.exit(OutOfMemory.exit_code)
+    except KeyboardInterrupt:
+        click.echo("\nset-bench: interrupted", err=True)
+        sys.exit(128 + signal.SIGINT)
+    from set_cli.bench.measure import as_json
+    from set_cli.bench.table import render
+
+    click.echo(as_json(rows) if form == "json" else render(rows), nl=False)
+
+
+def _measure(
+    workloads: tuple[str, ...], engines: tuple[str, ...], threads: int | None, repeats: int, memory: bool
+) -> list[Row]:
     prepare_for_torch()
     # torch takes over a second to import: --help must not wait for it.
     from set_cli import native
-    from set_cli.bench.table import machine_line, render
+    from set_cli.bench.table import machine_line
     from set_cli.bench.workloads import ENGINES, WORKLOADS, why_not
 
     for kind, names, known in (("workload", workloads, WORKLOADS), ("engine", engines, ENGINES)):
@@ -60,12 +86,12 @@ def main(
             raise click.UsageError(f"{kind} {unknown[0]} is not known: expected one of {', '.join(known)}")
     import torch
 
-    from set_cli.bench.measure import as_json, measure
+    from set_cli.bench.measure import measure
 
     torch.set_num_threads(threads or native.available_cores())
     torch.set_flush_denormal(True)
     click.echo(machine_line(repeats), err=True)
-    rows = []
+    rows: list[Row] = []
     for workload in workloads or WORKLOADS:
         able = []
         for engine in engines or ENGINES:
@@ -77,7 +103,7 @@ def main(
         if able:
             rows += measure(workload, able, repeats, memory, _progress)
     _progress("")
-    click.echo(as_json(rows) if form == "json" else render(rows), nl=False)
+    return rows
 
 
 def _progress(line: str) -> None:

@@ -59,6 +59,12 @@ def test_what_is_not_known_is_refused(arguments: list[str], sentence: str, tmp_p
     assert sentence in result.stderr
 
 
+def test_a_bad_instruction_set_is_one_sentence(tmp_path: Path) -> None:
+    result = run_python("-c", BENCH, "--workload", "init", folder=tmp_path, SET_SIMD="mmx")
+    assert result.returncode == 2
+    assert result.stderr.startswith("set-bench: SET_SIMD=mmx: expected avx512, avx2 or portable")
+
+
 def test_what_cannot_run_says_why() -> None:
     assert "3,160 GiB" in str(why_not("million", "dense"))
     assert why_not("cifar10_mlp", "dense") is None

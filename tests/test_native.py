@@ -377,6 +377,28 @@ def test_a_momentum_of_another_length_is_refused() -> None:
         optimizer.step()
 
 
+def test_torchs_defaults_do_not_matter() -> None:
+    results = []
+    for dtype, device in ((torch.float32, "cpu"), (torch.float64, "meta")):
+        stack = network("srelu", 0.0)  # built with the usual defaults
+        with torch.no_grad():
+            for parameter in stack[-1].parameters():
+                parameter.fill_(0.1)
+        x, y = torch.ones(20, 30), torch.zeros(20, dtype=torch.int64)
+        torch.set_default_dtype(dtype)
+        try:
+            with torch.device(device):
+                loss = cross_entropy(stack(x), y)
+                torch.autograd.backward(loss)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        results.append([loss.detach(), *(p.grad for p in stack.parameters())])
+    for one, other in zip(*results, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one, other)
+
+
 def test_inference_mode_and_no_grad_give_the_same() -> None:
     stack = network("srelu", 0.3).eval()
     x = torch.randn(37, 30)

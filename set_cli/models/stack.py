@@ -189,7 +189,7 @@ def _run(x: Tensor, steps: list[Step], tensors: Sequence[Tensor], *, keep: bool)
     x = native.to_columns(x)
     states: list[State] = []
     widest = max(step.pattern.shape[1] for step in steps)
-    turns = [torch.empty(widest * stride) for _ in range(0 if keep else 2)]
+    turns = [native.empty(widest * stride) for _ in range(0 if keep else 2)]
     at = 0
     for number, step in enumerate(steps):
         weight, bias, *parameters = tensors[at : at + 2 + step.parameters]
@@ -201,7 +201,7 @@ def _run(x: Tensor, steps: list[Step], tensors: Sequence[Tensor], *, keep: bool)
         # ReLU overwrites z: its backward needs no more than the sign, which y has.
         y = native.new_columns(n_batch, n_out) if keep and step.parameters else z
         probability = step.draws.probability if step.draws else 0.0
-        kept = torch.empty(n_out * stride // 16 if probability else 0, dtype=torch.int16)
+        kept = native.empty(n_out * stride // 16 if probability else 0, torch.int16)
         values = weight.t().reshape(-1) if step.transposed else weight
         states.append(State(step, values, bias, parameters, x, z, y, kept))
         x = y

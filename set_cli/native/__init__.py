@@ -17,6 +17,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from set_cli.errors import ConfigError
+
 ROW_FLOATS = 16  # one cache line
 WORK_PER_THREAD = 1 << 19  # multiply-adds: some 10 microseconds
 ELEMENTWISE = 4  # multiply-adds that a value of an activation, a gather or a descent takes as long as
@@ -32,7 +34,7 @@ except ImportError as error:
     core, missing = None, f"the compiled kernels are not there ({error}); {BUILD_HINT}"
 
 if core is not None and (wanted := os.environ.get(SIMD_VARIABLE)) and not core.use_simd(wanted):
-    raise ImportError(f"{SIMD_VARIABLE}={wanted}: expected avx512, avx2 or portable, and a processor that has it")
+    raise ConfigError(f"{SIMD_VARIABLE}={wanted}: expected avx512, avx2 or portable, and a processor that has it")
 
 
 def describe() -> dict[str, str | bool]:
@@ -88,7 +90,12 @@ def row_stride(n_batch: int) -> int:
 
 def new_columns(n_batch: int, neurons: int) -> Tensor:
     """An uninitialised (n_batch, neurons) float32 tensor as the kernels like it: strides (1, a multiple of 16)."""
-    return torch.empty_strided((n_batch, neurons), (1, row_stride(n_batch)))
+    return torch.empty_strided((n_batch, neurons), (1, row_stride(n_batch)), dtype=torch.float32, device="cpu")
+
+
+def empty(length: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """An uninitialised (length,) tensor on the CPU, whatever torch's defaults are at the moment."""
+    return torch.empty(length, dtype=dtype, device="cpu")
 
 
 def is_columns(x: Tensor) -> bool:

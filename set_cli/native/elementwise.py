@@ -26,7 +26,7 @@ def activate(z: Tensor, draws: Draws, parameters: Sequence[Tensor]) -> tuple[Ten
     parameters  none for ReLU; SReLU's t_left, a_left, right_width, a_right (neurons,), contiguous
     """
     n_batch, neurons = z.shape
-    kept = torch.empty(neurons * -(-n_batch // 16) if draws.probability else 0, dtype=torch.int16)
+    kept = native.empty(neurons * -(-n_batch // 16) if draws.probability else 0, torch.int16)
     y = native.new_columns(n_batch, neurons)
     assert native.core is not None
     native.core.activate(

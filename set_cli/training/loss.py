@@ -41,7 +41,7 @@ class CrossEntropy(torch.autograd.Function):
         if total != total and not 0 <= int(y.min()) <= int(y.max()) < classes:
             raise ValueError(f"expected labels 0 to {classes - 1}, got {int(y.min())} to {int(y.max())}")
         ctx.save_for_backward(gradient)
-        return torch.tensor(total / n_batch)
+        return torch.tensor(total / n_batch, dtype=torch.float32, device="cpu")
 
     @staticmethod
     @once_differentiable

@@ -80,7 +80,7 @@ def sddmm(x: Tensor, dy: Tensor, pattern: DevicePattern) -> Tensor:
     """(x.T @ dy) at the connections, (nnz,) in the pattern's order."""
     n_in, n_out = pattern.shape
     x, dy = _columns("x", x, n_in), _columns("dy", dy, n_out, len(x))
-    dw = torch.empty(len(pattern.indices))
+    dw = native.empty(len(pattern.indices))
     _gradients(x, dy, None, None, dw, None, pattern)
     return dw
 
@@ -92,7 +92,7 @@ def gradients(
     n_in, n_out = pattern.shape
     x, dy, values = _columns("x", x, n_in), _columns("dy", dy, n_out, len(x)), _values(values, pattern)
     dx = new_columns(len(x), n_in) if wants_dx else None
-    dw, db = torch.empty_like(values), torch.empty(n_out)
+    dw, db = torch.empty_like(values), native.empty(n_out)
     _gradients(x, dy, values, dx, dw, db, pattern)
     return dx, dw, db
 
