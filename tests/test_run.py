@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import set_cli
-from set_cli import experiment, record
+from set_cli import experiment, native, record
 from set_cli.config import Config, canonical_json, identity, scientific
 from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import load_data
@@ -77,7 +77,8 @@ def test_a_run_folder_has_what_the_contract_says(compose: Compose) -> None:
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert not [key for row in rows for key in row if "second" in key or "time" in key]
     start = read_json(path / "run.json")[0]
-    assert start["layers"]["layer1"]["engine"] == "torch"
+    assert start["layers"]["layer1"]["engine"] == ("torch" if native.core is None else "native")
+    assert start["kernels"] == native.describe()
     assert start["layers"]["output"]["why"] == "output layer: always dense, as in the paper"
     assert start["command"] == ["set-train"]
     assert set(start) >= {"command", "git", "packages", "cpu", "threads", "checksums", "python"}

@@ -27,11 +27,13 @@ SIMD_VARIABLE = "SET_SIMD"  # avx512, avx2 or portable: less than the processor 
 
 core: ModuleType | None
 try:
-    from set_cli.native import _core  # type: ignore[attr-defined]
+    import set_cli.native._core as _core  # type: ignore[import-not-found]
 
     core, missing = _core, ""
+except ModuleNotFoundError:
+    core, missing = None, f"the compiled kernels are not there; {BUILD_HINT}"
 except ImportError as error:
-    core, missing = None, f"the compiled kernels are not there ({error}); {BUILD_HINT}"
+    core, missing = None, f"the compiled kernels cannot be loaded ({error}); {BUILD_HINT}"
 
 if core is not None and (wanted := os.environ.get(SIMD_VARIABLE)) and not core.use_simd(wanted):
     raise ConfigError(f"{SIMD_VARIABLE}={wanted}: expected avx512, avx2 or portable, and a processor that has it")
