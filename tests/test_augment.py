@@ -122,7 +122,8 @@ def test_the_kernels_gather_scale_and_move_as_torch_does(shape: tuple[int, ...],
     torch.testing.assert_close(found[0][:1], one[0], rtol=0, atol=2e-5)
 
 
-def test_a_moved_image_does_not_depend_on_batch_or_threads() -> None:
+def test_a_moved_image_does_not_depend_on_batch_or_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "WORK_PER_THREAD", 1)
     rng = np.random.default_rng(6)
     part = Part((255 * rng.random((64, 192))).astype(np.uint8), np.zeros(64, np.int64))
     ones = np.ones(192, np.float32)

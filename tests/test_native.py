@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import shutil
 import subprocess
@@ -46,7 +47,9 @@ def simd(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two threads also for the little work that tests have."""
+    monkeypatch.setattr(native, "WORK_PER_THREAD", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -273,6 +276,33 @@ def test_results_do_not_depend_on_the_number_of_threads(simd: str) -> None:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))  # type: ignore[arg-type]
 
 
+def test_threads_wait_for_each_other(simd: str) -> None:
+    """Layers wide enough for a thread that ran ahead to read what is not there yet."""
+    torch.manual_seed(0)
+    widths = (50, 900, 700, 800, 40)
+    layers: list[nn.Module] = []
+    for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
+        layers += [SparseLinear(n_in, n_out, epsilon=10, engine="native", seed=i), srelu(n_out)]
+    x, results = torch.randn(100, 50), []
+    for threads in (1, 2, 2, 2, 7, 7):
+        torch.set_num_threads(threads)
+        stack = SparseSequential(*copy.deepcopy(layers))
+        stack(x).square().sum().backward()
+        results.append([p.grad for p in stack.parameters()])
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))  # type: ignore[arg-type]
+
+
+def test_work_decides_how_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert [native.threads(work) for work in (0, native.WORK_PER_THREAD - 1, native.WORK_PER_THREAD, 10**12)] == [
+        1,
+        1,
+        2,
+        2,
+    ]
+
+
 def test_a_stack_leaves_no_cycle_behind() -> None:
     import gc
     import weakref
@@ -281,7 +311,6 @@ def test_a_stack_leaves_no_cycle_behind() -> None:
     gc.disable()
     try:
         y = stack(torch.randn(8, 30))
-        y.sum().backward()
         alive = weakref.ref(y)
         del y
         assert alive() is None
