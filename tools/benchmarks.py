@@ -297,10 +297,13 @@ LIMITS = """
 ## What bounds a step
 
 Every connection costs one read of its neighbour's row of activations (448 bytes for a batch of 100) in the forward and
-one in the backward. Two Zen 4 cores read 220 GB/s sequentially from L2
-and 185 from L3: the products reach 60 to 100 % of that when their data lie in the caches, so what is left to gain is
-traffic, not arithmetic. Within a whole step they are 20 to 40 % slower than alone: weights, momenta, gradients, both
+one in the backward. Two Zen 4 cores read 220 GB/s sequentially from L2 and 185 from L3: the products reach 60 to 100 %
+of that when their data lie in the caches, so what is left to gain is traffic, not arithmetic (which is also why AVX2 is
+nearly as fast as AVX-512). Within a whole step they are 20 to 40 % slower than alone: weights, momenta, gradients, both
 index structures and the activations are some 20 MB, and the L3 is shared with other machines of the host.
+
+The step of `higgs_mlp` is half kernels, half Python and torch's autograd, which costs some 0.3 ms whatever the network;
+that bounds the ratio of small networks, and the dense step beside it varies by a half from run to run.
 
 What the step does not do: no gradient of the network's input, no mask or gradient of dense size, no copy of activations
 (dropout keeps one bit per value; the input's gradient of a layer overwrites its activations), one call from Python each
