@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 
@@ -57,11 +57,12 @@ def main() -> None:
     print(f"wrote {TARGET}")
 
 
-def bench(*arguments: str) -> list[Row]:
+def bench(*arguments: str, environment: Mapping[str, str] = os.environ) -> list[Row]:
     """set-bench in a process of its own."""
     command = [str(BIN / "set-bench"), "--format", "json", *arguments]
     print(" ".join(["set-bench", *arguments]), flush=True)
-    return [Row(**row) for row in json.loads(subprocess.run(command, capture_output=True, check=True).stdout)]
+    result = subprocess.run(command, capture_output=True, check=True, env=environment)
+    return [Row(**row) for row in json.loads(result.stdout)]
 
 
 def markdown(rows: list[list[object]], headers: list[str]) -> str:
@@ -212,21 +213,11 @@ def instruction_sets() -> str:
     rows: list[list[object]] = []
     for name in ("avx512", "avx2", "portable"):
         try:
-            environment = os.environ | {"SET_SIMD": name}
-            command = [
-                str(BIN / "set-bench"),
-                "--format",
-                "json",
-                "--no-memory",
-                "--workload",
-                "cifar10_mlp",
-                "mnist_mlp",
-            ]
-            command += ["--engine", "native", "dense", "--repeats", "5"]
-            found = json.loads(subprocess.run(command, capture_output=True, check=True, env=environment).stdout)
+            networks = ["--no-memory", "--workload", "cifar10_mlp", "mnist_mlp", "--engine", "native", "dense"]
+            found = bench(*networks, "--repeats", "5", environment=os.environ | {"SET_SIMD": name})
         except subprocess.CalledProcessError:
             continue  # this processor does not have it
-        cells = [f"{row['ms_median']:.2f} ms, {row['vs_dense']:.1f}x" for row in found if row["engine"] == "native"]
+        cells = [f"{row.ms_median:.2f} ms, {row.vs_dense:.1f}x" for row in found if row.engine == "native"]
         rows.append([name, *cells])
     return "## Instruction sets\n\nA step, and against dense torch in the same process.\n\n" + markdown(
         rows, ["kernels", "cifar10_mlp", "mnist_mlp"]
@@ -268,18 +259,8 @@ def _train_digits(variables: dict[str, str], at_once: int) -> float:
 
 def _cifar(variables: dict[str, str]) -> str:
     clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    command = [
-        str(BIN / "set-bench"),
-        "--format",
-        "json",
-        "--no-memory",
-        "--workload",
-        "cifar10_mlp",
-        "--engine",
-        "native",
-    ]
-    result = subprocess.run(command, capture_output=True, check=True, env=clean | variables)
-    return f"{json.loads(result.stdout)[0]['ms_median']:.2f}"
+    networks = ["--no-memory", "--workload", "cifar10_mlp", "--engine", "native"]
+    return f"{bench(*networks, environment=clean | variables)[0].ms_median:.2f}"
 
 
 INTRODUCTION = """
