@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train report test test-slow test-sanitized benchmarks check lint format build clean
+.PHONY: help install train report test test-slow test-sanitized benchmarks check lint format cards build clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ lint: $(INSTALLED) ## format check, ruff, mypy strict
 format: $(INSTALLED) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+cards: $(INSTALLED) ## write datasets/*.md anew from the catalogue
+	$(BIN)/python tools/data_cards.py
 
 build: $(INSTALLED) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .

@@ -10,7 +10,7 @@ import hashlib
 import json
 import reprlib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -32,16 +32,60 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+DatasetName = Literal[
+    "adult", "connect4", "dna", "mushrooms", "nips", "ocr_letters", "rcv1", "web", "caltech16", "caltech28",
+    "mnist_binary", "mnist", "cifar10", "higgs", "fashion_mnist", "digits", "custom",
+]  # fmt: skip
+DATASETS: tuple[DatasetName, ...] = get_args(DatasetName)
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Dataset(Section):
-    name: Literal["digits", "mnist", "cifar10"]
+    """checksum: of a custom or imported file: other data is another run; filled in where the user gives none."""
+
+    name: DatasetName
+    path: Annotated[str, Field(min_length=1)] | None = None
+    binarize: Literal["sample", "threshold"] | None = None
+    checksum: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _keys_belong_to_their_sets(self) -> Self:
+        if self.path is not None and self.name != "custom":
+            raise ValueError(f"dataset.path is for dataset=custom, not for {self.name}")
+        if (self.binarize is None) == (self.name == "mnist_binary"):
+            raise ValueError("dataset.binarize is for dataset=mnist_binary, which needs it")
+        return self
 
 
 class Model(Section):
-    name: Literal["mlp"]
+    """Keys of one architecture are None for the others."""
+
+    name: Literal["mlp", "rbm"]
     hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=1000, strict=False)]  # neurons per layer
-    activation: Literal["srelu", "relu"]
-    dropout: Fraction  # of every hidden layer's outputs
-    init: Literal["glorot", "sparse_fan_in"]
+    init: Literal["glorot", "sparse_fan_in", "normal"]
+    activation: Literal["srelu", "relu"] | None = None
+    dropout: Fraction | None = None  # of every hidden layer's outputs
+    cd_steps: Annotated[int, Field(ge=1, le=10**5)] | None = None
+    ais: Literal["quick", "paper"] | None = None
+    ais_every: Annotated[int, Field(ge=1, le=10**6)] | None = None  # epochs
+
+    @model_validator(mode="after")
+    def _keys_belong_to_their_architecture(self) -> Self:
+        own = {"mlp": ("activation", "dropout"), "rbm": ("cd_steps", "ais")}
+        for name, keys in own.items():
+            for key in keys:
+                if (getattr(self, key) is None) == (self.name == name):
+                    raise ValueError(f"model.{key} is for model={name}, which needs it")
+        if self.name == "mlp" and self.init == "normal":
+            raise ValueError("model.init=normal is for model=rbm: expected glorot or sparse_fan_in")
+        if self.name == "rbm" and len(self.hidden) != 1:
+            raise ValueError(f"model.hidden: expected one hidden layer for model=rbm, found {list(self.hidden)}")
+        return self
+
+    def epochs_between_estimates(self, epochs: int) -> int:
+        """Epochs between two estimates of log Z: what was asked, or about 50 estimates in the run."""
+        return self.ais_every or max(1, round(epochs / 50))
 
 
 class Method(Section):
@@ -83,6 +127,7 @@ class Augment(Section):
 
 class Data(Section):
     dir: Annotated[str, Field(min_length=1)] | None
+    fetch: Literal["auto", "never"]
     holdout: Rows
     valid: Rows
     train_limit: SomeRows | None
@@ -133,7 +178,9 @@ def scientific(config: Config) -> dict[str, Any]:
     Two commands with the same dictionary are one run; its hash names the folder (`identity`).
     """
     keys = config.model_dump(mode="json", exclude={"runs_dir", "resume", "progress", "snapshots", "backend"})
-    del keys["data"]["dir"]
+    del keys["data"]["dir"], keys["data"]["fetch"], keys["dataset"]["path"]
+    for section in ("dataset", "model"):
+        keys[section] = {key: value for key, value in keys[section].items() if value is not None}
     if config.method.name != "set":
         del keys["zeta"], keys["method"]["regrow_init"]
     if config.method.name == "dense":

@@ -15,6 +15,10 @@ class ConfigError(SetError):
     exit_code = 2
 
 
+class NotApplicable(ConfigError):
+    """A data set and a model that do not go together; a sweep over many sets lists such a run as skipped."""
+
+
 class DataError(SetError):
     """A data file or a run folder is missing, altered or malformed."""
 

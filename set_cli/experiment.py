@@ -15,22 +15,25 @@ from torch import nn
 from set_cli import native
 from set_cli.config import Backend, Config
 from set_cli.data.inputs import Inputs
-from set_cli.data.prepare import DataSet, Part, load_data
+from set_cli.data.parts import Part
+from set_cli.data.prepare import DataSet, load_data, needs_labels, training_mean
 from set_cli.description import describe_layers
 from set_cli.errors import ConfigError, DivergedError, OutOfMemory
 from set_cli.interrupts import StopSignals
 from set_cli.models.counts import count_connections
 from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
-from set_cli.progress import View
+from set_cli.models.rbm import RBM, build_rbm, log_odds, plan_rbm
+from set_cli.progress import View, make_bar, note
 from set_cli.record import Record
 from set_cli.runs.environment import describe_environment
-from set_cli.runs.files import read_json
 from set_cli.runs.folder import RunFolder, locate, read_status
 from set_cli.runs.summary import SUMMARY
 from set_cli.sparse.engines import Choice, choose
+from set_cli.storage import read_json
 from set_cli.training.evolution import Change, evolve_model
 from set_cli.training.optimizer import build_optimizer
-from set_cli.training.supervised import Score, evaluate, is_finite, train_epoch
+from set_cli.training.supervised import is_finite
+from set_cli.training.trainers import Contrastive, Scores, Supervised, Trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,9 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
         device = choose_device(config.backend)
         torch.set_num_threads(config.backend.threads or native.available_cores())
         torch.set_flush_denormal(True)  # before the threads start, which take it over; why: native/src/team.hpp
-        data = load_data(config.dataset.name, config.data)
+        labels = needs_labels(config.model.name)
+        with stop.at_once("nothing was begun"):
+            data = load_data(config.dataset, config.data, labels=labels, bar=make_bar(config.progress), say=note)
         network = build_network(config, data, device)
         stop.check("nothing was begun")
         with RunFolder(path) as folder:
@@ -68,7 +73,8 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
             record = Record(config, folder, network.plans, network.model, optimizer)
             with view:
                 record.begin(describe_start(config, command, data, network, device))
-                scores = _train(config, data, network.model, optimizer, record, view, stop)
+                trainer = make_trainer(config, data, network.model)
+                scores = _train(config, data, network.model, trainer, optimizer, record, view, stop)
             return Outcome(path, False, record.finish(settings, data.tested_on, scores))
 
 
@@ -76,11 +82,12 @@ def _train(
     config: Config,
     data: DataSet,
     model: nn.Module,
+    trainer: Trainer,
     optimizer: torch.optim.Optimizer,
     record: Record,
     view: View,
     stop: StopSignals,
-) -> dict[str, Score]:
+) -> Scores:
     """Box 1 of the paper, from the newest checkpoint on; the scores of what is left after the last removal."""
     inputs = {name: Inputs(part, data, next(model.parameters()).device) for name, part in parts_of(data).items()}
     same = "the same command with resume=auto" if config.resume == "never" else "the same command"
@@ -89,23 +96,22 @@ def _train(
         view.step(record.epoch + 1, rows, of)
         stop.check(f"{same} goes on after epoch {record.epoch}")
 
-    def scores() -> dict[str, Score]:
-        return {name: evaluate(model, part) for name, part in inputs.items() if name != "train"}
-
+    tested = {name: part for name, part in inputs.items() if name != "train"}
     view.start(record.title, config.train.epochs, record.epoch)
     for epoch in range(record.epoch + 1, config.train.epochs + 1):
         times = [time.perf_counter()]
-        loss = train_epoch(model, inputs["train"], optimizer, config, epoch, after_step)
+        loss = trainer.train(inputs["train"], optimizer, epoch, after_step)
         times.append(time.perf_counter())
-        found = scores()
-        check_finite(model, record.path, config.train.lr, epoch, [loss, *(score.loss for score in found.values())])
+        found = trainer.measure(tested, epoch)
+        numbers = [value for score in found.values() for value in score.values()]
+        check_finite(model, record.path, config.train.lr, epoch, [loss, *numbers])
         times.append(time.perf_counter())
         connections = count_connections(model)
         change = evolve_model(model, optimizer, config, epoch)  # the last removal is not refilled
         times.append(time.perf_counter())
         row = metrics_row(epoch, loss, found, connections, change)
         view.epoch(row, record.add(row, times))  # atomic; resume starts here
-    return scores()
+    return trainer.measure(tested, config.train.epochs)
 
 
 def check_finite(model: nn.Module, path: Path, lr: float, epoch: int, losses: list[float]) -> None:
@@ -129,13 +135,11 @@ def _memory_errors() -> Iterator[None]:
         raise
 
 
-def metrics_row(
-    epoch: int, loss: float, scores: Mapping[str, Score], connections: int, change: Change
-) -> dict[str, Any]:
-    """One row of metrics.jsonl: losses in nats per row, accuracies in percent, before the epoch's evolution."""
+def metrics_row(epoch: int, loss: float, scores: Scores, connections: int, change: Change) -> dict[str, Any]:
+    """One row of metrics.jsonl, before the epoch's evolution: accuracies in percent, all else in nats per row."""
     row: dict[str, Any] = {"epoch": epoch, "train_loss": loss}
     for part, score in scores.items():
-        row |= {f"{part}_loss": score.loss, f"{part}_accuracy": score.accuracy}
+        row |= {f"{part}_{name}": value for name, value in score.items()}
     counts = {"pruned": change.pruned, "pruned_zeros": change.zeros, "regrown": change.regrown}
     return row | {"connections": connections} | counts
 
@@ -152,7 +156,12 @@ class Network:
 def build_network(config: Config, data: DataSet, device: torch.device) -> Network:
     """The network that the configuration asks for; ConfigError where an engine is not there, or a layer too large."""
     epsilon = None if config.method.name == "dense" else config.epsilon
-    plans = plan_mlp(config.model, epsilon, data.card.features, data.card.classes)
+    is_rbm = config.model.name == "rbm"
+    plans = (
+        plan_rbm(config.model, epsilon, data.card.features)
+        if is_rbm
+        else plan_mlp(config.model, epsilon, data.card.features, data.card.classes)
+    )
     name = config.backend.engine
     try:
         choices = {p.name: choose(name, p.probability, torch.float32, device) for p in plans if p.sparse}
@@ -160,9 +169,20 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
         raise ConfigError(f"backend.engine={name}: {error}") from None
     engines = {layer: choice.engine.name for layer, choice in choices.items()}
     try:
+        if is_rbm:
+            engine = engines.get(plans[0].name, "auto")
+            mean, rows = training_mean(data), len(data.train)
+            return Network(plans, build_rbm(plans[0], config.model, epsilon, engine, config.seed, mean, rows), choices)
         return Network(plans, build_mlp(plans, config.model, epsilon, engines, config.seed), choices)
     except ValueError as error:
         raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None
+
+
+def make_trainer(config: Config, data: DataSet, model: nn.Module) -> Trainer:
+    """How this architecture is trained and measured."""
+    if isinstance(model, RBM):
+        return Contrastive(config, model, log_odds(training_mean(data), len(data.train)))
+    return Supervised(config, model)
 
 
 def describe_start(
@@ -180,7 +200,8 @@ def describe_start(
             "backend.threads": config.backend.threads,
             "snapshots": config.snapshots.model_dump(),
         },
-        "data": {part: len(rows) for part, rows in parts_of(data).items()} | {"tested_on": data.tested_on},
+        "data": {part: len(rows) for part, rows in parts_of(data).items()}
+        | {"tested_on": data.tested_on, "origin": data.origin},
         "checksums": data.checksums,
         "layers": describe_layers(network.plans, network.choices),
     }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -29,6 +30,7 @@ class StopSignals:
         self.received: int | None = None
         self.before_exit: Callable[[], object] = _nothing
         self._before: dict[int, Handler] = {}
+        self._at_once: str | None = None
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
@@ -45,6 +47,19 @@ class StopSignals:
             self.before_exit()
             os._exit(128 + number)
         self.received = number
+        if self._at_once is not None:
+            self.check(self._at_once)
+
+    @contextmanager
+    def at_once(self, what: str) -> Iterator[None]:
+        """Within, a signal raises Interrupted where the program stands: for waits that have no steps between them."""
+        self.check(what)
+        self._at_once = what
+        try:
+            yield
+        finally:
+            self._at_once = None
+        self.check(what)
 
     def check(self, what: str) -> None:
         """Raise Interrupted where a signal came in; `what` says what stays behind."""

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 from torch import nn
 
 from set_cli.config import Model
-from set_cli.data.catalog import CATALOG
 from set_cli.description import restore_model
 from set_cli.errors import DataError
 from set_cli.models.mlp import build_mlp, plan_mlp
+from set_cli.models.rbm import build_rbm, plan_rbm
 from set_cli.runs.checkpoint import CURRENT, load_checkpoint
-from set_cli.runs.files import read_arrays, read_json, sha256
 from set_cli.runs.folder import is_run_folder, read_status, snapshot_epochs, snapshot_path
 from set_cli.runs.summary import SUMMARY, read_rows
 from set_cli.sparse.pattern import Csr, check_pattern
+from set_cli.storage import read_arrays, read_json, sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +75,31 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     if not path.is_dir() or not is_run_folder(os.listdir(path)):
         raise DataError(f"{path}: expected a run folder, found none")
     checksums = read_json(path / SUMMARY)["sha256"] if read_status(path) == "done" else {}
-    for name in ("config.json", "metrics.jsonl", CURRENT):
+    for name in ("config.json", "params.json", "metrics.jsonl", CURRENT):
         _check_unaltered(path, name, checksums)
     config = read_json(path / "config.json")
     checkpoint = load_checkpoint(path)
     if checkpoint is None:
         raise DataError(f"{path}: the run has no checkpoint yet")
     try:
-        card, epsilon = CATALOG[config["dataset"]["name"]], config.get("epsilon")  # dense has none
+        layers, epsilon = read_json(path / "params.json")["layers"], config.get("epsilon")  # dense has none
         section = Model.model_validate(config["model"])
-        plans = plan_mlp(section, epsilon, card.features, card.classes)
-        model = build_mlp(plans, section, epsilon, dict.fromkeys([plan.name for plan in plans], "auto"), config["seed"])
+        model = _untrained(section, epsilon, layers, config["seed"])
         restore_model(model, None, checkpoint.arrays)
-    except (KeyError, TypeError, ValidationError, RuntimeError) as error:
+    except (LookupError, TypeError, ValidationError, RuntimeError) as error:
         raise DataError(f"{path}: configuration and checkpoint do not fit together ({error})") from None
     rows = read_rows(path / "metrics.jsonl") if checkpoint.epoch else []
     return TrainedRun(path, config, model.eval(), pd.DataFrame(rows), checksums)
+
+
+def _untrained(model: Model, epsilon: float | None, layers: Sequence[Mapping[str, Any]], seed: int) -> nn.Module:
+    """The architecture of a run, whose arrays are still to be filled in; layers: those of params.json."""
+    features, outputs = int(layers[0]["shape"][0]), int(layers[-1]["shape"][1])
+    if model.name == "rbm":
+        (plan,) = plan_rbm(model, epsilon, features)
+        return build_rbm(plan, model, epsilon, "auto", seed, np.full(features, 0.5, np.float32), 1)
+    plans = plan_mlp(model, epsilon, features, outputs)
+    return build_mlp(plans, model, epsilon, dict.fromkeys([plan.name for plan in plans], "auto"), seed)
 
 
 def _check_unaltered(path: Path, name: str, checksums: Mapping[str, str]) -> None:

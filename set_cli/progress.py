@@ -4,23 +4,45 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+# bar(title, bytes or None) is a context manager that gives the function to advance it with.
+Bar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+PLAIN_BYTES = 10**8  # less is over before a line about it was read
 
 
 def epoch_line(row: Mapping[str, Any], epochs: int, seconds: float) -> str:
     """One epoch in words and units, aligned with the lines before and after it."""
     width = len(str(epochs))
-    valid = f"  valid {row['valid_accuracy']:6.2f} %" if "valid_accuracy" in row else ""
+    valid = f"  valid {measure_text(row, 'valid')}" if "valid_loss" in row or "valid_reconstruction_loss" in row else ""
     return (
         f"epoch {row['epoch']:{width}}/{epochs}  loss {row['train_loss']:.4f}{valid}  "
-        f"test {row['test_accuracy']:6.2f} %  {row['connections']:,} connections  {seconds:.2f} s"
+        f"test {measure_text(row, 'test')}  {row['connections']:,} connections  {seconds:.2f} s"
     )
+
+
+def measure_text(row: Mapping[str, Any], part: str) -> str:
+    """The metric of a row where it was measured, else the cheapest monitor."""
+    if f"{part}_accuracy" in row:
+        return f"{row[f'{part}_accuracy']:6.2f} %"
+    if f"{part}_log_probability" in row:
+        return f"log-probability {row[f'{part}_log_probability']:8.2f} ± {row[f'{part}_log_z_error']:.2f}"
+    return f"reconstruction  {row[f'{part}_reconstruction_loss']:8.2f}"
 
 
 def start_line(path: Path, done: int) -> str:
@@ -33,9 +55,10 @@ def result_line(summary: Mapping[str, Any], path: Path) -> str:
     final = summary["connections_final"]
     left = f", {final:,} after the last removal" if final != summary["connections"] else ""
     tested = "" if summary["tested_on"] == "test" else " (tested on held-out training rows)"
+    name, unit = {"accuracy": ("accuracy", "%"), "log_probability": ("log-probability", "nats")}[summary["metric"]]
     return (
-        f"done: {summary['method']} on {summary['dataset']}, test accuracy {summary['last']:.2f} % after the last "
-        f"epoch{tested}, best on {summary['best_on']} {summary['best']:.2f} % (epoch {summary['best_epoch']}); "
+        f"done: {summary['method']} on {summary['dataset']}, test {name} {summary['last']:.2f} {unit} after the last "
+        f"epoch{tested}, best on {summary['best_on']} {summary['best']:.2f} {unit} (epoch {summary['best_epoch']}); "
         f"{summary['connections']:,} connections{left}; {summary['seconds_per_epoch']:.2f} s per epoch: {path}"
     )
 
@@ -46,6 +69,41 @@ def say(line: str) -> None:
         print(line, flush=True)
     except BrokenPipeError:
         silence_stdout()
+
+
+def note(line: str) -> None:
+    """Print a line beside the results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def make_bar(progress: str) -> Bar:
+    """Shows what takes long before training: a bar where the view is rich, a line where it is plain."""
+    if progress == "auto":
+        progress = "rich" if sys.stderr.isatty() and not os.environ.get("CI") else "plain"
+    bars: dict[str, Bar] = {"rich": _rich_bar, "plain": _plain_bar, "none": no_bar}
+    return bars[progress]
+
+
+@contextmanager
+def _rich_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+@contextmanager
+def _plain_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Silent about what is over at once."""
+    if total is None or total >= PLAIN_BYTES:
+        size = "" if total is None else f" ({total / 1e6:,.0f} MB)"
+        note(f"{title}{size}")
+    yield lambda count: None
+
+
+@contextmanager
+def no_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    yield lambda count: None
 
 
 def silence_stdout() -> None:
@@ -131,7 +189,7 @@ class RichView(NoView):
         self._bar.update(self._task, completed=epoch - 1 + rows / of, epoch=epoch)
 
     def epoch(self, row: Mapping[str, Any], line: str) -> None:
-        figures = f"loss {row['train_loss']:.4f}  test {row['test_accuracy']:.2f} %  {row['connections']:,} connections"
+        figures = f"loss {row['train_loss']:.4f}  test {measure_text(row, 'test')}  {row['connections']:,} connections"
         self._bar.update(self._task, completed=row["epoch"], figures=figures)
 
 

@@ -24,10 +24,10 @@ from set_cli.models.mlp import LayerPlan
 from set_cli.progress import epoch_line, result_line, start_line
 from set_cli.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from set_cli.runs.degrees import PART, append_degrees, finish_degrees
-from set_cli.runs.files import make_folder, read_json, remove, write_arrays
 from set_cli.runs.folder import RunFolder, snapshot_epochs, snapshot_path
-from set_cli.runs.summary import write_summary
-from set_cli.training.supervised import Score
+from set_cli.runs.summary import metric_of, write_summary
+from set_cli.storage import make_folder, read_json, remove, write_arrays
+from set_cli.training.trainers import Scores
 
 APPENDED = ("metrics.jsonl", "timing.jsonl", PART)
 
@@ -99,7 +99,7 @@ class Record:
         folder.log(line)
         return line
 
-    def finish(self, settings: Mapping[str, Any], tested_on: str, scores: Mapping[str, Score]) -> dict[str, Any]:
+    def finish(self, settings: Mapping[str, Any], tested_on: str, scores: Scores) -> dict[str, Any]:
         """Count what is left after the last removal, write the summary, then 'done'.
 
         scores  of the network that is left
@@ -109,7 +109,7 @@ class Record:
         folder.write_json("params.json", params)
         degrees = layer_degrees(sparse_layers(self._model))
         finish_degrees(folder.path, {name: len(values) for name, values in degrees.items()})
-        left = {part: score.accuracy for part, score in scores.items()}
+        left = {part: score[metric_of(score)] for part, score in scores.items()}
         figures = {"tested_on": tested_on, "after_last_removal": left}
         summary = write_summary(folder.path, scientific(self._config), settings, figures)
         folder.set_status("done")

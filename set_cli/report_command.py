@@ -62,7 +62,7 @@ def main(folders: tuple[Path, ...], form: str, output: Path | None) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    from set_cli.runs.files import write_atomic
+    from set_cli.storage import write_atomic
 
     write_atomic(path, lambda stream: stream.write(text.encode()))
 

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-Name = Literal["init", "data", "dropout", "evolve", "augment"]
-NUMBERS: dict[Name, int] = {"init": 0, "data": 1, "dropout": 2, "evolve": 3, "augment": 4}
+Name = Literal["init", "data", "dropout", "evolve", "augment", "rbm", "ais"]
+NUMBERS: dict[Name, int] = {"init": 0, "data": 1, "dropout": 2, "evolve": 3, "augment": 4, "rbm": 5, "ais": 6}
 
 
 def _sequence(seed: int, name: Name, key: tuple[int, ...]) -> np.random.SeedSequence:

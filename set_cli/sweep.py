@@ -17,10 +17,11 @@ from set_cli.config import Config
 from set_cli.errors import ended_by_signal
 from set_cli.interrupts import StopSignals
 from set_cli.progress import say
-from set_cli.runs.files import read_json, write_json
+from set_cli.storage import read_json, write_json
 
 FOLDER_VARIABLE = "SET_SWEEP_FOLDER"  # where the jobs of one sweep leave their outcomes, whatever launches them
 NOT_STARTED = "not started"
+SKIPPED = "skipped"  # data set and model do not go together
 
 
 def run_in_child(config: Config, settings: Mapping[str, Any], command: list[str], stop: StopSignals) -> int:
@@ -79,6 +80,6 @@ def print_outcomes(folder: str) -> int:
     counts = Counter(outcome["outcome"] for outcome in outcomes)
     say(f"sweep of {len(outcomes)}: " + ", ".join(f"{n} {word}" for word, n in counts.items()))
     for outcome in outcomes:
-        if outcome["exit_code"] or outcome["outcome"] == NOT_STARTED:
+        if outcome["exit_code"] or outcome["outcome"] in (NOT_STARTED, SKIPPED):
             print(f"  {outcome['outcome']}: {outcome['overrides']}: {outcome['where']}", file=sys.stderr)
     return 1 if any(outcome["exit_code"] for outcome in outcomes) else 0

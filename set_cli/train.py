@@ -14,6 +14,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import hydra
@@ -24,16 +25,18 @@ from omegaconf import DictConfig, OmegaConf
 
 import set_cli
 from set_cli.config import Config, did_you_mean, flatten, from_mapping, known_keys, scientific
-from set_cli.errors import ConfigError, SetError
+from set_cli.data.pairs import check_pair, with_checksum
+from set_cli.errors import ConfigError, NotApplicable, SetError
 from set_cli.interrupts import StopSignals
 from set_cli.progress import say, silence_stdout
 from set_cli.runs.folder import already_done, locate
 from set_cli.single import train_and_tell
-from set_cli.sweep import FOLDER_VARIABLE, NOT_STARTED, note, outcome_word, print_outcomes, run_in_child
+from set_cli.sweep import FOLDER_VARIABLE, NOT_STARTED, SKIPPED, note, outcome_word, print_outcomes, run_in_child
 
 RERUN = "--experimental-rerun"
 FOLDERS_OF_HYDRA = re.compile(r"[+~]*hydra\.(run|sweep|output_subdir|job\.chdir)\b")
-SHOWN_ELSEWHERE = ("epsilon", "zeta", "seed", "dataset.name", "model.name", "method.name")
+EXPERIMENT, PAIR = re.compile(r"\++(experiment|sweep)="), re.compile(r"\+*(dataset|model)=")
+SHOWN_ELSEWHERE = ("epsilon", "zeta", "seed", "dataset.name", "dataset.checksum", "model.name", "method.name")
 
 
 def main() -> None:
@@ -82,6 +85,8 @@ def _refuse_switches(arguments: list[str]) -> None:
         # argparse takes any unambiguous beginning of a flag
         if len(flag) > 2 and RERUN.startswith(flag):
             raise ConfigError(f"{RERUN} is not available: it executes the file it is given")
+        if PAIR.match(argument) and any(map(EXPERIMENT.match, arguments)):
+            raise ConfigError(f"{flag}: +experiment and +sweep choose data set and model; leave {flag} out, or them")
         if FOLDERS_OF_HYDRA.match(argument):
             raise ConfigError(f"{flag}: run folders are not Hydra's here; runs_dir=… says where they go")
 
@@ -95,7 +100,7 @@ def _compose_and_train(stop: StopSignals) -> None:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 _job_of_sweep(composed, stop)
             else:
-                _train(from_mapping(_plain(composed)), stop)
+                _train(_config(composed), stop)
         except Exception as error:  # Hydra would print its own words about it; ours follow
             failures.append(error)
 
@@ -125,7 +130,7 @@ def _job_of_sweep(composed: DictConfig, stop: StopSignals) -> None:
     """Train in a child process and note how it ended; whatever goes wrong costs this run only."""
     noted = functools.partial(note, HydraConfig.get().job.num, " ".join(HydraConfig.get().overrides.task))
     try:
-        config = from_mapping(_plain(composed))
+        config = _config(composed)
         path, status = locate(config)
         if stop.received is not None:
             noted(str(path), NOT_STARTED, 0)
@@ -135,11 +140,20 @@ def _job_of_sweep(composed: DictConfig, stop: StopSignals) -> None:
         else:
             exit_code = run_in_child(config, _settings(config), sys.argv, stop)
             noted(str(path), outcome_word(exit_code), exit_code)
+    except NotApplicable as error:
+        noted(str(error), SKIPPED, 0)
     except SetError as error:
         noted(str(error), f"failed (exit code {error.exit_code})", error.exit_code)
     except Exception as error:
         traceback.print_exc()
         noted(f"a bug ({type(error).__name__})", "failed (exit code 1)", 1)
+
+
+def _config(composed: DictConfig) -> Config:
+    """The checked configuration of a run that data set and model allow, with the checksum of the user's own data."""
+    config = from_mapping(_plain(composed))
+    check_pair(config)
+    return with_checksum(config)
 
 
 def _plain(composed: DictConfig) -> Mapping[str, Any]:
@@ -153,11 +167,15 @@ def _settings(config: Config) -> dict[str, Any]:
         _plain(hydra.compose(config_name="train", overrides=[f"{key}={value}" for key, value in choices.items()]))
     )
     default_values = flatten(scientific(defaults))
-    return {
+    settings = {
         key: value
         for key, value in flatten(scientific(config)).items()
         if key not in SHOWN_ELSEWHERE and value != default_values.get(key)
     }
+    if config.dataset.checksum is not None:  # whose data it was belongs beside every number
+        own = Path(config.dataset.path).name if config.dataset.path else "imported"
+        settings["data"] = f"{own}:{config.dataset.checksum[:8]}"
+    return settings
 
 
 def _unknown_option(error: MissingConfigException) -> str:

@@ -10,8 +10,10 @@ from typing import Any, cast
 
 import pytest
 
-from set_cli.config import canonical_json, did_you_mean, from_mapping, identity, known_keys, scientific
-from set_cli.errors import ConfigError
+from set_cli.config import DATASETS, canonical_json, did_you_mean, from_mapping, identity, known_keys, scientific
+from set_cli.data.entries import CATALOG
+from set_cli.data.pairs import check_pair
+from set_cli.errors import ConfigError, NotApplicable
 from set_cli.runs.folder import folder_name
 from tests.conftest import Compose, compose_mapping
 
@@ -26,16 +28,23 @@ KEYS = [
     "data.augment.rotation",
     "data.augment.shift",
     "data.dir",
+    "data.fetch",
     "data.holdout",
     "data.scaling",
     "data.test_limit",
     "data.train_limit",
     "data.valid",
+    "dataset.binarize",
+    "dataset.checksum",
     "dataset.name",
+    "dataset.path",
     "epsilon",
     "method.name",
     "method.regrow_init",
     "model.activation",
+    "model.ais",
+    "model.ais_every",
+    "model.cd_steps",
     "model.dropout",
     "model.hidden",
     "model.init",
@@ -61,6 +70,10 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+def test_the_data_sets_are_the_catalogues_and_custom() -> None:
+    assert set(DATASETS) == CATALOG.keys() | {"custom"} == set(options("dataset"))
+
+
 def test_config_surface() -> None:
     assert sorted(known_keys()) == KEYS
 
@@ -77,10 +90,20 @@ def test_every_yaml_composes(dataset: str, model: str, method: str, backend: str
     assert (config.method.name, config.backend.name) == (method, backend)
 
 
-def test_every_pair_has_settings() -> None:
-    assert options("dataset_model") == sorted(
-        f"{dataset}_{model}" for dataset in options("dataset") for model in options("model")
-    )
+REFUSED_PAIRS = {
+    "higgs_rbm": "higgs has real values, which model=rbm cannot take as probabilities; use model=mlp",
+    "nips_mlp": "nips has no labels, which this model needs; use model=rbm",
+}
+
+
+def test_every_pair_has_settings_or_is_refused(compose: Compose) -> None:
+    pairs = {f"{dataset}_{model}" for dataset in options("dataset") for model in options("model")}
+    assert set(options("dataset_model")) == pairs - REFUSED_PAIRS.keys()
+    for pair, sentence in REFUSED_PAIRS.items():
+        dataset, _, model = pair.rpartition("_")
+        with pytest.raises(NotApplicable) as caught:
+            check_pair(compose(f"dataset={dataset}", f"model={model}"))
+        assert str(caught.value) == sentence
 
 
 def test_every_yaml_says_what_it_is_and_the_command_that_uses_it() -> None:
@@ -131,7 +154,7 @@ REFUSED: list[tuple[str, Any, str]] = [
         "ritch",
         "progress=ritch is not known: expected 'auto', 'rich', 'plain' or 'none'; did you mean rich?",
     ),
-    ("dataset.name", "cifar", "dataset.name=cifar is not known: expected 'digits', 'mnist' or 'cifar10'"),
+    ("dataset.name", "cifar", "dataset.name=cifar is not known: expected 'adult', 'connect4', 'dna'"),
     ("dataset.name", "../../etc", "dataset.name=../../etc is not known"),
     ("model.hidden", [], "model.hidden: Tuple should have at least 1 item"),
     ("model.hidden", [10, 0], "model.hidden.1: expected greater than or equal to 1, found 0"),

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from set_cli.config import Augment, Data
-from set_cli.data import prepare
-from set_cli.data.catalog import CATALOG, SourceFile
+from set_cli.config import Augment, Data, Dataset
+from set_cli.data import parse
+from set_cli.data.catalog import Digest, SourceFile
+from set_cli.data.entries import CATALOG
 from set_cli.data.files import data_folder
 from set_cli.data.prepare import load_data
-from set_cli.data.readers import read_cifar, read_idx
+from set_cli.data.readers.binary import read_cifar, read_idx
 from set_cli.errors import ConfigError, DataError
 
 NO_AUGMENT = Augment(rotation=0.0, shift=0.0, flip=False)
@@ -34,6 +35,7 @@ def data_config(
     return Data.model_validate(
         {
             "dir": None if folder is None else str(folder),
+            "fetch": "never",
             "holdout": holdout,
             "valid": valid,
             "train_limit": train_limit,
@@ -56,36 +58,39 @@ def tiny_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rng = np.random.default_rng(0)
     folder = tmp_path / "data" / "mnist"
     folder.mkdir(parents=True)
+    (form,) = CATALOG["mnist"].forms
     files = []
-    for file in CATALOG["mnist"].files:
-        rows = 30 if file.role == "train" else 10
+    for file in form.files:
+        rows = 30 if file.part == "train" else 10
         shape = (rows, 28, 28) if "images" in file.name else (rows,)
         top = 256 if "images" in file.name else 10
         content = idx(rng.integers(0, top, shape).astype(np.uint8))
         (folder / file.name).write_bytes(content)
-        files.append(SourceFile(file.name, file.role, len(content), "sha256", hashlib.sha256(content).hexdigest()))
-    monkeypatch.setitem(CATALOG, "mnist", replace(CATALOG["mnist"], files=tuple(files)))
+        digest = Digest("sha256", hashlib.sha256(content).hexdigest(), len(content))
+        files.append(SourceFile(file.name, file.part, file.urls, digest))
+    forms = (replace(form, files=tuple(files)),)
+    monkeypatch.setitem(CATALOG, "mnist", replace(CATALOG["mnist"], forms=forms))
     return tmp_path / "data"
 
 
 def test_digits_are_bundled() -> None:
-    data = load_data("digits", data_config())
+    data = load_data(Dataset(name="digits"), data_config())
     card = data.card
     assert (data.train.x.shape, data.test.x.shape) == ((card.train, 64), (card.test, 64))
     assert data.train.x.max() == card.maximum
-    assert set(np.unique(data.test.y)) == set(range(10))
+    assert set(np.unique(data.test.labels)) == set(range(10))
     assert data.tested_on == "test"
 
 
 def test_files_are_read_compressed_or_not(tiny_mnist: Path) -> None:
-    plain = load_data("mnist", data_config(tiny_mnist))
+    plain = load_data(Dataset(name="mnist"), data_config(tiny_mnist))
     for path in (tiny_mnist / "mnist").iterdir():
         path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    packed = load_data("mnist", data_config(tiny_mnist))
+    packed = load_data(Dataset(name="mnist"), data_config(tiny_mnist))
     assert (len(plain.train), len(plain.test)) == (30, 10)
     assert np.array_equal(plain.train.x, packed.train.x)
-    assert np.array_equal(plain.test.y, packed.test.y)
+    assert np.array_equal(plain.test.labels, packed.test.labels)
 
 
 def test_data_folder_is_the_key_then_the_variable_then_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,9 +103,9 @@ def test_data_folder_is_the_key_then_the_variable_then_datasets(monkeypatch: pyt
 
 def test_missing_files_are_named_together_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        load_data("mnist", data_config(tmp_path))
+        load_data(Dataset(name="mnist"), data_config(tmp_path))
     sentence = str(caught.value)
-    for file in CATALOG["mnist"].files:
+    for file in CATALOG["mnist"].forms[0].files:
         assert file.name in sentence
     assert str(tmp_path / "mnist") in sentence
     assert "SET_DATA_DIR" in sentence
@@ -111,8 +116,8 @@ def test_a_missing_test_file_points_to_the_holdout(tiny_mnist: Path) -> None:
     for path in (tiny_mnist / "mnist").glob("t10k*"):
         path.unlink()
     with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte .* data.holdout=N"):
-        load_data("mnist", data_config(tiny_mnist))
-    data = load_data("mnist", data_config(tiny_mnist, holdout=5))
+        load_data(Dataset(name="mnist"), data_config(tiny_mnist))
+    data = load_data(Dataset(name="mnist"), data_config(tiny_mnist, holdout=5))
     assert (len(data.train), len(data.test), data.tested_on) == (25, 5, "holdout")
 
 
@@ -167,7 +172,7 @@ def test_damaged_files_are_refused(how: str, tiny_mnist: Path) -> None:
     damage(path, how)
     tracemalloc.start()
     with pytest.raises(DataError) as caught:
-        load_data("mnist", data_config(tiny_mnist))
+        load_data(Dataset(name="mnist"), data_config(tiny_mnist))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 5_000_000  # the bomb is 50 MB
@@ -199,47 +204,45 @@ def test_cifar_rows_are_a_label_then_the_pixels() -> None:
 
 def test_labels_out_of_range_are_named(tiny_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CATALOG, "mnist", replace(CATALOG["mnist"], classes=5))
-    with pytest.raises(DataError, match=r"mnist: expected labels 0 to 4, found [5-9] in row \d+"):
-        load_data("mnist", data_config(tiny_mnist))
+    with pytest.raises(DataError, match=r"mnist: train: expected labels 0 to 4, found [5-9] in row \d+"):
+        load_data(Dataset(name="mnist"), data_config(tiny_mnist))
 
 
 def test_labels_and_images_of_different_number_are_refused(tiny_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        prepare, "read_idx", lambda content, name: read_idx(content, name)[: 29 if "lab" in name else 30]
-    )
+    monkeypatch.setattr(parse, "read_idx", lambda content, name: read_idx(content, name)[: 29 if "lab" in name else 30])
     with pytest.raises(DataError, match="expected one label per row of 784 features, found 29 labels"):
-        load_data("mnist", data_config(tiny_mnist))
+        load_data(Dataset(name="mnist"), data_config(tiny_mnist))
 
 
 def test_holdout_and_valid_are_cut_from_the_end_of_the_training_rows(tiny_mnist: Path) -> None:
-    whole = load_data("mnist", data_config(tiny_mnist)).train
-    data = load_data("mnist", data_config(tiny_mnist, holdout=6, valid=4, train_limit=15, test_limit=3))
+    whole = load_data(Dataset(name="mnist"), data_config(tiny_mnist)).train
+    data = load_data(Dataset(name="mnist"), data_config(tiny_mnist, holdout=6, valid=4, train_limit=15, test_limit=3))
     assert data.valid is not None
     assert np.array_equal(data.train.x, whole.x[:15])
-    assert np.array_equal(data.valid.y, whole.y[20:24])
+    assert np.array_equal(data.valid.labels, whole.labels[20:24])
     assert np.array_equal(data.test.x, whole.x[24:27])
 
 
 @pytest.mark.parametrize(("holdout", "valid"), [(30, 0), (0, 30), (15, 15), (100, 0)])
 def test_a_split_that_leaves_nothing_to_train_on_is_refused(holdout: int, valid: int, tiny_mnist: Path) -> None:
     with pytest.raises(ConfigError, match="expected fewer than the 30 training rows of mnist together, found"):
-        load_data("mnist", data_config(tiny_mnist, holdout=holdout, valid=valid))
+        load_data(Dataset(name="mnist"), data_config(tiny_mnist, holdout=holdout, valid=valid))
 
 
 def test_standardised_training_rows_have_mean_0_and_deviation_1(tiny_mnist: Path) -> None:
-    data = load_data("mnist", data_config(tiny_mnist))
+    data = load_data(Dataset(name="mnist"), data_config(tiny_mnist))
     x = (data.train.x.astype(np.float64) - data.offset) * data.scale
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(x.std(axis=0), 1, atol=1e-4)
 
 
 def test_unit_scaling_is_division_by_the_largest_value(tiny_mnist: Path) -> None:
-    data = load_data("mnist", data_config(tiny_mnist, scaling="unit"))
+    data = load_data(Dataset(name="mnist"), data_config(tiny_mnist, scaling="unit"))
     np.testing.assert_allclose((data.test.x - data.offset) * data.scale, data.test.x / 255, rtol=1e-6)
 
 
 def test_a_constant_feature_becomes_0_everywhere() -> None:
-    data = load_data("digits", data_config())
+    data = load_data(Dataset(name="digits"), data_config())
     constant = np.flatnonzero(data.train.x.std(axis=0) == 0)
     assert len(constant) > 0
     assert np.all(data.scale[constant] == 0)
@@ -247,23 +250,23 @@ def test_a_constant_feature_becomes_0_everywhere() -> None:
 
 
 def test_the_test_rows_do_not_touch_the_scaling(tiny_mnist: Path) -> None:
-    limited = load_data("mnist", data_config(tiny_mnist, test_limit=1))
-    whole = load_data("mnist", data_config(tiny_mnist))
+    limited = load_data(Dataset(name="mnist"), data_config(tiny_mnist, test_limit=1))
+    whole = load_data(Dataset(name="mnist"), data_config(tiny_mnist))
     assert np.array_equal(limited.offset, whole.offset)
     assert np.array_equal(limited.scale, whole.scale)
 
 
 def test_real_mnist_is_what_the_catalogue_says(real_data: str) -> None:
-    data = load_data("mnist", data_config(real_data))
+    data = load_data(Dataset(name="mnist"), data_config(real_data))
     assert (data.train.x.shape, data.test.x.shape) == ((60_000, 784), (10_000, 784))
     assert round(float(data.train.x.mean()), 4) == 33.3184
     assert round(float(data.train.x.std()), 3) == 78.567
-    assert np.bincount(data.train.y).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert np.bincount(data.train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 
 
 def test_real_cifar10_trains_with_a_holdout(real_data: str) -> None:
-    data = load_data("cifar10", data_config(real_data, holdout=10_000))
+    data = load_data(Dataset(name="cifar10"), data_config(real_data, holdout=10_000))
     assert (data.train.x.shape, data.test.x.shape) == ((40_000, 3072), (10_000, 3072))
     channels = np.concatenate([data.train.x, data.test.x]).reshape(-1, 3, 1024).mean(axis=(0, 2)) / 255
     np.testing.assert_allclose(channels, [0.49140, 0.48216, 0.44653], atol=1e-5)
-    assert np.bincount(np.concatenate([data.train.y, data.test.y])).tolist() == [5000] * 10
+    assert np.bincount(np.concatenate([data.train.labels, data.test.labels])).tolist() == [5000] * 10

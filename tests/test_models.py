@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from set_cli import streams
+from set_cli.config import Dataset
 from set_cli.data.prepare import load_data
 from set_cli.experiment import build_network
 from set_cli.models.activations import ReLU, SReLU
@@ -53,7 +54,10 @@ def test_a_probability_of_one_makes_a_dense_layer_that_says_so(compose: Compose)
 
 def test_set_and_fixprob_start_from_the_same_network(compose: Compose) -> None:
     configs = [compose("method=set", "seed=3"), compose("method=fixprob", "seed=3"), compose("method=set", "seed=4")]
-    states = [build_network(config, load_data("digits", config.data), CPU).model.state_dict() for config in configs]
+    states = [
+        build_network(config, load_data(Dataset(name="digits"), config.data), CPU).model.state_dict()
+        for config in configs
+    ]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not torch.equal(states[0]["output.weight"], states[2]["output.weight"])
 

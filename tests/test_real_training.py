@@ -10,7 +10,7 @@ from set_cli.config import Config
 from set_cli.experiment import Outcome, run
 from set_cli.interrupts import StopSignals
 from set_cli.progress import PlainView
-from set_cli.runs.files import read_json
+from set_cli.storage import read_json
 from tests.conftest import Compose
 
 

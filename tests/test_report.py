@@ -18,7 +18,7 @@ from set_cli.report.collect import FinishedRun, LeftOut, find_run_folders, read_
 from set_cli.report.paper import paper_value
 from set_cli.report.rows import COLUMNS, compare, settings_text
 from set_cli.report.tables import render
-from set_cli.runs.files import sha256
+from set_cli.storage import sha256
 from tests.conftest import REPORT, Command, run_python
 
 # The keys of the JSON rows that scripts outside the project rely on.

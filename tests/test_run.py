@@ -17,17 +17,18 @@ import torch
 
 import set_cli
 from set_cli import experiment, native, record
-from set_cli.config import Config, canonical_json, identity, scientific
+from set_cli.config import Config, Dataset, canonical_json, identity, scientific
 from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import load_data
 from set_cli.errors import BusyError, ConfigError, DataError, DivergedError, Interrupted, StorageError
 from set_cli.experiment import Outcome, run
 from set_cli.interrupts import StopSignals
 from set_cli.progress import NoView
-from set_cli.runs.files import read_arrays, read_json
 from set_cli.runs.folder import RunFolder, locate
 from set_cli.runs.summary import read_rows
-from set_cli.training.supervised import Score, evaluate
+from set_cli.storage import read_arrays, read_json
+from set_cli.training import supervised
+from set_cli.training.supervised import evaluate
 from tests.conftest import Compose
 
 SMALL = ("train.epochs=4", "model.hidden=[40,30]", "train.batch_size=100", "data.augment.flip=true")
@@ -314,7 +315,8 @@ def test_divergence_ends_the_run_and_keeps_the_last_good_state(compose: Compose)
 
 
 def test_a_loss_that_only_the_test_rows_show_is_divergence(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "evaluate", lambda model, inputs: Score(float("inf"), 10.0))
+    bad = {"loss": float("inf"), "accuracy": 10.0}
+    monkeypatch.setattr(supervised, "evaluate", lambda model, inputs: bad)
     with pytest.raises(DivergedError, match="no longer finite in epoch 1"):
         train(compose(*SMALL))
 
@@ -382,9 +384,9 @@ def test_a_loaded_run_is_the_trained_model(compose: Compose) -> None:
     assert isinstance(loaded.metrics, pd.DataFrame)
     assert loaded.metrics["test_accuracy"].iloc[-1] == outcome.summary["last"]
     assert loaded.config["epsilon"] == 5
-    data = load_data("digits", compose().data)
+    data = load_data(Dataset(name="digits"), compose().data)
     inputs = Inputs(data.test, data, torch.device("cpu"))
-    final = evaluate(loaded.model, inputs).accuracy
+    final = evaluate(loaded.model, inputs)["accuracy"]
     assert final == outcome.summary["after_last_removal"]["test"]
 
 

@@ -8,21 +8,22 @@ import pytest
 import torch
 from torch import nn
 
-from set_cli.config import Config
+from set_cli.config import Config, Dataset
 from set_cli.data.inputs import Inputs
-from set_cli.data.prepare import DataSet, Part, load_data
+from set_cli.data.parts import Part
+from set_cli.data.prepare import DataSet, load_data
 from set_cli.experiment import build_network
 from set_cli.models.counts import sparse_layers
 from set_cli.training.evolution import evolve_model
 from set_cli.training.optimizer import add_l1_gradient, build_optimizer, momentum_arrays, restore_momentum
-from set_cli.training.supervised import Score, evaluate, is_finite, train_epoch
+from set_cli.training.supervised import evaluate, is_finite, train_epoch
 from tests.conftest import Compose
 
 CPU = torch.device("cpu")
 
 
 def digits(config: Config) -> DataSet:
-    return load_data("digits", config.data)
+    return load_data(Dataset(name="digits"), config.data)
 
 
 def fit(config: Config, epochs: int = 1, threads: int = 1) -> tuple[nn.Module, list[float], list[tuple[int, int]]]:
@@ -61,7 +62,7 @@ def test_every_row_counts_once_in_the_loss(compose: Compose) -> None:
     config = compose("train.batch_size=1000", "train.lr=1e-30", "model.dropout=0", "data.augment.flip=false")
     model, losses, _ = fit(config)
     data = digits(config)
-    assert losses[0] == pytest.approx(evaluate(model, Inputs(data.train, data, CPU)).loss, rel=1e-5)
+    assert losses[0] == pytest.approx(evaluate(model, Inputs(data.train, data, CPU))["loss"], rel=1e-5)
 
 
 def test_the_same_seed_gives_the_same_bits(compose: Compose) -> None:
@@ -79,12 +80,12 @@ def test_evaluation_is_the_share_of_right_answers(compose: Compose) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.one_hot(torch.full((len(x),), 3), 10).float()
 
-    threes = float((data.test.y == 3).mean() * 100)
-    assert evaluate(Always(), Inputs(data.test, data, CPU)).accuracy == pytest.approx(threes)
-    only = replace(data, test=Part(data.test.x[:1], data.test.y[:1]))
+    threes = float((data.test.labels == 3).mean() * 100)
+    assert evaluate(Always(), Inputs(data.test, data, CPU))["accuracy"] == pytest.approx(threes)
+    only = replace(data, test=Part(data.test.x[:1], data.test.labels[:1]))
     assert evaluate(Always(), Inputs(only.test, data, CPU)) in (
-        Score(pytest.approx(1.46, abs=0.01), 100.0),  # type: ignore[arg-type]
-        Score(pytest.approx(2.46, abs=0.01), 0.0),  # type: ignore[arg-type]
+        {"loss": pytest.approx(1.46, abs=0.01), "accuracy": 100.0},
+        {"loss": pytest.approx(2.46, abs=0.01), "accuracy": 0.0},
     )
 
 

@@ -1,17 +1,42 @@
-"""Upstream files, checked before anything in them is parsed."""
+"""Upstream files: where they lie, and their content once its checksum is the catalogue's or the import's."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
+import tarfile
 import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
-from set_cli.data.catalog import Card, SourceFile
+from set_cli.data.catalog import Card, Digest, Form, SourceFile
+from set_cli.data.pins import Pin
 from set_cli.errors import DataError
 from set_cli.plain_files import open_plain
+
+BLOCK = 2**20  # bytes read at a time
+
+Origin = Literal["verified", "imported"]
+
+
+class Altered(DataError):
+    """A file that is not what the catalogue, or the import, says."""
+
+
+@contextmanager
+def advising(card: Card) -> Iterator[None]:
+    """Add to an altered file's sentence what to do about it."""
+    try:
+        yield
+    except Altered as error:
+        raise DataError(
+            f"{error}; `set-data fetch {card.name}` gets the published one, `set-data import {card.name} FILE "
+            f"--unverified` takes your own copy in"
+        ) from None
 
 
 def data_folder(configured: str | None) -> Path:
@@ -19,57 +44,124 @@ def data_folder(configured: str | None) -> Path:
     return Path(configured or os.environ.get("SET_DATA_DIR") or "datasets")
 
 
-def read_files(card: Card, folder: Path, *, with_test: bool) -> dict[str, bytes]:
-    """The content of the set's files by upstream name, each with the catalogue's size and checksum.
+def find(folder: Path, file: SourceFile) -> Path | None:
+    """The file in the data set's folder, compressed or not; whatever lies there under its name."""
+    path = folder / file.name
+    return next((p for p in (path, path.with_name(path.name + ".gz")) if os.path.lexists(p)), None)
 
-    DataError where one is missing, altered or not a plain file; missing ones are named together.
+
+def read_file(path: Path, file: SourceFile, pin: Pin | None, limit: int) -> tuple[bytes, Origin]:
+    """The uncompressed content of a file whose checksum is right, and whose checksum that is.
+
+    limit  bytes that the content may have where the catalogue does not know its size
+    DataError where the file is altered, no plain file, or too large.
     """
-    wanted = [file for file in card.files if with_test or file.role == "train"]
-    found = {file: _find(folder / card.name / file.name) for file in wanted}
-    missing = [file for file, path in found.items() if path is None]
-    if missing:
-        raise DataError(_missing_sentence(card, folder, missing))
-    return {file.name: _read_checked(path, file) for file, path in found.items() if path is not None}
+    if file.content and file.content.size is not None:
+        limit = file.content.size
+    with reading_file(path), open_plain(path) as stream:
+        raw = _read_limited(stream, path, max(limit, pin.size if pin else 0) + BLOCK)
+        if pin is not None:
+            check_pin(raw, pin, path)
+        elif _is_packed(path) and file.packed and not file.content:
+            check_digest([raw], len(raw), file.packed, path)
+        content = _unpack(raw, path, limit) if _is_packed(path) else raw
+        if pin is not None:
+            return content, "imported"
+        if file.content:
+            check_digest([content], len(content), file.content, path)
+        elif not (_is_packed(path) and file.packed):
+            raise Altered(f"{path}: no checksum of this file is known")
+    return content, "verified"
 
 
-def _find(path: Path) -> Path | None:
-    return next((p for p in (path, path.with_name(path.name + ".gz")) if p.exists()), None)
+def read_archive(path: Path, form: Form, files: tuple[SourceFile, ...]) -> dict[str, bytes]:
+    """Content of the wanted members of a .tar.gz by name, each with the catalogue's checksum; nothing is extracted."""
+    wanted = {file.name: file for file in files}
+    contents: dict[str, bytes] = {}
+    with reading_file(path), open_plain(path) as stream, tarfile.open(fileobj=stream, mode="r|gz") as archive:
+        for member in archive:
+            file = wanted.get(member.name)
+            if file is None or file.content is None or not member.isreg() or member.name in contents:
+                continue
+            source = archive.extractfile(member)
+            if source is None or member.size != file.content.size:
+                raise DataError(f"{path}: {member.name} has {member.size:,} bytes, expected {file.content.size:,}")
+            contents[member.name] = source.read(member.size)
+            check_digest([contents[member.name]], member.size, file.content, Path(f"{path}:{member.name}"))
+            if len(contents) == len(wanted):
+                return contents
+    missing = ", ".join(sorted(wanted.keys() - contents.keys()))
+    raise DataError(f"{path}: {missing} not in the archive; fetch or import it again")
 
 
-def _missing_sentence(card: Card, folder: Path, missing: list[SourceFile]) -> str:
-    names = ", ".join(file.name for file in missing)
-    sentence = (
-        f"{card.name}: {names} (or .gz) not found in {(folder / card.name).absolute()}; download from {card.source} "
-        f"and put the files there, or say where they are with data.dir=… or SET_DATA_DIR"
-    )
-    if all(file.role == "test" for file in missing):
-        sentence += "; data.holdout=N tests on the last N training rows and needs no test file"
-    return sentence
+def check_pin(raw: bytes, pin: Pin, path: Path) -> None:
+    """DataError where the file is not the one that was imported."""
+    _compare(hashlib.sha256(raw).hexdigest(), Digest("sha256", pin.sha256), path, "when it was imported")
 
 
-def _read_checked(path: Path, file: SourceFile) -> bytes:
+def check_file(path: Path, digest: Digest) -> None:
+    """DataError where the file as it lies there does not have this checksum; read block by block."""
+    with reading_file(path), open_plain(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if digest.size is not None and size != digest.size:
+            raise Altered(f"{path}: expected {digest.size:,} bytes, found {size:,}")
+        check_digest(iter(lambda: stream.read(BLOCK), b""), size, digest, path)
+
+
+def check_digest(blocks: Iterator[bytes] | list[bytes], size: int, digest: Digest, path: Path) -> None:
+    """DataError where these blocks, of `size` bytes together, have another checksum."""
+    _compare(hexadecimal(blocks, size, digest.algorithm), digest, path, "expected")
+
+
+def hexadecimal(blocks: Iterator[bytes] | list[bytes], size: int, algorithm: str) -> str:
+    """The checksum of these blocks; git-sha1 puts a header with their size before them."""
+    name = "sha1" if algorithm == "git-sha1" else algorithm
+    state = hashlib.new(name, b"blob %d\0" % size if algorithm == "git-sha1" else b"", usedforsecurity=False)
+    for block in blocks:
+        state.update(block)
+    return state.hexdigest()
+
+
+def _compare(found: str, digest: Digest, path: Path, when: str) -> None:
+    if found != digest.value:
+        raise Altered(f"{path}: {digest.algorithm} is {found[:12]}…, {when} {digest.value[:12]}…")
+
+
+@contextmanager
+def reading_file(path: Path) -> Iterator[None]:
+    """DataError for what reading and unpacking a damaged file may raise."""
     try:
-        with open_plain(path) as stream:
-            content = _read_limited(stream, path, file.size)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: could not be read ({error}); put an intact copy there") from None
-    digest = hashlib.new(file.algorithm, content, usedforsecurity=False).hexdigest()
-    if digest != file.digest:
-        raise DataError(
-            f"{path}: {file.algorithm} of the content is {digest[:12]}…, expected {file.digest[:12]}…; "
-            f"put an intact copy there"
-        )
+        yield
+    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: could not be read ({reason}); put an intact copy there") from None
+
+
+def _is_packed(path: Path) -> bool:
+    return path.suffix == ".gz"
+
+
+def _read_limited(stream: BinaryIO, path: Path, limit: int) -> bytes:
+    size = os.fstat(stream.fileno()).st_size
+    if size > limit:
+        raise DataError(f"{path}: expected at most {limit:,} bytes, found {size:,}; put an intact copy there")
+    return stream.read(limit)
+
+
+def _unpack(raw: bytes, path: Path, limit: int) -> bytes:
+    """At most one byte more than allowed, so that a file that unpacks to gigabytes is refused cheaply."""
+    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as unpacked:
+        content = unpacked.read(limit + 1)
+    if len(content) > limit:
+        raise DataError(f"{path}: expected {limit:,} bytes of content, found more; put an intact copy there")
     return content
 
 
-def _read_limited(stream: BinaryIO, path: Path, size: int) -> bytes:
-    """At most one byte more than expected, so that a file that unpacks to gigabytes is refused cheaply."""
-    if path.suffix == ".gz":
-        with gzip.GzipFile(fileobj=stream) as unpacked:
-            content = unpacked.read(size + 1)
-    else:
-        content = stream.read(size + 1)
-    if len(content) != size:
-        found = f"{len(content):,}" if len(content) < size else "more"
-        raise DataError(f"{path}: expected {size:,} bytes of content, found {found}; put an intact copy there")
-    return content
+def content_limit(card: Card) -> int:
+    """Bytes that no file of this data set exceeds: 24 characters a cell in the wordiest format, and some room."""
+    return 24 * card.rows * (card.features + 8) + BLOCK
+
+
+def pin_of(pins: Mapping[str, Pin], folder: Path, path: Path) -> Pin | None:
+    """The pin of a file in its data set's folder, if it was imported."""
+    return pins.get(path.relative_to(folder).as_posix())

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from set_cli import native
 from set_cli.data.augment import transform
-from set_cli.data.prepare import DataSet, Part
+from set_cli.data.parts import Part
+from set_cli.data.prepare import DataSet
 
 
 class Inputs:
     """A part of the data set on one device, scaled batch by batch (the whole in float32 would be four times larger)."""
 
     def __init__(self, part: Part, data: DataSet, device: torch.device) -> None:
-        self.x = torch.from_numpy(part.x).to(device)
-        self.y = torch.from_numpy(part.y).to(device)
+        # Arrays made of a file's bytes are read-only, which torch does not know: those are copied.
+        self.x = torch.from_numpy(np.require(part.x, requirements="W")).to(device)
+        no_class = torch.full((len(part),), -1)
+        self.y = (no_class if part.y is None else torch.from_numpy(part.y)).to(device)
         self.offset = torch.from_numpy(data.offset).to(device)
         self.scale = torch.from_numpy(data.scale).to(device)
-        self.shape = data.card.shape
+        self.shape = data.card.shape or (1, data.card.features)
         self.device = device
+        self.is_binary = data.card.kind == "binary"
         self._fused = native.takes(self.offset, self.scale) and self.x.dtype in (torch.uint8, torch.float32)
         if self._fused:
             self.x = self.x.contiguous()
 
     def __len__(self) -> int:
-        return len(self.y)
+        return len(self.x)
 
     def batch(self, rows: Tensor, maps: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x (n, features) float32, scaled and, with maps (n, 2, 3), moved; y (n,). rows (n,) int64 on the CPU."""

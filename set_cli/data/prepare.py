@@ -1,46 +1,43 @@
-"""From files to the arrays a run trains and tests on: split, limit, scale."""
+"""From files to the arrays a run trains and tests on: split, limit, binarise, scale."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from set_cli.config import Data as DataConfig
-from set_cli.data.catalog import CATALOG, Card
-from set_cli.data.files import data_folder, read_files
-from set_cli.data.readers import read_cifar, read_idx
-from set_cli.errors import ConfigError, DataError
+from set_cli.config import Dataset
+from set_cli.data.catalog import Card
+from set_cli.data.custom import check_path, read_custom
+from set_cli.data.entries import CATALOG
+from set_cli.data.fetch import fetch
+from set_cli.data.files import data_folder
+from set_cli.data.parse import Parts
+from set_cli.data.parts import Part, no_rows
+from set_cli.data.sources import Source, choose_form, missing_files, missing_sentence, read_source
+from set_cli.errors import ConfigError, DataError, NotApplicable
+from set_cli.progress import Bar, no_bar
 
-Pixels = NDArray[np.uint8]
-Labels = NDArray[np.int64]
 CHUNK = 4096  # rows turned to float64 at a time
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """x (rows, features) as the source stores them; y (rows,) class numbers from 0."""
-
-    x: Pixels
-    y: Labels
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def __getitem__(self, rows: slice | NDArray[np.bool_]) -> Part:
-        return Part(self.x[rows], self.y[rows])
+BINARIZE_SEED = 2383  # of the draws that make MNIST binary, the same for every run
+UNLABELLED = ("rbm",)  # the models that need no labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DataSet:
     """What one run sees.
 
+    card           of the data set as it came; a custom one's is made from the file
     offset, scale  (features,) float32: the network gets (x - offset) * scale
     tested_on      'test', or 'holdout' where training rows were held out instead
     checksums      by file: what was read
+    origin         'verified', 'imported' where a file is the user's own, 'bundled' or 'custom'
     """
 
     card: Card
@@ -51,84 +48,146 @@ class DataSet:
     scale: NDArray[np.float32]
     tested_on: str
     checksums: dict[str, str]
+    origin: Literal["verified", "imported", "bundled", "custom"]
 
 
-def load_data(name: str, config: DataConfig) -> DataSet:
-    """The data set, verified, split and ready to be scaled.
+def needs_labels(model: str) -> bool:
+    """Whether a model learns from labels."""
+    return model not in UNLABELLED
 
-    DataError where a file is missing or altered; ConfigError where the split asks for more rows than there are.
+
+def load_data(
+    dataset: Dataset,
+    data: DataConfig,
+    *,
+    labels: bool = True,
+    bar: Bar = no_bar,
+    say: Callable[[str], None] = lambda line: None,
+) -> DataSet:
+    """The data set, fetched where it is missing, verified, split and ready to be scaled.
+
+    labels    whether rows without labels are of no use
+    bar, say  show what takes long
+    DataError where a file is missing or altered; ConfigError where the split asks for more rows than there are, or the
+    data does not suit the model (NotApplicable).
     """
-    card = CATALOG[name]
-    train, test, checksums = _read(card, data_folder(config.dir), with_test=config.holdout == 0)
-    _check_labels(card, train, test)
-    held_out = config.holdout + config.valid
-    if held_out >= len(train):
+    card, parts, checksums, origin = _read(dataset, data, labels, bar, say)
+    train, valid, test = _split(dataset.name, data, parts)
+    if data.augment.is_on and card.shape is None:
+        raise ConfigError(f"data.augment needs images; {dataset.name} has none")
+    if dataset.binarize is not None:
+        train, valid, test = (binarize(part, dataset.binarize, i) for i, part in enumerate((train, valid, test)))
+    train, test = train[: data.train_limit], test[: data.test_limit]
+    offset, scale = _scaling(card, train, data.scaling)
+    tested_on = "holdout" if data.holdout else "test"
+    return DataSet(card, train, valid if len(valid) else None, test, offset, scale, tested_on, checksums, origin)
+
+
+def _read(
+    dataset: Dataset, data: DataConfig, labels: bool, bar: Bar, say: Callable[[str], None]
+) -> tuple[Card, Parts, dict[str, str], Literal["verified", "imported", "bundled", "custom"]]:
+    """Card, rows, checksums and origin of the data set, in the source's order (no test rows without the test files)."""
+    if dataset.name == "custom":
+        assert dataset.path is not None  # check_pair refused it
+        assert dataset.checksum is not None
+        card, parts = read_custom(check_path(dataset.path), dataset.checksum)
+        if labels and parts["train"].y is None:
+            raise NotApplicable(f"{dataset.path} has no labels, which this model needs; use model=rbm, or add labels")
+        return card, parts, {Path(dataset.path).name: f"sha256:{dataset.checksum}"}, "custom"
+    card = CATALOG[dataset.name]
+    if card.bundled:
+        parts, digest = bundled_digits()
+        return card, parts, {"sklearn.datasets.load_digits": f"sha256:{digest}"}, "bundled"
+    with_test = data.holdout == 0
+    source = obtain(card, data_folder(data.dir), labels, with_test, data.fetch == "auto", bar, say)
+    return card, source.parts, source.checksums, source.origin
+
+
+def obtain(
+    card: Card, data_dir: Path, labels: bool, with_test: bool, may_fetch: bool, bar: Bar, say: Callable[[str], None]
+) -> Source:
+    """The rows of a data set of the catalogue, its files fetched first where they are missing and that is allowed."""
+    form = choose_form(card, data_dir, labels=labels, with_test=with_test, may_fetch=may_fetch)
+    missing = missing_files(card, form, data_dir / card.folder, with_test=with_test)
+    if missing:
+        if not may_fetch or not form.can_be_fetched:
+            why = (
+                "data.fetch=never forbids to fetch it" if form.can_be_fetched else "no checksum to fetch it by is known"
+            )
+            raise DataError(missing_sentence(card, form, data_dir, missing, why))
+        fetch(card, form, data_dir, with_test=with_test, bar=bar, say=say)
+    return read_source(card, form, data_dir, with_test=with_test, bar=bar)
+
+
+def bundled_digits() -> tuple[Parts, str]:
+    """The rows of scikit-learn's digits and their SHA-256."""
+    from sklearn.datasets import load_digits  # nearly a second to import, for this set only
+
+    bunch = load_digits()
+    whole = Part(bunch.data.astype(np.uint8), bunch.target.astype(np.int64))
+    assert whole.y is not None
+    digest = hashlib.sha256(whole.x.tobytes() + whole.y.tobytes()).hexdigest()
+    # Every fifth row is a test row: upstream has no split, and a cut at the end would test on other writers.
+    tested = np.arange(len(whole)) % 5 == 4
+    return {"train": whole[~tested], "valid": no_rows(64, labels=True), "test": whole[tested]}, digest
+
+
+def _split(name: str, data: DataConfig, parts: Parts) -> tuple[Part, Part, Part]:
+    """Training, validation and test rows: held out and cut as the configuration says."""
+    train, valid, test = parts["train"], parts["valid"], parts["test"]
+    cut = 0 if len(valid) else data.valid
+    if data.holdout + cut >= len(train):
         raise ConfigError(
             f"data.holdout and data.valid: expected fewer than the {len(train)} training rows of {name} together, "
-            f"found {held_out}"
+            f"found {data.holdout + cut}"
         )
-    if config.holdout:
-        train, test = train[: -config.holdout], train[-config.holdout :]
-    valid = None
-    if config.valid:
-        train, valid = train[: -config.valid], train[-config.valid :]
-    train, test = train[: config.train_limit], test[: config.test_limit]
-    offset, scale = _scaling(card, train, config.scaling)
-    tested_on = "holdout" if config.holdout else "test"
-    return DataSet(card, train, valid, test, offset, scale, tested_on, checksums)
+    if data.valid > len(valid) > 0:
+        raise ConfigError(
+            f"data.valid: expected at most the {len(valid)} validation rows of {name}, found {data.valid}"
+        )
+    if data.holdout:
+        train, test = train[: -data.holdout], train[-data.holdout :]
+    if cut:
+        train, valid = train[:-cut], train[-cut:]
+    if not len(test):
+        raise DataError(f"{name}: the files have no test rows; data.holdout=N tests on the last N training rows")
+    return train, valid[: data.valid], test
 
 
-def _read(card: Card, folder: Path, *, with_test: bool) -> tuple[Part, Part, dict[str, str]]:
-    """Training and test rows in the source's order (no test rows without the test files)."""
-    if card.bundled:
-        from sklearn.datasets import load_digits  # nearly a second to import, for this set only
-
-        bunch = load_digits()
-        everything = Part(bunch.data.astype(np.uint8), bunch.target.astype(np.int64))
-        digest = hashlib.sha256(everything.x.tobytes() + everything.y.tobytes()).hexdigest()
-        # Every fifth row is a test row: upstream has no split, and a cut at the end would test on other writers.
-        tested = np.arange(len(everything)) % 5 == 4
-        return everything[~tested], everything[tested], {card.source: f"sha256:{digest}"}
-    contents = read_files(card, folder, with_test=with_test)
-    checksums = {file.name: f"{file.algorithm}:{file.digest}" for file in card.files if file.name in contents}
-    parts = {}
-    for role in ("train", "test"):
-        names = [file.name for file in card.files if file.role == role and file.name in contents]
-        parts[role] = _parse(card, {name: contents[name] for name in names})
-    return parts["train"], parts["test"], checksums
-
-
-def _parse(card: Card, contents: dict[str, bytes]) -> Part:
-    if not contents:
-        return Part(np.empty((0, card.features), np.uint8), np.empty(0, np.int64))
-    if card.name == "cifar10":
-        batches = [read_cifar(content, name) for name, content in contents.items()]
-    else:
-        images, labels = (read_idx(content, name) for name, content in contents.items())
-        batches = [(images.reshape(len(images), -1), labels)]
-    x, y = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-    return Part(x, y.astype(np.int64))
-
-
-def _check_labels(card: Card, *parts: Part) -> None:
-    for part in parts:
-        if len(part.x) != len(part.y) or part.x.shape[1] != card.features:
-            raise DataError(
-                f"{card.name}: expected one label per row of {card.features} features, found {len(part.y)} labels "
-                f"and an array of shape {part.x.shape}"
-            )
-        if len(part) and part.y.max() >= card.classes:
-            row = int(np.argmax(part.y >= card.classes))
-            raise DataError(f"{card.name}: expected labels 0 to {card.classes - 1}, found {part.y[row]} in row {row}")
+def binarize(part: Part, how: Literal["sample", "threshold"], stream: int) -> Part:
+    """Bytes as 0 and 1: drawn once with their value as the probability, or 1 from 128 on."""
+    if how == "threshold":
+        return replace(part, x=(part.x >= 128).astype(np.uint8))
+    rng = np.random.default_rng([BINARIZE_SEED, stream])
+    chunks = [part.x[i : i + CHUNK] for i in range(0, len(part), CHUNK)]
+    drawn = [(rng.random(chunk.shape, dtype=np.float32) * 255 < chunk).astype(np.uint8) for chunk in chunks]
+    return replace(part, x=np.concatenate(drawn) if drawn else part.x)
 
 
 def _scaling(card: Card, train: Part, rule: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Offset and scale of every feature, from the training rows alone."""
     if rule == "unit":
-        return np.zeros(card.features, np.float32), np.full(card.features, 1 / card.maximum, np.float32)
+        return _unit_scaling(card, train)
     chunks = range(0, len(train), CHUNK)
     mean = sum(train.x[i : i + CHUNK].sum(axis=0, dtype=np.float64) for i in chunks) / len(train)
     variance = sum(((train.x[i : i + CHUNK] - mean) ** 2).sum(axis=0) for i in chunks) / len(train)
     # A constant feature carries nothing: it becomes 0 everywhere instead of a division by zero.
     scale = np.divide(1, np.sqrt(variance), out=np.zeros_like(variance), where=variance > 0)
     return mean.astype(np.float32), scale.astype(np.float32)
+
+
+def training_mean(data: DataSet) -> NDArray[np.float32]:
+    """(features,) mean of the training rows as the network gets them."""
+    chunks = range(0, len(data.train), CHUNK)
+    total = sum(data.train.x[i : i + CHUNK].sum(axis=0, dtype=np.float64) for i in chunks)
+    mean: NDArray[np.float32] = ((total / len(data.train) - data.offset) * data.scale).astype(np.float32)
+    return mean
+
+
+def _unit_scaling(card: Card, train: Part) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """To [0, 1]: by the largest value that is possible, or where there is none by what the training rows have."""
+    if card.kind != "real":
+        return np.zeros(card.features, np.float32), np.full(card.features, 1 / card.maximum, np.float32)
+    low, high = train.x.min(axis=0).astype(np.float64), train.x.max(axis=0).astype(np.float64)
+    scale = np.divide(1, high - low, out=np.zeros_like(low), where=high > low)
+    return low.astype(np.float32), scale.astype(np.float32)

@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 
 from torch import nn
 
+from set_cli.models.rbm import VisibleBias
 from set_cli.sparse import SparseLinear
 
 
@@ -49,6 +50,8 @@ def count_layers(model: nn.Module, optimizer_copies: int) -> list[LayerCount]:
     for name, module in model.named_modules():
         if isinstance(module, SparseLinear | nn.Linear):
             counts.append(_count_layer(name, module, optimizer_copies))
+        elif counts and isinstance(module, VisibleBias):
+            counts[-1]["biases"] += module.bias.numel()
         elif counts and not list(module.children()):
             counts[-1]["activation_parameters"] += sum(parameter.numel() for parameter in module.parameters())
     return counts

@@ -80,8 +80,8 @@ def build_mlp(
 
 def _activation(model: Model, neurons: int, rng: np.random.Generator, fused: bool) -> Activation:
     if model.activation == "srelu":
-        return SReLU(neurons, rng, model.dropout, fused=fused)
-    return ReLU(model.dropout, fused=fused)
+        return SReLU(neurons, rng, model.dropout or 0.0, fused=fused)
+    return ReLU(model.dropout or 0.0, fused=fused)
 
 
 def _dense_layer(n_in: int, n_out: int, init: str, rng: np.random.Generator, batch_contiguous: bool) -> nn.Linear:

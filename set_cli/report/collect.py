@@ -12,9 +12,9 @@ from typing import Any
 
 from set_cli.config import canonical_json
 from set_cli.errors import DataError
-from set_cli.runs.files import read_json, sha256
 from set_cli.runs.folder import is_run_folder, read_status
 from set_cli.runs.summary import REPORTED, SUMMARY
+from set_cli.storage import read_json, sha256
 
 FIGURES: dict[str, type | tuple[type, ...]] = {
     "dataset": str,

@@ -29,6 +29,8 @@ def _short(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
 
+METRICS = {"accuracy": "accuracy %", "log_probability": "log-probability, nats"}
+
 # What a person reads: title, cell, whether it is aligned right.
 READABLE: list[tuple[str, Callable[[Row], str], bool]] = [
     ("data set", lambda row: row["dataset"], False),
@@ -38,7 +40,7 @@ READABLE: list[tuple[str, Callable[[Row], str], bool]] = [
     ("ζ", lambda row: _short(row["zeta"]), True),
     ("settings", lambda row: row["settings"], False),
     ("n", lambda row: str(row["n"]), True),
-    ("metric", lambda row: row["metric"] + (" %" if row["metric"] == "accuracy" else ""), False),
+    ("metric", lambda row: METRICS.get(row["metric"], row["metric"]), False),
     ("last", lambda row: _with_deviation(row, "last"), True),
     ("best", lambda row: _with_deviation(row, "best"), True),
     ("best on", lambda row: row["best_on"], False),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from set_cli.errors import DataError
-from set_cli.runs.files import append, write_arrays
+from set_cli.storage import append, write_arrays
 
 PART = "degrees.part"
 FINAL = "degrees.npz"

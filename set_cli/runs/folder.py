@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 from set_cli.config import Config, canonical_json, identity
 from set_cli.errors import BusyError, ConfigError, DataError, DivergedError, Interrupted, SetError, StorageError
-from set_cli.runs.files import (
+from set_cli.storage import (
     TEMPORARY,
     append,
     append_row,

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from set_cli.errors import DataError
 from set_cli.runs.checkpoint import CURRENT
 from set_cli.runs.degrees import FINAL
-from set_cli.runs.files import read_json, sha256, write_json
 from set_cli.runs.folder import snapshot_epochs, snapshot_path
+from set_cli.storage import read_json, sha256, write_json
 
 SUMMARY = "summary.json"
 # What a report reads is small and checked every time; set_cli.load checks what it reads.
+METRICS = ("accuracy", "log_probability")  # percent, nats: of both more is better
 REPORTED = ("config.json", "params.json", "metrics.jsonl")
 
 
@@ -37,6 +38,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def metric_of(names: Iterable[str]) -> str:
+    """The metric among these names of what was measured; ValueError where there is none."""
+    names = set(names)
+    for metric in METRICS:
+        if metric in names:
+            return metric
+    raise ValueError(f"expected one of {METRICS} among {sorted(names)}")
+
+
 def write_summary(
     folder: Path, scientific: Mapping[str, Any], settings: Mapping[str, Any], figures: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -47,8 +57,10 @@ def write_summary(
     """
     rows = read_rows(folder / "metrics.jsonl")
     timing = read_rows(folder / "timing.jsonl")
-    best_on = "valid" if "valid_accuracy" in rows[-1] else "test"
-    best = max(rows, key=lambda row: row[f"{best_on}_accuracy"])
+    metric = metric_of(key.removeprefix("test_") for key in rows[-1])
+    best_on = "valid" if f"valid_{metric}" in rows[-1] else "test"
+    # An RBM's log-probability is not estimated in every epoch.
+    best = max((row for row in rows if f"{best_on}_{metric}" in row), key=lambda row: row[f"{best_on}_{metric}"])
     totals = read_json(folder / "params.json")["total"]
     names = [*REPORTED, CURRENT, FINAL, *(str(snapshot_path(Path(), epoch)) for epoch in snapshot_epochs(folder))]
     summary = {
@@ -59,10 +71,10 @@ def write_summary(
         "zeta": scientific.get("zeta"),
         "seed": scientific["seed"],
         "settings": dict(settings),
-        "metric": "accuracy",
+        "metric": metric,
         "epochs": len(rows),
-        "last": rows[-1]["test_accuracy"],
-        "best": best["test_accuracy"],
+        "last": rows[-1][f"test_{metric}"],
+        "best": best[f"test_{metric}"],
         "best_epoch": best["epoch"],
         "best_on": best_on,
         **{key: totals[key] for key in ("connections", "connections_final", "parameters", "dense_parameters")},

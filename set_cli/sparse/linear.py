@@ -16,6 +16,7 @@ from set_cli.sparse.engines import Engine, choose, find_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.pattern import Csr, check_pattern
 
+INITIAL_DEVIATION = 0.05  # of `init=normal`: N(0, 1) / 20 as the authors' SciPy RBM
 REGROW_DEVIATION = 0.1  # of a new connection's random value: N(0, 1) / 10 as the authors' SciPy MLP
 
 
@@ -57,7 +58,8 @@ class SparseLinear(nn.Module):
               probability 1 or more the layer has every connection, and does not evolve
     bias      one per output, 0 at the start
     init      'glorot': uniform, limit sqrt(6 / (n_in + n_out)), the dense layer's fans, as the authors;
-              'sparse_fan_in': uniform, limit sqrt(6 / connections of the output neuron)
+              'sparse_fan_in': uniform, limit sqrt(6 / connections of the output neuron);
+              'normal': standard deviation 0.05, as the authors' RBM
     engine    'native' (compiled kernels, float32 on the CPU), 'torch' (CSR products, any type and device), 'masked'
               (dense products, the usual simulation) or 'auto': the fastest of these that there is for the layer's
               type, device and density
@@ -136,6 +138,7 @@ class SparseLinear(nn.Module):
         seed: int | np.random.Generator | None = None,
         refill: bool = True,
         regrow_init: str = "zero",
+        regrow_deviation: float = REGROW_DEVIATION,
     ) -> topology.Evolution | None:
         """Prune and regrow the layer's connections (paper, Algorithm 1); what was done, None for a full layer.
 
@@ -143,7 +146,7 @@ class SparseLinear(nn.Module):
         optimizer    its state follows the connections: survivors keep theirs (momentum, Adam's moments), new
                      connections start with none. Give every optimiser that trains this layer.
         refill       False removes without regrowing: the paper's rule after the last epoch
-        regrow_init  value of a new connection: 'zero' or 'random' (normal, standard deviation 0.1)
+        regrow_init  value of a new connection: 'zero' or 'random' (normal, of standard deviation regrow_deviation)
 
         Call it between optimiser steps: gradients are dropped, and a backward through a forward from before the call
         is an error. Raises ValueError for a zeta out of range or weights that are not finite.
@@ -165,7 +168,7 @@ class SparseLinear(nn.Module):
         if regrow_init == "random":
             is_new = evolution.source < 0
             new_values[torch.from_numpy(is_new)] = torch.from_numpy(
-                REGROW_DEVIATION * rng.standard_normal(int(is_new.sum()), dtype=np.float32)
+                np.float32(regrow_deviation) * rng.standard_normal(int(is_new.sum()), dtype=np.float32)
             )
         if optimizer is not None:
             self._move_optimizer_state(optimizer, source)
@@ -239,7 +242,9 @@ class SparseLinear(nn.Module):
 
 
 def initial_weights(pattern: Csr, init: str, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """(nnz,) float32 uniform weights; see SparseLinear for the two rules. ValueError for another name."""
+    """(nnz,) float32 weights; see SparseLinear for the rules. ValueError for another name."""
+    if init == "normal":
+        return np.float32(INITIAL_DEVIATION) * rng.standard_normal(pattern.nnz, dtype=np.float32)
     draws = 2 * rng.random(pattern.nnz, dtype=np.float32) - 1
     match init:
         case "glorot":
@@ -247,7 +252,7 @@ def initial_weights(pattern: Csr, init: str, rng: np.random.Generator) -> np.nda
         case "sparse_fan_in":
             return draws * np.sqrt(6 / pattern.in_degrees()[pattern.indices]).astype(np.float32)
         case _:
-            raise ValueError(f"init: expected 'glorot' or 'sparse_fan_in', got {init!r}")
+            raise ValueError(f"init: expected 'glorot', 'sparse_fan_in' or 'normal', got {init!r}")
 
 
 def _gather(values: Tensor, source: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,14 +18,6 @@ from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import add_l1_gradient, connection_weights, drop_gradients
 
 EVALUATION_ROWS = 1000  # per batch
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Mean cross-entropy (nats) and accuracy (percent)."""
-
-    loss: float
-    accuracy: float
 
 
 def train_epoch(
@@ -70,8 +61,8 @@ def _epoch_transforms(augment: Augment, inputs: Inputs, rng: np.random.Generator
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, inputs: Inputs) -> Score:
-    """Loss and accuracy over all rows, without dropout and augmentation."""
+def evaluate(model: nn.Module, inputs: Inputs) -> dict[str, float]:
+    """Mean cross-entropy ('loss', nats) and 'accuracy' (percent) over all rows, without dropout and augmentation."""
     model.eval()
     loss, hits = 0.0, 0
     for start in range(0, len(inputs), EVALUATION_ROWS):
@@ -79,7 +70,7 @@ def evaluate(model: nn.Module, inputs: Inputs) -> Score:
         logits = model(x)
         loss += cross_entropy(logits, y).item() * len(y)
         hits += int((logits.argmax(dim=1) == y).sum())
-    return Score(loss / len(inputs), 100 * hits / len(inputs))
+    return {"loss": loss / len(inputs), "accuracy": 100 * hits / len(inputs)}
 
 
 def is_finite(model: nn.Module, losses: Iterable[float]) -> bool:

@@ -1,7 +1,8 @@
-"""The only functions that write into run folders: whole files atomically, rows appended and flushed to disk."""
+"""The only functions that write into run and data folders: whole files atomically, rows appended and flushed."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -144,3 +145,23 @@ def sha256(path: Path) -> str:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not strict JSON")
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the kernel lock of this file, made if need be; `waiting` is called before another holder is waited for.
+
+    The lock is free the moment its holder dies: nothing stale is ever left.
+    """
+    make_folder(path.parent)
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

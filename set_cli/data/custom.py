@@ -1,0 +1,224 @@
+"""`dataset=custom`: the user's own table as npz, csv, mat or svmlight, by the conventions of datasets/custom.md."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from set_cli.data.catalog import Card, Split
+from set_cli.data.files import reading_file
+from set_cli.data.parse import SPLITS, Parts
+from set_cli.data.parts import Labels, Part, no_rows
+from set_cli.data.readers.guard import check_finite, reading
+from set_cli.data.readers.mat import read_mat
+from set_cli.data.readers.npz import read_npz
+from set_cli.data.readers.text import class_numbers, read_svmlight
+from set_cli.errors import ConfigError, DataError
+from set_cli.plain_files import open_plain
+
+SMALL = 2**28  # bytes that any file may unpack to
+RATIO = 200  # times its own size that a larger one may: 0/1 data packs 100:1, a bomb 1000:1
+LARGEST_FILE = 2**35
+SUFFIXES = (".npz", ".csv", ".mat", ".svmlight", ".libsvm")
+LABEL, SPLIT = "label", "split"  # columns of a csv
+PREFIXES: dict[Split, tuple[str, ...]] = {"train": ("train",), "valid": ("valid", "val"), "test": ("test",)}
+SHAPE = "shape"  # array of an npz or mat: the shape of one image
+
+# What files are called that others have made: {part} is one of the prefixes above.
+ROW_NAMES, LABEL_NAMES = ("x_{}", "{}_data"), ("y_{}", "{}_labels")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows as they came from a file, before their labels became class numbers; labels None where there are none."""
+
+    x: NDArray[Any]
+    labels: NDArray[Any] | None
+
+
+def check_path(path: str) -> Path:
+    """ConfigError unless the file's name says what format it has."""
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"dataset.path={path}: expected a file that ends in {', '.join(SUFFIXES)}")
+    return Path(path)
+
+
+def read_custom(path: Path, sha256: str) -> tuple[Card, Parts]:
+    """A card made from the file, and its rows; DataError where the file is malformed or not the one of that checksum.
+
+    Parts that the file does not have are empty; a file without parts is all training rows.
+    """
+    with reading_file(path), open_plain(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > LARGEST_FILE:
+            raise DataError(f"{path}: expected at most {LARGEST_FILE:,} bytes, found {size:,}")
+        content = stream.read(size)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(f"{path}: changed, its sha256 was {sha256[:12]}… when the command started")
+    tables, shape = _read_tables(content, path, max(SMALL, RATIO * size))
+    if not tables or not len(tables["train"].x):
+        raise DataError(f"{path}: no training rows")
+    return _card_and_parts(tables, shape, path)
+
+
+def _read_tables(content: bytes, path: Path, limit: int) -> tuple[dict[Split, Table], tuple[int, ...] | None]:
+    match path.suffix.lower():
+        case ".npz":
+            return _from_arrays(read_npz(io.BytesIO(content), str(path), limit), path)
+        case ".mat":
+            return _from_arrays(read_mat(content, str(path), _array_names(), limit), path)
+        case ".csv":
+            return _from_csv(content, path), None
+        case _:
+            x, y = read_svmlight(content, str(path), None, limit // 4)
+            return {"train": Table(x, y)}, None
+
+
+def _array_names() -> list[str]:
+    prefixes = [prefix for names in PREFIXES.values() for prefix in names]
+    named = [pattern.format(prefix) for prefix in prefixes for pattern in (*ROW_NAMES, *LABEL_NAMES)]
+    return [*named, "x", "y", SHAPE]
+
+
+def _from_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> tuple[dict[Split, Table], tuple[int, ...] | None]:
+    tables: dict[Split, Table] = {}
+    for split, prefixes in PREFIXES.items():
+        x = _first(arrays, [name.format(p) for p in prefixes for name in ROW_NAMES])
+        y = _first(arrays, [name.format(p) for p in prefixes for name in LABEL_NAMES])
+        if x is not None:
+            tables[split] = Table(x, y)
+    if "x" in arrays and "train" not in tables:
+        tables["train"] = Table(arrays["x"], arrays.get("y"))
+    if "train" not in tables:
+        raise DataError(
+            f"{path}: expected an array x_train (or train_data, or x), found {', '.join(sorted(arrays)) or 'none'}"
+        )
+    shape = None
+    if SHAPE in arrays:
+        shape = tuple(int(n) for n in arrays[SHAPE].ravel()[:4])
+    elif tables["train"].x.ndim > 2:
+        shape = tables["train"].x.shape[1:]
+    flat = {s: Table(t.x.reshape(len(t.x), -1) if t.x.ndim > 2 else t.x, t.labels) for s, t in tables.items()}
+    return flat, shape
+
+
+def _first(arrays: Mapping[str, NDArray[Any]], names: list[str]) -> NDArray[Any] | None:
+    return next((arrays[name] for name in names if name in arrays), None)
+
+
+def _from_csv(content: bytes, path: Path) -> dict[Split, Table]:
+    """A header line; the column `label` holds the class, `split` the part, all others are features."""
+    import pandas as pd  # half a second to import, for this format only
+
+    with reading(str(path)):
+        frame = pd.read_csv(io.BytesIO(content), na_filter=False, low_memory=False)
+    if all(_is_number(str(name)) for name in frame.columns):
+        raise DataError(
+            f"{path}: expected a header line that names the columns (label, split, features), found numbers"
+        )
+    features = [name for name in frame.columns if name not in (LABEL, SPLIT)]
+    for name in features:
+        if not pd.api.types.is_numeric_dtype(frame[name]):
+            row = next(i for i, cell in enumerate(frame[name]) if not _is_number(str(cell)))
+            raise DataError(
+                f"{path}: expected a number, found {str(frame[name][row])[:30]!r} in line {row + 2}, {name}"
+            )
+    x = frame[features].to_numpy(np.float64)
+    labels = frame[LABEL].to_numpy() if LABEL in frame else None
+    if SPLIT not in frame:
+        return {"train": Table(x, labels)}
+    strange = ~frame[SPLIT].isin(SPLITS)
+    if strange.any():
+        row = int(np.argmax(strange))
+        raise DataError(
+            f"{path}: expected train, valid or test, found {str(frame[SPLIT][row])[:30]!r} in line {row + 2}, split"
+        )
+    chosen = {split: (frame[SPLIT] == split).to_numpy() for split in SPLITS}
+    return {s: Table(x[rows], None if labels is None else labels[rows]) for s, rows in chosen.items() if rows.any()}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _card_and_parts(tables: dict[Split, Table], shape: tuple[int, ...] | None, path: Path) -> tuple[Card, Parts]:
+    x = {split: _values(table.x, f"{path}: {split}") for split, table in tables.items()}
+    features = x["train"].shape[1]
+    labelled = tables["train"].labels is not None
+    values = _classes(tables["train"].labels, path) if labelled else np.empty(0)
+    parts: Parts = {split: no_rows(features, labelled) for split in SPLITS}
+    for split, table in tables.items():
+        if x[split].shape[1] != features:
+            raise DataError(f"{path}: {split} has {x[split].shape[1]} features, the training rows have {features}")
+        parts[split] = Part(
+            x[split], _labels(table.labels, values, len(x[split]), f"{path}: {split}") if labelled else None
+        )
+    if shape is not None and (len(shape) not in (2, 3) or math.prod(shape) != features):
+        raise DataError(f"{path}: expected the shape of one image of {features} values, found {list(shape)}")
+    return _card(path, parts, len(values), shape), parts
+
+
+def _values(x: NDArray[Any], name: str) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Bytes stay bytes, everything else becomes float32."""
+    if x.ndim != 2 or not x.shape[1]:
+        raise DataError(f"{name}: expected rows of features, found an array of shape {x.shape}")
+    if x.dtype == np.uint8:
+        return x
+    with np.errstate(over="ignore"):
+        values = x.astype(np.float32)
+    check_finite(values, name)
+    if values.size and values.min() >= 0 and values.max() <= 1 and np.array_equal(values, values.astype(np.uint8)):
+        return values.astype(np.uint8)
+    return values
+
+
+def _classes(labels: NDArray[Any] | None, path: Path) -> NDArray[Any]:
+    """The different labels of the training rows, sorted: their positions are the classes."""
+    assert labels is not None
+    values = np.unique(labels.ravel().astype(str) if labels.dtype.kind in "OUS" else labels.ravel())
+    if values.dtype.kind == "f" and not np.array_equal(values, np.round(values)):
+        raise DataError(f"{path}: expected classes as labels, found numbers with fractions")
+    if len(values) < 2:
+        raise DataError(f"{path}: expected at least two classes among the labels, found {len(values)}")
+    return values
+
+
+def _labels(labels: NDArray[Any] | None, values: NDArray[Any], rows: int, name: str) -> Labels:
+    if labels is None or labels.size != rows:
+        found = "none" if labels is None else f"{labels.size:,}"
+        raise DataError(f"{name}: expected {rows:,} labels, found {found}")
+    flat = labels.ravel().astype(str) if values.dtype.kind in "US" else labels.ravel()
+    return class_numbers(flat, values, name)
+
+
+def _card(path: Path, parts: Parts, classes: int, shape: tuple[int, ...] | None) -> Card:
+    train = parts["train"].x
+    largest = int(train.max()) if train.dtype == np.uint8 else 0
+    return Card(
+        name="custom",
+        title=path.name,
+        domain="the user's own",
+        kind="real" if train.dtype != np.uint8 else "binary" if largest <= 1 else "bounded",
+        features=train.shape[1],
+        classes=classes,
+        shape=shape,
+        maximum=1 if largest <= 1 else 255,
+        train=len(train),
+        valid=len(parts["valid"]),
+        test=len(parts["test"]),
+        homepage="",
+        licence="",
+        citation="",
+    )

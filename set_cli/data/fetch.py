@@ -1,0 +1,170 @@
+"""Download what is missing: mirrors in turn, broken downloads continued, nothing shown before its checksum is right."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+import set_cli
+from set_cli.data.catalog import Card, Form, SourceFile
+from set_cli.data.files import check_file, content_limit
+from set_cli.data.pins import read_pins, write_pins
+from set_cli.data.sources import LOCK, missing_files, missing_sentence
+from set_cli.errors import DataError
+from set_cli.progress import Bar
+from set_cli.storage import locked, make_folder, rename, storage_errors
+
+CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # without a byte
+SLOW_SECONDS, SLOW_BYTES = 60.0, 60_000  # fewer bytes in so many seconds count as a stall
+RETRIES = 2  # of a mirror that breaks off
+BLOCK = 2**16
+INCOMING = ".incoming"  # folder of what is not whole yet
+PART = ".part"  # suffix of a download that broke off; the next one goes on from there
+
+
+def fetch(card: Card, form: Form, data_dir: Path, *, with_test: bool, bar: Bar, say: Callable[[str], None]) -> None:
+    """Bring the form's missing files to <data.dir>/<data set>/, whole and with the catalogue's checksum.
+
+    Processes that ask for the same data set wait for the first. DataError where no mirror gives an intact file.
+    """
+    folder = data_dir / card.folder
+    with locked(folder / LOCK, lambda: say(f"{card.name}: waiting for another process that fetches it")):
+        for file in _to_fetch(card, form, folder, with_test=with_test):
+            _fetch_file(card, form, file, data_dir, bar)
+
+
+def fetch_anew(card: Card, form: Form, data_dir: Path, files: list[SourceFile], bar: Bar) -> None:
+    """Replace these files, damaged or imported, by the published ones; what is there stays until the new one is."""
+    folder = data_dir / card.folder
+    with locked(folder / LOCK, lambda: None):
+        for file in files:
+            _fetch_file(card, form, file, data_dir, bar)
+
+
+def _to_fetch(card: Card, form: Form, folder: Path, *, with_test: bool) -> list[SourceFile]:
+    missing = missing_files(card, form, folder, with_test=with_test)
+    return [form.archive] if missing and form.archive is not None else missing
+
+
+def _fetch_file(card: Card, form: Form, file: SourceFile, data_dir: Path, bar: Bar) -> None:
+    folder = data_dir / card.folder
+    target = folder / file.published
+    make_folder(target.parent)
+    failures = []
+    for url in file.urls:
+        try:
+            _download(url, target, file, content_limit(card), bar)
+        except DataError as error:
+            failures.append(str(error))
+        else:
+            _forget_pin(folder, target)
+            return
+    why = "could not be fetched: " + "; ".join(failures)
+    raise DataError(missing_sentence(card, form, data_dir, [file], why))
+
+
+def _forget_pin(folder: Path, target: Path) -> None:
+    """The published file has taken the place of one that was imported, in either packing."""
+    pins = read_pins(folder)
+    name = target.relative_to(folder).as_posix()
+    left = {key: pin for key, pin in pins.items() if key.removesuffix(".gz") != name.removesuffix(".gz")}
+    if left != pins:
+        write_pins(folder, left)
+
+
+def _download(url: str, target: Path, file: SourceFile, limit: int, bar: Bar) -> None:
+    """One file from one mirror: pooch fetches into a folder of its own, and what is intact takes its place here."""
+    import pooch
+    import requests
+
+    incoming = target.parent / INCOMING
+    make_folder(incoming)
+
+    def receive(url: str, temporary: str, _: object) -> None:
+        part = incoming / (target.name + PART)
+        _receive(url, part, file, limit, bar)
+        assert file.digest is not None  # only such files are fetched
+        try:
+            check_file(part, file.digest)
+        except DataError:
+            part.unlink()  # going on from it would give the same bytes again
+            raise ValueError("what it sent does not have the catalogue's checksum") from None
+        os.replace(part, temporary)
+
+    # The checksum is compared above: pooch does not know git's.
+    registry = {target.name: None}
+    puller = pooch.create(incoming, "", registry=registry, urls={target.name: url}, retry_if_failed=RETRIES)
+    pooch.get_logger().setLevel("ERROR")
+    try:
+        puller.fetch(target.name, downloader=receive)
+    except (requests.exceptions.RequestException, ValueError) as error:
+        raise DataError(f"{urlsplit(url).hostname}: {_reason(error)}") from None
+    rename(incoming / target.name, target)
+    with suppress(OSError):  # another file's broken download may lie there
+        incoming.rmdir()
+
+
+def _receive(url: str, part: Path, file: SourceFile, limit: int, bar: Bar) -> None:
+    """Add to `part` what it lacks; requests' exceptions or ValueError where the server does not give it."""
+    import requests
+
+    assert file.digest is not None
+    most = file.digest.size or limit
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": f"set-cli/{set_cli.__version__}", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)) as response:
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            return  # nothing is left to be sent; the checksum decides
+        response.raise_for_status()
+        if url.startswith("https:") and not response.url.startswith("https:"):
+            raise ValueError(f"it redirects to {response.url.partition('?')[0]}, which is not encrypted")
+        if have and response.status_code != requests.codes.partial_content:
+            have = 0  # it sends the whole again
+        title = f"fetching {file.published} from {urlsplit(url).hostname}"
+        with _open(part, "ab" if have else "wb") as stream, bar(title, file.digest.size) as advance:
+            advance(have)
+            for block in _at_speed(response.iter_content(BLOCK)):
+                have += len(block)
+                if have > most:
+                    raise ValueError(f"it sends more than the {most:,} bytes that were expected")
+                with storage_errors(part):
+                    stream.write(block)
+                advance(len(block))
+            with storage_errors(part):
+                stream.flush()
+                os.fsync(stream.fileno())
+
+
+def _open(part: Path, mode: str) -> IO[bytes]:
+    # Not around the whole download: requests' exceptions are OSErrors too.
+    with storage_errors(part):
+        return open(part, mode)
+
+
+def _at_speed(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The blocks, as long as they do not drip: a server that sends a byte now and then would hold us for ever."""
+    since, received = time.monotonic(), 0
+    for block in blocks:
+        yield block
+        received += len(block)
+        now = time.monotonic()
+        if now - since > SLOW_SECONDS:
+            if received < SLOW_BYTES:
+                raise ValueError(f"it sent {received:,} bytes in {now - since:.0f} s")
+            since, received = now, 0
+
+
+def _reason(error: Exception) -> str:
+    """The innermost words of a nest of network exceptions, on one line."""
+    inner: BaseException = error
+    while inner.__cause__ or inner.__context__:
+        inner = inner.__cause__ or inner.__context__ or inner
+    text = " ".join(str(error if isinstance(error, ValueError) else inner).split()) or type(inner).__name__
+    return text[:150]

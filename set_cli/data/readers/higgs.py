@@ -1,0 +1,156 @@
+"""HIGGS.csv.gz, 8 GB of text, converted once to arrays that are mapped into memory."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from set_cli.data.files import reading_file
+from set_cli.data.parts import Part
+from set_cli.errors import DataError
+from set_cli.plain_files import open_plain
+from set_cli.progress import Bar
+from set_cli.storage import make_folder, read_json, rename, storage_errors, write_json
+
+Table = NDArray[np.float32]
+
+BLOCK = 16 * 2**20  # bytes of text parsed at a time; a line is far shorter
+MOST_TEXT = 9_000_000_000  # bytes; upstream's file unpacks to 8,035,497,980
+FACTS, VALUES, LABELS = "converted.json", "x.f32", "y.u8"
+
+
+def conversion_folder(folder: Path, sha256: str) -> Path:
+    """Where the conversion of the file with this checksum lies."""
+    return folder / f"converted-{sha256[:16]}"
+
+
+def convert(source: Path, name: str, features: int, target: Path, bar: Bar) -> None:
+    """Write the arrays of a csv(.gz) file, label first, into the folder `target`, whole or not at all.
+
+    DataError where the text is not `features` + 1 finite numbers a line with a label 0 or 1.
+    """
+    make_folder(target.parent)
+    with storage_errors(target):
+        working = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
+    try:
+        with storage_errors(target):
+            sums = {VALUES: hashlib.sha256(), LABELS: hashlib.sha256()}
+            rows = 0
+            with open(working / VALUES, "wb") as values, open(working / LABELS, "wb") as labels:
+                for table in _tables(source, name, features, bar):
+                    rows += len(table)
+                    for stream, array in ((values, table[:, 1:]), (labels, table[:, 0].astype(np.uint8))):
+                        content = array.tobytes()
+                        sums[Path(stream.name).name].update(content)
+                        stream.write(content)
+                for stream in (values, labels):
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            if not rows:
+                raise DataError(f"{name}: expected lines of {features + 1} numbers, found none")
+        sha256 = {key: value.hexdigest() for key, value in sums.items()}
+        write_json(working / FACTS, {"rows": rows, "features": features, "sha256": sha256})
+        rename(working, target)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+
+
+def read_converted(target: Path, bar: Bar) -> Part:
+    """The arrays of a conversion, mapped, their checksums compared; DataError where they are altered."""
+    facts = read_json(target / FACTS)
+    try:
+        rows, features, sha256 = int(facts["rows"]), int(facts["features"]), facts["sha256"]
+        expected = {VALUES: (rows * features * 4, str(sha256[VALUES])), LABELS: (rows, str(sha256[LABELS]))}
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{target / FACTS}: malformed; delete {target}, it is made again") from None
+    for name, (size, digest) in expected.items():
+        path = target / name
+        with bar(f"checking {target.name}/{name}", size) as advance, reading_file(path), open_plain(path) as stream:
+            state, found = hashlib.sha256(), 0
+            while block := stream.read(2**20):
+                state.update(block)
+                found += len(block)
+                advance(len(block))
+        if found != size or state.hexdigest() != digest:
+            raise DataError(f"{target / name}: altered after it was made; delete {target}, it is made again")
+    # "c": changes would stay in memory. Torch warns about arrays that cannot be written to.
+    x = np.memmap(target / VALUES, dtype="<f4", mode="c", shape=(rows, features))
+    y = np.fromfile(target / LABELS, np.uint8)
+    return Part(x, y.astype(np.int64))
+
+
+def _tables(source: Path, name: str, features: int, bar: Bar) -> Iterator[Table]:
+    """(rows, 1 + features) float32 tables of the whole text, some megabytes at a time."""
+    line = 1
+    with reading_file(source), open_plain(source) as packed:
+        size = os.fstat(packed.fileno()).st_size
+        text: BinaryIO = gzip.GzipFile(fileobj=packed) if source.suffix == ".gz" else packed  # type: ignore[assignment]
+        with bar(f"converting {name}, once", size) as advance:
+            done = 0
+            for block in _whole_lines(text, name):
+                yield _parse(block, name, features, line)
+                line += block.count(b"\n")
+                advance(packed.tell() - done)
+                done = packed.tell()
+
+
+def _whole_lines(text: BinaryIO, name: str) -> Iterator[bytes]:
+    rest, total = b"", 0
+    while block := text.read(BLOCK):
+        total += len(block)
+        if total > MOST_TEXT:
+            raise DataError(f"{name}: expected at most {MOST_TEXT:,} bytes of text, found more")
+        cut = block.rfind(b"\n") + 1
+        if not cut:
+            raise DataError(f"{name}: a line has more than {BLOCK:,} characters")
+        yield rest + block[:cut]
+        rest = block[cut:]
+    if rest.strip():
+        yield rest + b"\n"
+
+
+def _parse(block: bytes, name: str, features: int, line: int) -> Table:
+    """One block of whole lines, of which the first is line `line` of the file."""
+    import pandas as pd  # half a second to import, for this format only
+
+    options = {"header": None, "dtype": np.float32, "na_filter": False, "skip_blank_lines": False, "engine": "c"}
+    try:
+        frame = pd.read_csv(io.BytesIO(block), **options)  # type: ignore[call-overload]
+        table: Table = frame.to_numpy(np.float32)
+    except (ValueError, OverflowError):
+        raise DataError(f"{name}: {_first_bad_line(block, features, line)}") from None
+    if table.shape[1] != features + 1:
+        raise DataError(f"{name}: {_first_bad_line(block, features, line)}")
+    bad = ~np.isfinite(table).all(axis=1) | ((table[:, 0] != 0) & (table[:, 0] != 1))
+    if bad.any():
+        raise DataError(f"{name}: {_first_bad_line(block, features, line)}")
+    return table
+
+
+def _first_bad_line(block: bytes, features: int, line: int) -> str:
+    expected = f"expected a label 0 or 1 and {features} finite numbers a line"
+    for number, text in enumerate(io.BytesIO(block), start=line):
+        cells = text.strip().split(b",")
+        if len(cells) != features + 1:
+            return f"{expected}, found {len(cells)} columns in line {number}"
+        for column, cell in enumerate(cells, start=1):
+            if not _is_finite(cell) or (column == 1 and float(cell) not in (0, 1)):
+                return f"{expected}, found {cell[:30].decode('latin-1')!r} in line {number}, column {column}"
+    return f"{expected}, found something else from line {line} on"
+
+
+def _is_finite(cell: bytes) -> bool:
+    try:
+        return bool(np.isfinite(np.float32(cell)))
+    except (ValueError, OverflowError):
+        return False

@@ -1,0 +1,175 @@
+"""Which of a data set's published forms to read, what of it is missing, and its rows once it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from set_cli.data.catalog import Card, Form, SourceFile
+from set_cli.data.files import (
+    Altered,
+    Origin,
+    advising,
+    check_file,
+    content_limit,
+    find,
+    pin_of,
+    read_archive,
+    read_file,
+)
+from set_cli.data.parse import Parts, check_part, parse
+from set_cli.data.parts import no_rows
+from set_cli.data.pins import Pin, read_pins
+from set_cli.data.readers.higgs import conversion_folder, convert, read_converted
+from set_cli.errors import NotApplicable
+from set_cli.progress import Bar
+from set_cli.storage import locked, sha256
+
+LOCK = ".lock"  # held while files of a data set are fetched, converted or imported
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A data set's rows as they came; checksums by file, origin 'imported' where a file is the user's own."""
+
+    parts: Parts
+    checksums: dict[str, str]
+    origin: Origin
+
+
+def choose_form(card: Card, data_dir: Path, *, labels: bool, with_test: bool, may_fetch: bool) -> Form:
+    """The form to read: the first that is there whole, else one that was begun, else one that can be fetched.
+
+    NotApplicable where only forms without labels can be had and `labels` are needed.
+    """
+    folder = data_dir / card.folder
+    usable = [form for form in card.forms if form.labels or not labels]
+    for form in usable:
+        if not missing_files(card, form, folder, with_test=with_test):
+            return form
+    begun = [f for f in usable if len(missing_files(card, f, folder, with_test=True)) < len(f.files)]
+    obtainable = [form for form in usable if form.can_be_fetched]
+    if may_fetch and obtainable:
+        return next((form for form in begun if form in obtainable), obtainable[0])
+    if labels and not begun and not obtainable:
+        raise NotApplicable(_no_labels(card, usable))
+    return (begun or obtainable or usable)[0]
+
+
+def _no_labels(card: Card, labelled: list[Form]) -> str:
+    sentence = f"{card.name} has no labels, which this model needs; use model=rbm"
+    if not labelled:
+        return sentence
+    names = " ".join(file.name for file in labelled[0].files)
+    return (
+        f"{card.name}: the copies that can be fetched have no labels, which this model needs; use model=rbm, or take "
+        f"the labelled files in with `set-data import {card.name} {names} --unverified`"
+    )
+
+
+def missing_files(card: Card, form: Form, folder: Path, *, with_test: bool) -> list[SourceFile]:
+    """The files of a form that are not in the data set's folder; whatever lies under a file's name counts as there."""
+    if form.archive is not None and find(folder, form.archive) is not None:
+        return []
+    missing = [file for file in form.needed(with_test=with_test) if find(folder, file) is None]
+    if missing and form.format == "higgs" and _converted(form, folder) is not None:
+        return []  # the text is not needed any more
+    return missing
+
+
+def _converted(form: Form, folder: Path) -> Path | None:
+    """The conversion of the published HIGGS file, where there is one."""
+    packed = form.files[0].packed
+    target = conversion_folder(folder, packed.value) if packed else None
+    return target if target is not None and target.is_dir() else None
+
+
+def missing_sentence(card: Card, form: Form, data_dir: Path, missing: list[SourceFile], why: str) -> str:
+    """What is missing, where it was looked for, why it was not fetched, and both ways to get it."""
+    names = ", ".join(file.name for file in missing)
+    sentence = f"{card.name}: {names} (or .gz) not found in {(data_dir / card.folder).absolute()}"
+    sentence += f" and {why}" if why else ""
+    fetch = f"run `set-data fetch {card.name}` where there is a network, or " if form.can_be_fetched else ""
+    sentence += f"; {fetch}put your own copy in place with `set-data import {card.name} FILE…`, or say where the data "
+    sentence += "sets are with data.dir=… or SET_DATA_DIR"
+    if all(file.part == "test" for file in missing):
+        sentence += "; data.holdout=N tests on the last N training rows and needs no test file"
+    return sentence
+
+
+def read_source(card: Card, form: Form, data_dir: Path, *, with_test: bool, bar: Bar) -> Source:
+    """The rows of a form whose files are there, each checked by the catalogue or its import before it is parsed."""
+    folder = data_dir / card.folder
+    pins = read_pins(folder)
+    with advising(card):
+        if form.format == "higgs":
+            return _read_higgs(card, form, folder, pins, bar)
+        return _read_files(card, form, folder, pins, with_test)
+
+
+def _read_files(card: Card, form: Form, folder: Path, pins: Mapping[str, Pin], with_test: bool) -> Source:
+    files = form.needed(with_test=with_test)
+    paths = {file.name: find(folder, file) for file in files}
+    archive = find(folder, form.archive) if form.archive is not None else None
+    origins: set[Origin] = set()
+    checksums: dict[str, str] = {}
+    content: dict[str, bytes] = {}
+    if archive is not None and any(path is None for path in paths.values()):
+        content = read_archive(archive, form, files)
+        checksums = {file.name: f"{file.content.algorithm}:{file.content.value}" for file in files if file.content}
+    else:
+        for file in files:
+            path = paths[file.name]
+            assert path is not None  # choose_form looked
+            pin = pin_of(pins, folder, path)
+            content[file.name], origin = read_file(path, file, pin, content_limit(card))
+            origins.add(origin)
+            checksums[file.name] = _checksum(file, pin)
+    return Source(parse(card, form, content), checksums, "imported" if "imported" in origins else "verified")
+
+
+def _checksum(file: SourceFile, pin: Pin | None) -> str:
+    if pin is not None:
+        return f"sha256:{pin.sha256}"
+    digest = file.content or file.packed
+    assert digest is not None  # read_file refuses what has neither
+    return f"{digest.algorithm}:{digest.value}"
+
+
+def _read_higgs(card: Card, form: Form, folder: Path, pins: Mapping[str, Pin], bar: Bar) -> Source:
+    (file,) = form.files
+    path = find(folder, file)
+    pin = None if path is None else pin_of(pins, folder, path)
+    assert file.packed is not None
+    digest = pin.sha256 if pin else file.packed.value
+    target = conversion_folder(folder, digest)
+    if not target.is_dir():
+        assert path is not None  # choose_form looked
+        with locked(folder / LOCK, lambda: None):
+            if not target.is_dir():  # another process made it in the meantime
+                verify_higgs(path, file, pin)
+                convert(path, f"{card.name}/{path.name}", card.features, target, bar)
+    whole = read_converted(target, bar)
+    for part in (whole[:1], whole[-1:]):
+        check_part(card, part, card.name)
+    nothing = no_rows(card.features, labels=True)
+    is_whole = len(whole) == card.rows
+    parts: Parts = {
+        "train": whole[: card.train] if is_whole else whole,
+        "valid": nothing,
+        "test": whole[card.train :] if is_whole else nothing,
+    }
+    return Source(parts, {file.name: f"sha256:{digest}"}, "imported" if pin else "verified")
+
+
+def verify_higgs(path: Path, file: SourceFile, pin: Pin | None) -> None:
+    """DataError where the file is neither the published one nor the imported one; it is read block by block."""
+    if pin is not None:
+        found = sha256(path)
+        if found != pin.sha256:
+            raise Altered(f"{path}: sha256 is {found[:12]}…, when it was imported {pin.sha256[:12]}…")
+    elif path.suffix == ".gz" and file.packed is not None:
+        check_file(path, file.packed)
+    else:
+        raise Altered(f"{path}: no checksum of this file is known")

@@ -1,0 +1,153 @@
+"""What is here of each data set: is it whole, is it intact, is it the publisher's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from set_cli.data.catalog import Card, Form, SourceFile
+from set_cli.data.files import Origin, advising, content_limit, find, pin_of, read_archive, read_file
+from set_cli.data.parse import SPLITS, Parts
+from set_cli.data.pins import Pin, read_pins
+from set_cli.data.readers.higgs import conversion_folder, read_converted
+from set_cli.data.sources import missing_files, verify_higgs
+from set_cli.errors import DataError
+from set_cli.progress import no_bar
+
+Status = Literal["verified", "imported", "partial", "missing", "damaged", "bundled"]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a data set stands; form is the one that is here, or would be fetched; problems are sentences."""
+
+    status: Status
+    form: Form | None
+    files: tuple[Path, ...]
+    problems: tuple[str, ...] = ()
+
+
+def inspect(card: Card, data_dir: Path) -> State:
+    """Look for a data set's files and compare their checksums; nothing is parsed."""
+    if card.bundled:
+        return State("bundled", None, ())
+    folder = data_dir / card.folder
+    form = form_at_hand(card, folder)
+    if form.archive is not None and (path := find(folder, form.archive)) is not None:
+        return _of_archive(form, path)
+    try:
+        pins = read_pins(folder)
+    except DataError as error:
+        return State("damaged", form, (), (str(error),))
+    found = {file: find(folder, file) for file in form.files}
+    present = {file: path for file, path in found.items() if path is not None}
+    origins: set[Origin] = set()
+    problems = []
+    for file, path in present.items():
+        try:
+            origins.add(_check(card, form, file, path, pin_of(pins, folder, path)))
+        except DataError as error:
+            problems.append(str(error))
+    files = tuple(path or folder / file.name for file, path in found.items())
+    if problems:
+        return State("damaged", form, files, tuple(problems))
+    return State(_word(card, form, folder, origins, bool(present)), form, files)
+
+
+def form_at_hand(card: Card, folder: Path) -> Form:
+    """The form that one could train from, else one that was begun, else the first."""
+    missing = {form: len(missing_files(card, form, folder, with_test=True)) for form in card.forms}
+    whole = [form for form in card.forms if not missing[form]]
+    trainable = [form for form in card.forms if not missing_files(card, form, folder, with_test=False)]
+    begun = [form for form in card.forms if missing[form] < len(form.files)]
+    return (whole or trainable or begun or list(card.forms))[0]
+
+
+def damaged_files(card: Card, form: Form, data_dir: Path) -> list[SourceFile]:
+    """The files of a form, its archive among them, that are here with another checksum than they should have."""
+    folder = data_dir / card.folder
+    pins = read_pins(folder)
+    damaged = []
+    if form.archive is not None and (path := find(folder, form.archive)) is not None:
+        return [] if _of_archive(form, path).status == "verified" else [form.archive]
+    for file in form.files:
+        path = find(folder, file)
+        try:
+            if path is not None:
+                _check(card, form, file, path, pin_of(pins, folder, path))
+        except DataError:
+            damaged.append(file)
+    return damaged
+
+
+def _of_archive(form: Form, path: Path) -> State:
+    try:
+        read_archive(path, form, form.files)
+    except DataError as error:
+        return State("damaged", form, (path,), (str(error),))
+    return State("verified", form, (path,))
+
+
+def _check(card: Card, form: Form, file: SourceFile, path: Path, pin: Pin | None) -> Origin:
+    with advising(card):
+        if form.format == "higgs":
+            verify_higgs(path, file, pin)
+            return "imported" if pin else "verified"
+        return read_file(path, file, pin, content_limit(card))[1]
+
+
+def _word(card: Card, form: Form, folder: Path, origins: set[Origin], any_file: bool) -> Status:
+    if missing_files(card, form, folder, with_test=False):
+        return "missing"
+    if missing_files(card, form, folder, with_test=True):
+        return "partial"
+    if not any_file:  # HIGGS: the conversion is here, the text need not be
+        packed = form.files[0].packed
+        assert packed is not None
+        try:
+            read_converted(conversion_folder(folder, packed.value), no_bar)
+        except DataError:
+            return "damaged"
+    return "imported" if "imported" in origins else "verified"
+
+
+def describe_rows(parts: Parts) -> str:
+    """Sizes, range and mean of the values, and class balance, in words."""
+    train = parts["train"]
+    sizes = " / ".join(f"{len(parts[split]):,}" for split in SPLITS)
+    text = (
+        f"{sizes} rows of {train.x.shape[1]:,}, values {train.x.min():g} to {train.x.max():g}, mean {mean(parts):.4f}"
+    )
+    if train.y is not None:
+        fewest, most = balance(parts)
+        text += f", {len(np.unique(train.y))} classes of {fewest:,} to {most:,} training rows"
+    return text
+
+
+def departures(card: Card, parts: Parts) -> list[str]:
+    """Where the rows are not what the card says, as sentences."""
+    found = []
+    for split, expected in zip(SPLITS, (card.train, card.valid, card.test), strict=True):
+        if len(parts[split]) != expected:
+            found.append(f"{len(parts[split]):,} {split} rows, the published set has {expected:,}")
+    # The fourth digit of the card's mean, or what another order of a few rows makes.
+    if card.mean is not None and abs(mean(parts) - card.mean) > 0.001 * card.maximum:
+        found.append(f"mean {mean(parts):.4f} of the training rows, the card says {card.mean:.4f}")
+    if card.per_class is not None and parts["train"].y is not None and balance(parts) != card.per_class:
+        found.append(f"{balance(parts)} rows in the smallest and largest class, the card says {card.per_class}")
+    return found
+
+
+def mean(parts: Parts) -> float:
+    """Of the training rows' values."""
+    return float(parts["train"].x.mean(dtype=np.float64))
+
+
+def balance(parts: Parts) -> tuple[int, int]:
+    """Training rows in the smallest and in the largest class."""
+    counts = np.bincount(parts["train"].labels)
+    counts = counts[counts > 0]
+    return int(counts.min()), int(counts.max())

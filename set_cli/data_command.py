@@ -1,0 +1,230 @@
+"""set-data: where the data sets come from, what is here, is it intact, put my file in place."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import set_cli
+from set_cli.config import DATASETS, did_you_mean
+from set_cli.errors import ConfigError, DataError, SetError
+
+if TYPE_CHECKING:
+    from set_cli.data.catalog import Card
+    from set_cli.data.state import State
+
+
+@contextmanager
+def _endings() -> Iterator[None]:
+    """Turn every ending into its exit code and one sentence."""
+    try:
+        yield
+    except SetError as error:
+        click.echo(f"set-data: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("\nset-data: interrupted; what was fetched is kept, the same command goes on", err=True)
+        sys.exit(128 + signal.SIGINT)
+
+
+def _terminate(number: int, frame: object) -> None:
+    click.echo("set-data: interrupted; what was fetched is kept, the same command goes on", err=True)
+    sys.exit(128 + signal.SIGTERM)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Default: SET_DATA_DIR, else ./datasets.")
+@click.version_option(set_cli.__version__, message="set-data %(version)s")
+@click.pass_context
+def main(ctx: click.Context, data_dir: Path | None) -> None:
+    """The data sets: the paper's fifteen, the bundled digits, and your own files.
+
+    set-train fetches what it needs by itself; this is for looking, for fetching ahead, and for files of your own.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a script's `&` has it ignored
+    from set_cli.data.files import data_folder
+
+    ctx.obj = data_folder(None if data_dir is None else str(data_dir))
+
+
+@main.command("list")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.pass_obj
+def list_sets(data_dir: Path, form: str) -> None:
+    """What there is, and what of it is here and intact (every file's checksum is compared)."""
+    with _endings():
+        rows = [_row(name, data_dir) for name in DATASETS]
+        if form == "json":
+            click.echo(json.dumps(rows, indent=2))
+            return
+        from tabulate import tabulate
+
+        table = [{key: value for key, value in row.items() if key not in ("files", "shape")} for row in rows]
+        click.echo(tabulate(table, headers="keys", intfmt=",", missingval=""))
+        click.echo(f"in {data_dir.absolute()}; `set-data show NAME` says more", err=True)
+
+
+def _row(name: str, data_dir: Path) -> dict[str, Any]:
+    if name == "custom":  # the user's own: dataset.path names the file
+        facts = dict.fromkeys(("features", "train", "valid", "test", "classes", "shape"))
+        return {"name": name, **facts, "status": "missing", "files": []}
+    from set_cli.data.entries import CATALOG
+    from set_cli.data.state import inspect
+
+    card = CATALOG[name]
+    state = inspect(card, data_dir)
+    for problem in state.problems:
+        click.echo(f"{name}: {problem}", err=True)
+    facts = {key: getattr(card, key) for key in ("features", "train", "valid", "test", "classes")}
+    shape = None if card.shape is None else list(card.shape)
+    files = [path.as_posix() for path in state.files]
+    return {"name": name, **facts, "shape": shape, "status": state.status, "files": files}
+
+
+@main.command()
+@click.argument("name")
+@click.pass_obj
+def show(data_dir: Path, name: str) -> None:
+    """Everything about one data set: sizes, licence, citation, files, checksums, and what is here of it."""
+    with _endings():
+        from set_cli.data.cards import card_text
+        from set_cli.data.state import inspect
+
+        card = _card(name)
+        state = inspect(card, data_dir)
+        click.echo(card_text(card))
+        click.echo(f"Here: {state.status}, in {(data_dir / card.folder).absolute()}")
+        for problem in state.problems:
+            click.echo(f"  {problem}")
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All sets that can be fetched (HIGGS alone is 2.8 GB).")
+@click.pass_obj
+def fetch(data_dir: Path, names: tuple[str, ...], everything: bool) -> None:
+    """Download data sets, or what is missing or damaged of them; an imported file stays."""
+    with _endings():
+        from set_cli.data.entries import CATALOG
+
+        cards = [card for card in CATALOG.values() if not card.bundled] if everything else [_card(n) for n in names]
+        if not cards:
+            raise ConfigError("expected names of data sets, or --all; `set-data list` has the names")
+        _each(cards, lambda card: _fetch(card, data_dir))
+
+
+def _fetch(card: Card, data_dir: Path) -> str:
+    from set_cli.data.fetch import fetch, fetch_anew
+    from set_cli.data.files import find
+    from set_cli.data.state import damaged_files, inspect
+    from set_cli.progress import make_bar, note
+
+    state = inspect(card, data_dir)
+    if state.status in ("verified", "imported", "bundled"):
+        return f"{card.name}: already here, {state.status}"
+    form = state.form
+    if form is None or not form.can_be_fetched:
+        form = next(form for form in card.forms if form.can_be_fetched)
+    bar = make_bar("auto")
+    damaged = damaged_files(card, form, data_dir)
+    if damaged and form.archive is not None and find(data_dir / card.folder, form.archive) is None:
+        damaged = [form.archive]  # single members are not published
+    fetch_anew(card, form, data_dir, damaged, bar)
+    fetch(card, form, data_dir, with_test=True, bar=bar, say=note)
+    return f"{card.name}: fetched to {data_dir / card.folder}"
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@click.pass_obj
+def verify(data_dir: Path, names: tuple[str, ...]) -> None:
+    """Compare every checksum, read every row, and compare sizes, values and class balance with the card.
+
+    Without names: all sets that are here.
+    """
+    with _endings():
+        from set_cli.data.entries import CATALOG
+        from set_cli.data.state import inspect
+
+        cards = [_card(name) for name in names] or list(CATALOG.values())
+        states = {card.name: inspect(card, data_dir) for card in cards}
+        wanted = [card for card in cards if names or states[card.name].status != "missing"]
+        _each(wanted, lambda card: _verify(card, states[card.name], data_dir))
+
+
+def _verify(card: Card, state: State, data_dir: Path) -> str:
+    from set_cli.data.prepare import binarize, bundled_digits
+    from set_cli.data.sources import missing_files, missing_sentence, read_source
+    from set_cli.data.state import departures, describe_rows
+    from set_cli.progress import make_bar
+
+    if state.status == "damaged":
+        raise DataError("; ".join(state.problems) or f"{card.name}: damaged")
+    if state.form is None:
+        parts = bundled_digits()[0]
+    else:
+        missing = missing_files(card, state.form, data_dir / card.folder, with_test=state.status == "missing")
+        if missing:
+            raise DataError(missing_sentence(card, state.form, data_dir, missing, ""))
+        whole = state.status != "partial"
+        parts = read_source(card, state.form, data_dir, with_test=whole, bar=make_bar("auto")).parts
+    if card.kind == "binary" and card.folder_name:  # made binary from another set's files
+        parts = {split: binarize(part, "sample", i) for i, (split, part) in enumerate(parts.items())}
+    lines = [f"{card.name}: {state.status}; {describe_rows(parts)}"]
+    return "\n".join([*lines, *(f"  note: {sentence}" for sentence in departures(card, parts))])
+
+
+@main.command("import")
+@click.argument("name")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--unverified", is_flag=True, help="Take a file whose checksum is not the catalogue's; it is pinned.")
+@click.pass_obj
+def import_own(data_dir: Path, name: str, files: tuple[Path, ...], unverified: bool) -> None:
+    """Put your own copy of a data set in place, in any format in which it is published.
+
+    A file with the catalogue's checksum counts as fetched. Any other needs --unverified: it is checked for the data
+    set's shape, its own checksum is pinned, and every run and table that uses it says so.
+    """
+    with _endings():
+        from set_cli.data.imports import import_files
+        from set_cli.progress import make_bar
+
+        card = _card(name)
+        if card.bundled:
+            raise ConfigError(f"{name} comes with scikit-learn; there is nothing to import")
+        taken = import_files(card, data_dir, list(files), unverified=unverified, bar=make_bar("auto"))
+        for file in taken:
+            word = "the published file" if file.verified else "imported, its checksum pinned"
+            click.echo("; ".join([f"{name}: {file.path}: {word}", *file.notes]))
+
+
+def _card(name: str) -> Card:
+    from set_cli.data.entries import CATALOG
+
+    if name == "custom":
+        raise ConfigError("custom is a file of your own: `set-train dataset=custom dataset.path=FILE`")
+    if name not in CATALOG:
+        near = did_you_mean(name, CATALOG)
+        raise ConfigError(f"data set {name!r} is not known{near} (`set-data list` has the names)")
+    return CATALOG[name]
+
+
+def _each(cards: list[Card], work: Callable[[Card], str]) -> None:
+    """Do it for every data set; one that fails does not stop the others, and the first failure's code is the exit's."""
+    code = 0
+    for card in cards:
+        try:
+            click.echo(work(card))
+        except SetError as error:
+            click.echo(f"set-data: {error}", err=True)
+            code = code or error.exit_code
+    if code:
+        sys.exit(code)
