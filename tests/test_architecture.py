@@ -123,6 +123,8 @@ def test_the_readme_names_existing_files_and_commands() -> None:
     assert {"train", "test"} <= named
     assert named <= targets
     for path in (ROOT / "conf").glob("*/*.yaml"):
+        if path.parent.name in ("dataset_model", "experiment"):
+            continue  # named after the two groups that they join
         assert f"`{path.stem}`" in readme, f"README.md does not name {path.stem}"
 
 
@@ -130,7 +132,8 @@ def test_the_readmes_train_commands_compose() -> None:
     lines = re.findall(r"^set-train(.*?)(?:#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(lines) >= 4
     for line in lines:
-        values = [word.split(",")[0] for word in line.split() if word != "-m"]  # the first run of a sweep
+        words = [word.strip("'") for word in line.split() if word != "-m"]
+        values = [word.split(",")[0] for word in words if "glob(" not in word]  # the first run of a sweep
         from_mapping(compose_mapping(*values))
 
 

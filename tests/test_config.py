@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from omegaconf import OmegaConf
 
 from set_cli.config import DATASETS, canonical_json, did_you_mean, from_mapping, identity, known_keys, scientific
 from set_cli.data.entries import CATALOG
@@ -115,6 +116,7 @@ def test_every_yaml_says_what_it_is_and_the_command_that_uses_it() -> None:
 PAPER = {
     ("mnist", "mlp"): {"epsilon": 20, "zeta": 0.3, "hidden": (1000, 1000, 1000), "augmented": False},
     ("cifar10", "mlp"): {"epsilon": 20, "zeta": 0.3, "hidden": (4000, 1000, 4000), "augmented": True},
+    ("higgs", "mlp"): {"epsilon": 20, "zeta": 0.3, "hidden": (1000, 1000, 1000), "augmented": False},
 }
 
 
@@ -132,6 +134,47 @@ def test_the_papers_pairs_have_the_papers_settings(dataset: str, model: str, com
     if paper["augmented"]:
         assert (train.batch_size, config.data.scaling) == (100, "standardize")
         assert config.data.augment.model_dump() == {"rotation": 10, "shift": 0.1, "flip": True}
+
+
+TABLE_2 = {  # hidden units and CD steps of the paper's best SET-RBM
+    "adult": (500, 3),
+    "connect4": (500, 10),
+    "dna": (250, 3),
+    "mushrooms": (250, 10),
+    "nips": (500, 3),
+    "ocr_letters": (500, 10),
+    "rcv1": (500, 10),
+    "web": (500, 10),
+    "caltech16": (5000, 10),
+    "caltech28": (2500, 10),
+    "mnist_binary": (5000, 10),
+}
+
+
+@pytest.mark.parametrize("dataset", TABLE_2)
+def test_the_papers_rbms_have_the_papers_settings(dataset: str, compose: Compose) -> None:
+    config = compose(f"dataset={dataset}", "model=rbm")
+    assert (config.epsilon, config.zeta) == (11, 0.3)
+    assert (config.model.hidden, config.model.cd_steps) == ((TABLE_2[dataset][0],), TABLE_2[dataset][1])
+    assert (config.model.init, config.method.regrow_init) == ("normal", "random")
+    train = config.train
+    assert (train.epochs, train.lr, train.momentum, train.weight_decay) == (5000, 0.01, 0.9, 0.0002)
+    assert config.data.scaling == "unit"
+
+
+def test_paper15_is_every_set_of_the_paper_with_its_model() -> None:
+    sweep = OmegaConf.load(CONF / "sweep/paper15.yaml")
+    names = OmegaConf.select(sweep, "hydra.sweeper.params")["+experiment"].split(",")
+    pairs = set()
+    for name in names:
+        mapping = compose_mapping(f"+experiment={name.strip()}")
+        pair = (mapping["dataset"]["name"], mapping["model"]["name"])
+        assert name.strip() == "_".join(pair)
+        direct = compose_mapping(f"dataset={pair[0]}", f"model={pair[1]}")
+        assert identity(from_mapping(mapping)) == identity(from_mapping(direct))
+        pairs.add(pair)
+    assert len(names) == 15
+    assert pairs == {(card.name, card.models[0]) for card in CATALOG.values() if card.paper}
 
 
 REFUSED: list[tuple[str, Any, str]] = [

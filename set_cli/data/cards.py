@@ -31,7 +31,7 @@ def _facts(card: Card) -> list[tuple[str, str]]:
         of = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
         classes += f", of {of} training rows each"
     facts.append(("classes", classes))
-    facts.append(("training / validation / test rows", f"{card.train:,} / {card.valid or 'none'} / {card.test:,}"))
+    facts.append(("training / validation / test rows", f"{card.train:,} / {card.valid:,} / {card.test:,}"))
     if card.paper is not None:
         same = "the same" if card.paper == (card.train, card.test) else f"{card.paper[0]:,} / {card.paper[1]:,}"
         facts.append(("training / test rows in the paper's Table 1", same))
@@ -55,22 +55,25 @@ FORMATS = {
 
 def _form(card: Card, form: Form, *, first: bool) -> list[str]:
     if form.can_be_fetched:
-        how = "fetched first" if first else "read where it is here"
+        how = "read where it is here" + (", fetched where labels are needed" if form.labels else "")
+        how = "fetched first" if first else how
     else:
         how = "no checksums are known: taken in with `set-data import … --unverified`"
     labels = "with labels" if form.labels else "without labels"
     lines = ["", f"## {form.publisher}: {FORMATS[form.format]}", "", f"{labels.capitalize()}; {how}."]
     if form.note:
-        lines += ["", f"{form.note[0].upper()}{form.note[1:]}."]
+        lines += ["", f"Note: {form.note}."]
     lines += ["", "| file | rows | size in bytes and checksum |", "|---|---|---|"]
     files = (form.archive, *form.files) if form.archive else form.files
-    lines += [f"| `{card.folder}/{file.published}` | {_rows(file)} | {_digests(file)} |" for file in files]
+    lines += [f"| `{card.folder}/{file.published}` | {_rows(form, file)} | {_digests(file)} |" for file in files]
     urls = [url for file in files for url in file.urls]
     return [*lines, "", *(f"* {url}" for url in urls)]
 
 
-def _rows(file: SourceFile) -> str:
-    return "train, valid, test" if file.part == "all" else file.part
+def _rows(form: Form, file: SourceFile) -> str:
+    if file.part != "all":
+        return file.part
+    return "train, valid" if any(other.part == "test" for other in form.files if file is not form.archive) else "all"
 
 
 def _digests(file: SourceFile) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from set_cli.data.catalog import Card, Form, SourceFile, Split
-from set_cli.data.files import check_file, content_limit, find, pin_of, read_archive, read_file
+from set_cli.data.files import check_file, content_limit, find, pin_of, read_archive, read_file, reading_file
 from set_cli.data.parse import SPLITS, parse
 from set_cli.data.pins import Pin, read_pins, write_pins
 from set_cli.data.readers.higgs import conversion_folder, convert, read_converted
@@ -20,6 +20,8 @@ from set_cli.errors import DataError
 from set_cli.plain_files import open_plain
 from set_cli.progress import Bar
 from set_cli.storage import locked, make_folder, sha256, write_atomic
+
+LARGEST_CHECKED = 2**31  # bytes of a file whose content's size the catalogue does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,24 +119,20 @@ def _plain_name(name: str) -> str:
 
 def _is_published(path: Path, file: SourceFile, form: Form) -> bool:
     """Whether the file has the catalogue's checksum, as it is or unpacked."""
+    with reading_file(path), open_plain(path):
+        pass  # what is missing, a pipe or a folder is refused whatever its checksum
     if file is form.archive:
         read_archive(path, form, form.files)  # each member is compared; another packing is as good
         return True
     try:
-        if path.suffix == ".gz" and file.packed is not None:
-            if file.packed.size in (None, path.stat().st_size):
-                check_file(path, file.packed)
-                return True
-            if file.content is None:
-                return False
-        if file.content is None or (file.content.size is None and path.stat().st_size > 2**31):
+        if path.suffix == ".gz" and file.packed is not None and file.packed.size in (None, path.stat().st_size):
+            check_file(path, file.packed)
+        elif file.content is None or path.stat().st_size > LARGEST_CHECKED:
             return False
-        read_file(path, file, None, 2**31)
+        else:
+            read_file(path, file, None, LARGEST_CHECKED)
     except DataError:
-        with open_plain(path):  # a pipe or a folder is refused whatever its checksum
-            return False
-    except OSError as error:
-        raise DataError(f"{path}: could not be read ({error.strerror})") from None
+        return False
     return True
 
 

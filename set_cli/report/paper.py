@@ -26,7 +26,7 @@ def _mlp(dense: float, fixprob: float, evolved: float) -> dict[str, PaperValue]:
 
 
 def _rbm(dense: float, fixprob: float, evolved: float) -> dict[str, PaperValue]:
-    # RBM_FixProb has exactly 8 (n_visible + n_hidden) connections: fewer than SET during training, more than at its end.
+    # RBM_FixProb has exactly 8 (n_visible + n_hidden) connections: fewer than SET in training, more than at its end.
     return {
         "dense": PaperValue(dense, None, None),
         "fixprob": PaperValue(fixprob, 8.0, None),

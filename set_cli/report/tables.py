@@ -40,7 +40,7 @@ READABLE: list[tuple[str, Callable[[Row], str], bool]] = [
     ("ζ", lambda row: _short(row["zeta"]), True),
     ("settings", lambda row: row["settings"], False),
     ("n", lambda row: str(row["n"]), True),
-    ("metric", lambda row: METRICS.get(row["metric"], row["metric"]), False),
+    ("metric", lambda row: str(METRICS.get(row["metric"], row["metric"])), False),
     ("last", lambda row: _with_deviation(row, "last"), True),
     ("best", lambda row: _with_deviation(row, "best"), True),
     ("best on", lambda row: row["best_on"], False),

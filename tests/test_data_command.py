@@ -1,0 +1,355 @@
+"""set-data as a user types it, and what a run makes of imported files: list, show, verify, import."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import set_cli
+from set_cli.config import DATASETS, identity
+from set_cli.data.cards import card_text
+from set_cli.data.catalog import Card, Digest, Form, SourceFile
+from set_cli.data.entries import CATALOG
+from set_cli.data.pairs import check_pair, with_checksum
+from set_cli.data.prepare import load_data
+from set_cli.data_command import main
+from set_cli.errors import DataError, NotApplicable
+from tests.conftest import Command, Compose, run_python
+from tests.test_data import idx
+
+ROOT = Path(__file__).resolve().parent.parent
+SetData = Callable[..., Result]
+
+SIZES = {"train": 30, "valid": 6, "test": 12}
+FEATURES = 180
+
+
+def made(seed: int = 0, features: int = FEATURES, **sizes: int) -> bytes:
+    """A small npz as MADE publishes them."""
+    rng = np.random.default_rng(seed)
+    stream = io.BytesIO()
+    arrays = {f"{split}_data": rng.integers(0, 2, (n, features)) for split, n in (SIZES | sizes).items()}
+    np.savez(stream, allow_pickle=False, **{name: array.astype(np.float32) for name, array in arrays.items()})
+    return stream.getvalue()
+
+
+def svmlight(rows: int, seed: int = 0) -> bytes:
+    rng = np.random.default_rng(seed)
+    lines = []
+    for i in range(rows):
+        on = np.flatnonzero(rng.random(FEATURES) < 0.2) + 1
+        lines.append(f"{i % 3 + 1} " + " ".join(f"{j}:1" for j in on))
+    return ("\n".join(lines) + "\n").encode()
+
+
+@pytest.fixture
+def dna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Card:
+    """A dna of 48 rows in the catalogue; its published npz lies in tmp_path/dna.npz, not among the data."""
+    content = made()
+    (tmp_path / "dna.npz").write_bytes(content)
+    digest = Digest("sha256", hashlib.sha256(content).hexdigest(), len(content))
+    published, *others = CATALOG["dna"].forms
+    form = replace(published, files=(replace(published.files[0], content=digest),))
+    card = replace(CATALOG["dna"], forms=(form, *others), mean=None, train=30, valid=6, test=12)
+    monkeypatch.setitem(CATALOG, "dna", card)
+    return card
+
+
+@pytest.fixture
+def set_data(tmp_path: Path) -> SetData:
+    """set-data in this process, its data folder the test's own."""
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(main, ["--data-dir", str(tmp_path / "data"), *arguments])
+
+    return run
+
+
+def status(set_data: SetData, name: str) -> str:
+    rows = {row["name"]: row for row in json.loads(set_data("list", "--format", "json").stdout)}
+    return str(rows[name]["status"])
+
+
+def test_list_has_a_row_of_the_contracts_keys_for_every_data_set(set_data: SetData) -> None:
+    rows = json.loads(set_data("list", "--format", "json").stdout)
+    assert [row["name"] for row in rows] == list(DATASETS)
+    for row in rows:
+        assert list(row) == ["name", "features", "train", "valid", "test", "classes", "shape", "status", "files"]
+        assert row["status"] == ("bundled" if row["name"] == "digits" else "missing")
+    table = set_data("list")
+    assert table.exit_code == 0
+    assert all(name in table.stdout for name in DATASETS)
+
+
+def test_a_published_file_is_imported_as_verified(dna: Card, set_data: SetData, tmp_path: Path) -> None:
+    result = set_data("import", "dna", str(tmp_path / "dna.npz"))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "the published file" in result.stdout
+    assert status(set_data, "dna") == "verified"
+    assert (tmp_path / "data/dna/dna.npz").read_bytes() == (tmp_path / "dna.npz").read_bytes()
+    assert not (tmp_path / "data/dna/imported.json").exists()
+    verified = set_data("verify", "dna")
+    assert verified.exit_code == 0
+    assert verified.stdout.startswith("dna: verified; 30 / 6 / 12 rows of 180, values 0 to 1, mean 0.")
+
+
+def test_another_file_needs_unverified_and_is_then_pinned(dna: Card, set_data: SetData, tmp_path: Path) -> None:
+    own = tmp_path / "mine.npz"
+    own.write_bytes(made(seed=1))
+    refused = set_data("import", "dna", str(own))
+    assert refused.exit_code == 3
+    assert "--unverified" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert not (tmp_path / "data/dna/dna.npz").exists()
+    taken = set_data("import", "dna", str(own), "--unverified")
+    assert (taken.exit_code, status(set_data, "dna")) == (0, "imported")
+    pins = json.loads((tmp_path / "data/dna/imported.json").read_text())
+    assert pins == {"dna.npz": {"sha256": hashlib.sha256(own.read_bytes()).hexdigest(), "size": own.stat().st_size}}
+
+
+def test_an_imported_file_that_changes_is_damaged(
+    dna: Card, set_data: SetData, tmp_path: Path, compose: Compose
+) -> None:
+    own = tmp_path / "mine.npz"
+    own.write_bytes(made(seed=1))
+    set_data("import", "dna", str(own), "--unverified")
+    (tmp_path / "data/dna/dna.npz").write_bytes(made(seed=2))
+    assert status(set_data, "dna") == "damaged"
+    config = compose("dataset=dna", "model=rbm", f"data.dir={tmp_path}/data", "data.fetch=never")
+    with pytest.raises(DataError, match=r"when it was imported .* `set-data import dna FILE --unverified`"):
+        load_data(config.dataset, config.data, labels=False)
+
+
+def test_a_file_that_is_neither_published_nor_imported_is_not_parsed(
+    dna: Card, set_data: SetData, tmp_path: Path, compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data/dna").mkdir(parents=True)
+    (tmp_path / "data/dna/dna.npz").write_bytes(made(seed=1))
+    monkeypatch.setattr("set_cli.data.parse.read_npz", lambda *_: pytest.fail("parsed before it was verified"))
+    config = compose("dataset=dna", "model=rbm", f"data.dir={tmp_path}/data", "data.fetch=never")
+    with pytest.raises(DataError, match=r"dna.npz: sha256 is \w+…, expected \w+…; `set-data fetch dna`"):
+        load_data(config.dataset, config.data, labels=False)
+    assert status(set_data, "dna") == "damaged"
+    failed = set_data("verify", "dna")
+    assert (failed.exit_code, len(failed.stderr.splitlines())) == (3, 1)
+
+
+def test_a_file_can_be_imported_where_it_lies(dna: Card, set_data: SetData, tmp_path: Path) -> None:
+    place = tmp_path / "data/dna/dna.npz"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(made(seed=1))
+    assert set_data("import", "dna", str(place), "--unverified").exit_code == 0
+    assert status(set_data, "dna") == "imported"
+    assert place.read_bytes() == made(seed=1)
+
+
+def test_any_published_format_is_accepted_under_its_names(dna: Card, set_data: SetData, tmp_path: Path) -> None:
+    names = {"train": "dna.scale.tr", "valid": "dna.scale.val", "test": "dna.scale.t"}
+    for split, name in names.items():
+        (tmp_path / name).write_bytes(svmlight(SIZES[split]))
+    files = [str(tmp_path / name) for name in names.values()]
+    result = set_data("import", "dna", *files, "--unverified")
+    assert result.exit_code == 0, result.stderr
+    assert status(set_data, "dna") == "imported"
+    text = set_data("verify", "dna").stdout
+    assert "30 / 6 / 12 rows of 180" in text
+    assert "3 classes of 10 to 10 training rows" in text
+
+
+def test_several_files_are_told_apart_by_the_words_of_their_names(dna: Card, set_data: SetData, tmp_path: Path) -> None:
+    for split in ("test", "train", "valid"):
+        (tmp_path / f"my-{split}-part.libsvm").write_bytes(svmlight(SIZES[split]))
+    files = [str(tmp_path / f"my-{split}-part.libsvm") for split in ("test", "train", "valid")]
+    assert set_data("import", "dna", *files, "--unverified").exit_code == 0
+    assert "30 / 6 / 12 rows" in set_data("verify", "dna").stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("dna.npz", made(features=179), "expected one label per row of 180 features"),
+        ("dna.npz", made(train=31), "expected at most 30 train rows, found 31"),
+        ("dna.npz", b"<html>404</html>", "malformed"),
+        ("dna.train.data", b"0,1\n", "expected dna as it is published, under names like these: dna.npz; "),
+        ("picture.png", b"", "expected dna as it is published"),
+    ],
+)
+def test_a_file_of_another_shape_is_refused_and_not_copied(
+    name: str, content: bytes, sentence: str, dna: Card, set_data: SetData, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(content)
+    result = set_data("import", "dna", str(tmp_path / "in" / name), "--unverified")
+    assert result.exit_code == 3
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+def test_fewer_rows_than_published_are_taken_and_said(dna: Card, set_data: SetData, tmp_path: Path) -> None:
+    (tmp_path / "small.npz").write_bytes(made(test=5))
+    result = set_data("import", "dna", str(tmp_path / "small.npz"), "--unverified")
+    assert (result.exit_code, "5 of 12 test rows" in result.stdout) == (0, True)
+    assert "note: 5 test rows, the published set has 12" in set_data("verify", "dna").stdout
+
+
+def test_an_intact_published_file_is_not_overwritten(dna: Card, set_data: SetData, tmp_path: Path) -> None:
+    set_data("import", "dna", str(tmp_path / "dna.npz"))
+    (tmp_path / "mine.npz").write_bytes(made(seed=1))
+    result = set_data("import", "dna", str(tmp_path / "mine.npz"), "--unverified")
+    assert (result.exit_code, "is there already; move it away" in result.stderr) == (3, True)
+    assert status(set_data, "dna") == "verified"
+
+
+def test_missing_and_unknown_names_and_pipes_are_one_sentence(dna: Card, set_data: SetData, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")
+    for arguments, code in (
+        (("import", "dna", str(tmp_path / "nothing.npz")), 3),
+        (("import", "dna", str(tmp_path / "pipe.npz"), "--unverified"), 3),
+        (("import", "dna", str(tmp_path), "--unverified"), 3),
+        (("import", "dmna", "x"), 2),
+        (("import", "digits", "x"), 2),
+        (("show", "cifar"), 2),
+        (("fetch",), 2),
+        (("fetch", "custom"), 2),
+        (("verify", "dna"), 3),
+    ):
+        result = set_data(*arguments)
+        assert (result.exit_code, len(result.stderr.splitlines())) == (code, 1), (arguments, result.stderr)
+
+
+def test_training_files_without_test_files_are_partial(
+    set_data: SetData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (form,) = CATALOG["mnist"].forms
+    files, contents = [], {}
+    for file in form.files:
+        shape = (8, 28, 28) if "images" in file.name else (8,)
+        contents[file.name] = content = idx(np.ones(shape, np.uint8))
+        digest = Digest("sha256", hashlib.sha256(content).hexdigest(), len(content))
+        files.append(SourceFile(file.name, file.part, file.urls, digest))
+    monkeypatch.setitem(CATALOG, "mnist", replace(CATALOG["mnist"], forms=(replace(form, files=tuple(files)),)))
+    folder = tmp_path / "data/mnist"
+    folder.mkdir(parents=True)
+    (folder / files[1].name).write_bytes(contents[files[1].name])
+    assert status(set_data, "mnist") == "missing"
+    (folder / files[0].name).write_bytes(contents[files[0].name])
+    assert status(set_data, "mnist") == "partial"
+    for file in files[2:]:
+        (folder / file.name).write_bytes(contents[file.name])
+    assert status(set_data, "mnist") == "verified"
+
+
+def test_runs_on_imported_data_are_runs_of_their_own(
+    dna: Card, set_data: SetData, tmp_path: Path, compose: Compose
+) -> None:
+    def run_id() -> str:
+        return identity(with_checksum(compose("dataset=dna", "model=rbm", f"data.dir={tmp_path}/data")))
+
+    nothing = run_id()
+    set_data("import", "dna", str(tmp_path / "dna.npz"))
+    assert run_id() == nothing  # what would have been fetched
+    (tmp_path / "data/dna/dna.npz").unlink()
+    seen = {nothing}
+    for seed in (1, 2):
+        (tmp_path / "mine.npz").write_bytes(made(seed))
+        set_data("import", "dna", str(tmp_path / "mine.npz"), "--unverified")
+        seen.add(run_id())
+    assert len(seen) == 3
+
+
+def test_data_without_labels_is_no_data_for_an_mlp(
+    dna: Card, set_data: SetData, tmp_path: Path, compose: Compose
+) -> None:
+    set_data("import", "dna", str(tmp_path / "dna.npz"))
+    config = compose("dataset=dna", "model=mlp", f"data.dir={tmp_path}/data")
+    with pytest.raises(
+        NotApplicable, match=r"dna: the copies .* no labels.* use model=rbm, or take the labelled files in"
+    ):
+        check_pair(config)
+    for split, name in {"train": "dna.scale.tr", "valid": "dna.scale.val", "test": "dna.scale.t"}.items():
+        (tmp_path / name).write_bytes(svmlight(SIZES[split]))
+        assert set_data("import", "dna", str(tmp_path / name), "--unverified").exit_code == 0
+    check_pair(config)
+    data = load_data(config.dataset, config.data)
+    assert (data.origin, data.train.x.shape, set(data.train.labels)) == ("imported", (30, 180), {0, 1, 2})
+
+
+def test_the_cards_are_the_catalogues() -> None:
+    for card in CATALOG.values():
+        assert (ROOT / "datasets" / f"{card.name}.md").read_text() == card_text(card), "run `make cards`"
+    index = (ROOT / "datasets/README.md").read_text()
+    for name in DATASETS:
+        assert f"({name}.md)" in index
+        assert (ROOT / "datasets" / f"{name}.md").exists()
+
+
+def test_the_catalogue_is_consistent() -> None:
+    for card in CATALOG.values():
+        if card.shape is not None:
+            assert int(np.prod(card.shape)) == card.features
+        if card.paper is not None:
+            assert card.paper == (card.train, card.test)
+        assert card.bundled or any(form.can_be_fetched for form in card.forms), card.name
+        for form in card.forms:
+            assert not form.labels or card.classes
+            _check_files(form)
+    assert len([card for card in CATALOG.values() if card.paper]) == 15
+
+
+def _check_files(form: Form) -> None:
+    lengths = {"sha256": 64, "md5": 32, "git-sha1": 40}
+    for file in form.files:
+        for digest in (file.content, file.packed):
+            assert digest is None or len(bytes.fromhex(digest.value)) * 2 == lengths[digest.algorithm]
+        assert not file.urls or file.urls[0].endswith(Path(file.published).name)
+
+
+def test_set_data_answers_without_torch(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['torch'] = None; from set_cli.data_command import main; main()"
+    for arguments in (["--version"], ["--help"], ["import", "--help"], ["list"], ["show", "dna"]):
+        result = run_python("-c", program, *arguments, folder=tmp_path)
+        assert result.returncode == 0, result.stderr
+    assert set_cli.__version__ in run_python("-c", program, "--version", folder=tmp_path).stdout
+    assert list(tmp_path.iterdir()) == []  # looking makes nothing
+
+
+def test_a_sweep_over_all_sets_skips_what_the_model_cannot_learn(set_train: Command, tmp_path: Path) -> None:
+    result = set_train(
+        "-m", "dataset=nips,digits,custom", "train.epochs=1", "data.fetch=never", "backend.threads=1", "progress=none"
+    )
+    assert result.returncode == 0, result.stderr
+    assert "sweep of 3: 2 skipped, 1 done" in result.stdout
+    assert "nips has no labels, which this model needs; use model=rbm" in result.stderr
+
+
+def test_offline_a_run_says_what_is_missing_where_and_how_to_get_it(set_train: Command, tmp_path: Path) -> None:
+    result = set_train("dataset=dna", "model=rbm", "data.fetch=never", "progress=none")
+    (sentence,) = result.stderr.splitlines()
+    assert result.returncode == 3
+    for part in ("dna.npz", str(tmp_path / "datasets/dna"), "`set-data fetch dna`", "`set-data import dna FILE…`"):
+        assert part in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("override", ["+sweep=paper15", "+experiment=dna_rbm"])
+def test_a_data_set_beside_an_experiment_is_refused(override: str, set_train: Command) -> None:
+    result = set_train("-m", override, "dataset=mnist")
+    assert (result.returncode, "leave dataset out" in result.stderr) == (2, True)
+
+
+def test_paper15_is_a_sweep_without_m_too(set_train: Command, tmp_path: Path) -> None:
+    result = set_train("+sweep=paper15", "zeta=5")  # refused before anything is read, fifteen times
+    assert result.returncode == 1
+    assert "sweep of 15: 15 failed (exit code 2)" in result.stdout
+    for card in CATALOG.values():
+        assert not card.paper or f"+experiment={card.name}_{card.models[0]} " in result.stderr

@@ -1,0 +1,272 @@
+"""The RBM: its formulas against enumeration, contrastive divergence against slow loops, log Z, runs from end to end."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import set_cli
+from set_cli import native
+from set_cli.experiment import Outcome, run
+from set_cli.interrupts import StopSignals
+from set_cli.models.rbm import RBM, log_odds
+from set_cli.progress import NoView
+from set_cli.runs.summary import read_rows
+from set_cli.sparse import SparseLinear
+from set_cli.storage import read_arrays, read_json
+from set_cli.training import annealing
+from set_cli.training.contrastive import draw
+from tests.conftest import Compose
+
+Floats = NDArray[np.float64]
+ENGINES = ["torch", "masked", *(["native"] if native.core is not None else [])]
+SMALL = ("dataset=digits", "model=rbm", "epsilon=3", "train.epochs=4", "model.hidden=[12]", "model.cd_steps=2")
+
+
+def sparse_rbm(n_visible: int, n_hidden: int, engine: str = "torch", seed: int = 0, scale: float = 1.0) -> RBM:
+    """Random connections, weights and biases large enough to matter."""
+    layer = SparseLinear(n_visible, n_hidden, epsilon=2, engine=engine, seed=seed)
+    return randomised(RBM(layer, np.zeros(n_visible, np.float32)), seed, scale)
+
+
+def dense_rbm(n_visible: int, n_hidden: int, seed: int = 0, scale: float = 1.0) -> RBM:
+    return randomised(RBM(nn.Linear(n_visible, n_hidden), np.zeros(n_visible, np.float32)), seed, scale)
+
+
+def randomised(rbm: RBM, seed: int, scale: float) -> RBM:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in rbm.parameters():
+            parameter.normal_(std=scale, generator=generator)
+    return rbm
+
+
+def arrays(rbm: RBM) -> tuple[Floats, Floats, Floats]:
+    """W (n_visible, n_hidden), b and c as float64, for the oracles."""
+    layer = rbm.layer1
+    if isinstance(layer, SparseLinear):
+        weights = np.zeros((rbm.n_visible, rbm.n_hidden))
+        pattern = layer.pattern
+        rows = np.repeat(np.arange(rbm.n_visible), np.diff(pattern.indptr))
+        weights[rows, pattern.indices] = layer.weight.detach().numpy()
+    else:
+        weights = layer.weight.detach().numpy().T.astype(np.float64)
+    assert layer.bias is not None
+    b, c = (p.detach().numpy().astype(np.float64) for p in (rbm.visible.bias, layer.bias))
+    return weights, b, c
+
+
+def states(units: int) -> Floats:
+    return np.array(list(itertools.product([0.0, 1.0], repeat=units)))
+
+
+def energies(rbm: RBM) -> Floats:
+    """v W h + b v + c h for every pair of states (2^n_visible, 2^n_hidden)."""
+    weights, b, c = arrays(rbm)
+    v, h = states(rbm.n_visible), states(rbm.n_hidden)
+    return v @ weights @ h.T + (v @ b)[:, None] + (h @ c)[None, :]
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, "dense"])
+def test_free_energy_and_conditionals_are_those_of_the_joint_distribution(engine: str) -> None:
+    rbm = dense_rbm(6, 5) if engine == "dense" else sparse_rbm(6, 5, engine)
+    joint = np.exp(energies(rbm))
+    v = torch.from_numpy(states(6)).float()
+    np.testing.assert_allclose(-rbm.free_energy(v), np.log(joint.sum(axis=1)), rtol=1e-5, atol=1e-5)
+    given_v = joint / joint.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(rbm(v), given_v @ states(5), atol=1e-5)
+    given_h = joint / joint.sum(axis=0, keepdims=True)
+    h = torch.from_numpy(states(5)).float()
+    np.testing.assert_allclose(rbm.visible_input(h).sigmoid().detach(), given_h.T @ states(6), atol=1e-5)
+
+
+@pytest.mark.parametrize(("n_visible", "n_hidden"), [(7, 4), (4, 7), (5, 5), (1, 3)])
+def test_enumeration_of_the_smaller_side_is_the_sum_over_all_states(n_visible: int, n_hidden: int) -> None:
+    rbm = dense_rbm(n_visible, n_hidden, seed=n_visible)
+    exact = math.log(np.exp(energies(rbm)).sum())
+    assert annealing.enumerate_states(rbm).log_z == pytest.approx(exact, abs=1e-4)
+
+
+def test_enumeration_refuses_what_would_take_for_ever() -> None:
+    with pytest.raises(ValueError, match="at most 20 units, found 30 x 21"):
+        annealing.enumerate_states(dense_rbm(30, 21))
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+def test_annealing_is_within_its_own_error_of_the_exact_value(kind: str, seed: int) -> None:
+    make = sparse_rbm if kind == "sparse" else dense_rbm
+    rbm = make(40, 12, seed=seed, scale=0.1 + 0.1 * seed)
+    exact = annealing.enumerate_states(rbm).log_z
+    base = torch.zeros(40)
+    betas = annealing.schedule("quick")
+    found = annealing.anneal(rbm, base, betas, annealing.CHAINS, torch.Generator().manual_seed(seed))
+    # Four standard errors: one test in sixteen thousand would fail by chance; the floor is float32's.
+    assert abs(found.log_z - exact) < 4 * found.standard_error + 1e-3
+    assert 1 <= found.effective_chains <= annealing.CHAINS
+
+
+def test_the_papers_schedule_has_its_14_500_steps() -> None:
+    betas = annealing.schedule("paper")
+    assert (betas[0], betas[-1], len(betas)) == (0, 1, 500 + 4000 + 10_000 + 1)
+    assert np.all(np.diff(betas) > 0)
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, "dense"])
+def test_gradients_are_the_models_statistics_minus_the_datas(engine: str) -> None:
+    rbm = dense_rbm(9, 7) if engine == "dense" else sparse_rbm(9, 7, engine)
+    rng = np.random.default_rng(0)
+    v0, v1 = (rng.integers(0, 2, (n, 9)).astype(np.float32) for n in (13, 4))
+    h0, h1 = (rng.random((n, 7), dtype=np.float32) for n in (13, 4))
+    rbm.set_gradients(*(torch.from_numpy(a) for a in (v0, h0, v1, h1)))
+    slow = np.zeros((9, 7))
+    for i, j in itertools.product(range(9), range(7)):
+        slow[i, j] = np.mean(v1[:, i] * h1[:, j]) - np.mean(v0[:, i] * h0[:, j])
+    layer = rbm.layer1
+    assert layer.weight.grad is not None
+    assert layer.bias is not None
+    if isinstance(layer, SparseLinear):
+        rows = np.repeat(np.arange(9), np.diff(layer.pattern.indptr))
+        slow = slow[rows, layer.pattern.indices]
+        np.testing.assert_allclose(layer.weight.grad, slow, atol=1e-6)
+    else:
+        np.testing.assert_allclose(layer.weight.grad.t(), slow, atol=1e-6)
+    assert layer.bias.grad is not None
+    assert rbm.visible.bias.grad is not None
+    np.testing.assert_allclose(layer.bias.grad, h1.mean(axis=0) - h0.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(rbm.visible.bias.grad, v1.mean(axis=0) - v0.mean(axis=0), atol=1e-6)
+
+
+def test_the_gradient_from_the_exact_distribution_is_that_of_the_log_probability() -> None:
+    rbm = dense_rbm(6, 4)
+    v0 = torch.from_numpy(states(6)[[3, 17, 40, 63]]).float()
+    probability = np.exp(energies(rbm))
+    probability /= probability.sum()
+    every = torch.from_numpy(states(6)).float()
+    weights = torch.from_numpy(probability.sum(axis=1)).float()
+    # Model statistics are means over rows: rows weighted by probability times their number give the expectation.
+    n = len(every)
+    rbm.set_gradients(v0, rbm(v0), every * (weights * n)[:, None], rbm(every))
+    assert rbm.layer1.weight.grad is not None
+    gradient = rbm.layer1.weight.grad[2, 1].item()
+    step = 1e-2
+
+    def minus_log_probability(shift: float) -> float:
+        with torch.no_grad():
+            rbm.layer1.weight[2, 1] += shift
+        value = float(rbm.free_energy(v0).mean()) + annealing.enumerate_states(rbm).log_z
+        with torch.no_grad():
+            rbm.layer1.weight[2, 1] -= shift
+        return value
+
+    slope = (minus_log_probability(step) - minus_log_probability(-step)) / (2 * step)
+    assert gradient == pytest.approx(slope, abs=2e-3)
+
+
+def test_draws_have_their_probabilities() -> None:
+    p = torch.tensor([0.0, 0.2, 0.5, 1.0]).repeat(20_000, 1)
+    drawn = draw(p, torch.Generator().manual_seed(0))
+    assert set(drawn.flatten().tolist()) == {0.0, 1.0}
+    np.testing.assert_allclose(drawn.mean(dim=0), p[0], atol=0.015)
+
+
+def test_log_odds_of_what_never_happens_are_finite() -> None:
+    bias = log_odds(np.array([0.0, 0.5, 1.0], np.float32), 100)
+    np.testing.assert_allclose(bias, [math.log(2.5 / 102.5), 0, math.log(102.5 / 2.5)], rtol=1e-5)
+
+
+class StopAt(NoView):
+    """Sends this process a signal after the first step of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.at = epoch
+
+    def step(self, epoch: int, rows: int, of: int) -> None:
+        if epoch == self.at:
+            self.at = -1
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def train(compose: Compose, *overrides: str, view: NoView | None = None) -> Outcome:
+    with StopSignals() as stop:
+        return run(compose(*SMALL, *overrides), {}, ["set-train"], view or NoView(), stop)
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """The bytes that decide a run's numbers."""
+    found = {name: (path / name).read_bytes() for name in ("metrics.jsonl", "params.json")}
+    for file in (path / "checkpoint.npz", *sorted((path / "topology").iterdir())):
+        found |= {f"{file.name}:{name}": a.tobytes() for name, a in read_arrays(file).items() if name != "meta"}
+    return found
+
+
+@pytest.mark.parametrize("method", ["set", "fixprob", "dense"])
+def test_a_run_of_each_method_has_the_contracts_numbers(method: str, compose: Compose) -> None:
+    outcome = train(compose, f"method={method}", "data.valid=100")
+    rows = read_rows(outcome.path / "metrics.jsonl")
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    for part, name in itertools.product(
+        ("valid", "test"), ("log_probability", "log_z_error", "pseudo_log_likelihood", "reconstruction_loss")
+    ):
+        assert all(math.isfinite(row[f"{part}_{name}"]) for row in rows)
+    assert rows[-1]["test_log_probability"] > rows[0]["test_log_probability"]
+    summary = outcome.summary
+    assert (summary["metric"], summary["best_on"]) == ("log_probability", "valid")
+    assert summary["last"] == rows[-1]["test_log_probability"] > -64 * math.log(2)  # better than coins
+    total = read_json(outcome.path / "params.json")["total"]
+    assert total["biases"] == 64 + 12
+    assert total["dense_equivalent"] == 64 * 12
+    assert (total["connections"] == 64 * 12) == (method == "dense")
+    if method == "set":
+        assert all(row["pruned"] == row["regrown"] > 0 for row in rows[:-1])
+        assert rows[-1]["regrown"] == 0
+
+
+@pytest.mark.parametrize("method", ["set", "dense"])
+def test_an_interrupted_run_goes_on_bit_for_bit(method: str, compose: Compose, tmp_path: Path) -> None:
+    whole = content(train(compose, f"method={method}", f"runs_dir={tmp_path}/whole").path)
+    with pytest.raises(set_cli.errors.Interrupted):
+        train(compose, f"method={method}", view=StopAt(3))
+    resumed = train(compose, f"method={method}")
+    assert read_json(resumed.path / "run.json")[-1]["resumed_after_epoch"] == 2
+    assert content(resumed.path) == whole
+
+
+def test_log_z_is_estimated_every_so_often_and_after_the_last_epoch(compose: Compose) -> None:
+    outcome = train(compose, "model.ais_every=3", "model.hidden=[40]", "train.epochs=4", "data.train_limit=200")
+    rows = read_rows(outcome.path / "metrics.jsonl")
+    assert ["test_log_probability" in row for row in rows] == [False, False, True, True]
+    assert outcome.summary["best_epoch"] in (3, 4)
+    assert all(row["test_log_z_error"] > 0 for row in rows[2:])  # 40 x 64: no enumeration
+
+
+def test_a_trained_rbm_is_loaded_with_its_reconstructions_and_hidden_units(compose: Compose) -> None:
+    outcome = train(compose)
+    rbm = set_cli.load(outcome.path).model
+    assert isinstance(rbm, RBM)
+    v = torch.randint(0, 2, (5, 64)).float()
+    assert (rbm(v).shape, rbm.reconstruct(v).shape) == ((5, 12), (5, 64))
+    assert rbm.reconstruct(v).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["model.hidden=[5,5]"], "model.hidden: expected one hidden layer for model=rbm, found [5, 5]"),
+        (["model.cd_steps=0"], "model.cd_steps: expected greater than or equal to 1, found 0"),
+        (["+model.dropout=0.3"], "model.dropout is for model=mlp, which needs it"),
+    ],
+)
+def test_settings_of_another_architecture_are_refused(overrides: list[str], sentence: str, compose: Compose) -> None:
+    with pytest.raises(set_cli.errors.ConfigError) as caught:
+        compose(*SMALL, *overrides)
+    assert str(caught.value) == sentence
