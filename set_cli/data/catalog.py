@@ -37,7 +37,8 @@ class SourceFile:
     @property
     def published(self) -> str:
         """The name under which it is downloaded."""
-        return self.name + ".gz" if self.urls and self.urls[0].endswith(".gz") else self.name
+        packed = bool(self.urls) and self.urls[0].endswith(".gz") and not self.name.endswith(".gz")
+        return self.name + ".gz" if packed else self.name
 
     @property
     def digest(self) -> Digest | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from set_cli.data.catalog import Card, Split
 from set_cli.data.files import reading_file
 from set_cli.data.parse import SPLITS, Parts
 from set_cli.data.parts import Labels, Part, no_rows
-from set_cli.data.readers.guard import check_finite, reading
+from set_cli.data.readers.guard import check_finite, one_line
 from set_cli.data.readers.mat import read_mat
 from set_cli.data.readers.npz import read_npz
-from set_cli.data.readers.text import class_numbers, read_svmlight
+from set_cli.data.readers.text import LONGEST_LINE, bounded_lines, class_numbers, is_number, read_svmlight
 from set_cli.errors import ConfigError, DataError
 from set_cli.plain_files import open_plain
 
@@ -65,7 +66,7 @@ def read_custom(path: Path, sha256: str) -> tuple[Card, Parts]:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DataError(f"{path}: changed, its sha256 was {sha256[:12]}… when the command started")
     tables, shape = _read_tables(content, path, max(SMALL, RATIO * size))
-    if not tables or not len(tables["train"].x):
+    if "train" not in tables or not len(tables["train"].x):
         raise DataError(f"{path}: no training rows")
     return _card_and_parts(tables, shape, path)
 
@@ -73,7 +74,7 @@ def read_custom(path: Path, sha256: str) -> tuple[Card, Parts]:
 def _read_tables(content: bytes, path: Path, limit: int) -> tuple[dict[Split, Table], tuple[int, ...] | None]:
     match path.suffix.lower():
         case ".npz":
-            return _from_arrays(read_npz(io.BytesIO(content), str(path), limit), path)
+            return _from_arrays(read_npz(io.BytesIO(content), str(path), limit, _array_names()), path)
         case ".mat":
             return _from_arrays(read_mat(content, str(path), _array_names(), limit), path)
         case ".csv":
@@ -104,11 +105,18 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> tuple[dict[S
         )
     shape = None
     if SHAPE in arrays:
-        shape = tuple(int(n) for n in arrays[SHAPE].ravel()[:4])
+        sizes = arrays[SHAPE].ravel()[:4].tolist()
+        if not all(0 < n < 2**31 and n == int(n) for n in sizes):
+            raise DataError(f"{path}: expected whole numbers above 0 as the shape of one image, found {sizes}")
+        shape = tuple(int(n) for n in sizes)
     elif tables["train"].x.ndim > 2:
         shape = tables["train"].x.shape[1:]
-    flat = {s: Table(t.x.reshape(len(t.x), -1) if t.x.ndim > 2 else t.x, t.labels) for s, t in tables.items()}
-    return flat, shape
+    return {split: Table(_as_rows(table.x), table.labels) for split, table in tables.items()}, shape
+
+
+def _as_rows(x: NDArray[Any]) -> NDArray[Any]:
+    """Images as rows; what has fewer than two dimensions stays, to be refused."""
+    return x.reshape(len(x), math.prod(x.shape[1:])) if x.ndim > 2 else np.atleast_1d(x)
 
 
 def _first(arrays: Mapping[str, NDArray[Any]], names: list[str]) -> NDArray[Any] | None:
@@ -117,40 +125,86 @@ def _first(arrays: Mapping[str, NDArray[Any]], names: list[str]) -> NDArray[Any]
 
 def _from_csv(content: bytes, path: Path) -> dict[Split, Table]:
     """A header line; the column `label` holds the class, `split` the part, all others are features."""
-    import pandas as pd  # half a second to import, for this format only
-
-    with reading(str(path)):
-        frame = pd.read_csv(io.BytesIO(content), na_filter=False, low_memory=False)
-    if all(_is_number(str(name)) for name in frame.columns):
+    lines = _csv_lines(content, path)
+    _, names = next(lines, (0, []))
+    names = [name.strip() for name in names]
+    if all(is_number(name) for name in names):
+        found = "numbers" if names else "nothing"
         raise DataError(
-            f"{path}: expected a header line that names the columns (label, split, features), found numbers"
+            f"{path}: expected a header line that names the columns (label, split, features), found {found}"
         )
-    features = [name for name in frame.columns if name not in (LABEL, SPLIT)]
-    for name in features:
-        if not pd.api.types.is_numeric_dtype(frame[name]):
-            row = next(i for i, cell in enumerate(frame[name]) if not _is_number(str(cell)))
-            raise DataError(
-                f"{path}: expected a number, found {str(frame[name][row])[:30]!r} in line {row + 2}, {name}"
-            )
-    x = frame[features].to_numpy(np.float64)
-    labels = frame[LABEL].to_numpy() if LABEL in frame else None
-    if SPLIT not in frame:
+    odd = next((name for i, name in enumerate(names) if not name or name in names[:i]), None)
+    if odd is not None:
+        raise DataError(f"{path}: expected a name of its own for every column, found {_cell(odd)}")
+    features = [i for i, name in enumerate(names) if name not in (LABEL, SPLIT)]
+    if not features:
+        raise DataError(f"{path}: expected columns of features beside label and split, found none")
+    values, words = bytearray(), {name: list[str]() for name in (LABEL, SPLIT) if name in names}
+    for number, cells in lines:
+        if len(cells) != len(names):
+            raise DataError(f"{path}: expected {len(names)} cells, found {len(cells)} in line {number}")
+        row = _finite([cells[i] for i in features])
+        if row is None:
+            i = next(i for i in features if not is_number(cells[i]))
+            raise DataError(f"{path}: expected a number, found {_place(cells, names, i, number)}")
+        values += row.tobytes()
+        for name, column in words.items():
+            i = names.index(name)
+            column.append(cells[i].strip())
+            if column[-1] not in SPLITS if name == SPLIT else not _is_label(column[-1]):
+                expected = "train, valid or test" if name == SPLIT else "a class"
+                raise DataError(f"{path}: expected {expected}, found {_place(cells, names, i, number)}")
+    x = np.frombuffer(values, np.float32).reshape(-1, len(features))
+    labels = _as_labels(words[LABEL]) if LABEL in words else None
+    if SPLIT not in words:
         return {"train": Table(x, labels)}
-    strange = ~frame[SPLIT].isin(SPLITS)
-    if strange.any():
-        row = int(np.argmax(strange))
-        raise DataError(
-            f"{path}: expected train, valid or test, found {str(frame[SPLIT][row])[:30]!r} in line {row + 2}, split"
-        )
-    chosen = {split: (frame[SPLIT] == split).to_numpy() for split in SPLITS}
+    chosen = {split: np.array([word == split for word in words[SPLIT]], bool) for split in SPLITS}
     return {s: Table(x[rows], None if labels is None else labels[rows]) for s, rows in chosen.items() if rows.any()}
 
 
-def _is_number(text: str) -> bool:
+def _csv_lines(content: bytes, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The cells of every line that is not blank, and its number. No cell spans lines: a quote is closed in its own."""
+    for number, line in bounded_lines(content, LONGEST_LINE, f"{path}: expected lines of cells"):
+        try:
+            for cells in csv.reader([line.decode("utf-8-sig" if number == 1 else "utf-8")], strict=True):
+                if cells:
+                    yield number, cells
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: malformed in line {number} ({one_line(str(error))})") from None
+
+
+def _finite(cells: list[str]) -> NDArray[np.float32] | None:
+    """The numbers in the cells; None where one is no finite number."""
     try:
-        return math.isfinite(float(text))
+        with np.errstate(over="ignore"):
+            row = np.array([float(cell) for cell in cells], np.float32)
     except ValueError:
-        return False
+        return None
+    return row if np.isfinite(row).all() else None
+
+
+def _is_label(word: str) -> bool:
+    """Neither empty nor `nan`, which is how a number that is missing is written."""
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return bool(word)
+
+
+def _as_labels(words: list[str]) -> NDArray[Any]:
+    """Numbers where all of them are, else the words as they are."""
+    try:
+        return np.array([float(word) for word in words])
+    except ValueError:
+        return np.array(words, object)
+
+
+def _place(cells: list[str], names: list[str], i: int, number: int) -> str:
+    return f"{_cell(cells[i])} in line {number}, column {_cell(names[i])}"
+
+
+def _cell(text: str) -> str:
+    return repr(text[:30]) + ("…" if len(text) > 30 else "")
 
 
 def _card_and_parts(tables: dict[Split, Table], shape: tuple[int, ...] | None, path: Path) -> tuple[Card, Parts]:
@@ -176,7 +230,7 @@ def _values(x: NDArray[Any], name: str) -> NDArray[np.uint8] | NDArray[np.float3
         raise DataError(f"{name}: expected rows of features, found an array of shape {x.shape}")
     if x.dtype == np.uint8:
         return x
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):  # what overflows is infinite, and refused for it
         values = x.astype(np.float32)
     check_finite(values, name)
     if values.size and values.min() >= 0 and values.max() <= 1 and np.array_equal(values, values.astype(np.uint8)):
@@ -187,9 +241,11 @@ def _values(x: NDArray[Any], name: str) -> NDArray[np.uint8] | NDArray[np.float3
 def _classes(labels: NDArray[Any] | None, path: Path) -> NDArray[Any]:
     """The different labels of the training rows, sorted: their positions are the classes."""
     assert labels is not None
-    values = np.unique(labels.ravel().astype(str) if labels.dtype.kind in "OUS" else labels.ravel())
-    if values.dtype.kind == "f" and not np.array_equal(values, np.round(values)):
-        raise DataError(f"{path}: expected classes as labels, found numbers with fractions")
+    values: NDArray[Any] = np.unique(labels.ravel())
+    if values.dtype.kind == "f":
+        strange = values[~np.isfinite(values) | (values != np.trunc(values))]
+        if len(strange):
+            raise DataError(f"{path}: expected whole numbers or words as labels, found {strange[0]}")
     if len(values) < 2:
         raise DataError(f"{path}: expected at least two classes among the labels, found {len(values)}")
     return values
@@ -199,8 +255,7 @@ def _labels(labels: NDArray[Any] | None, values: NDArray[Any], rows: int, name: 
     if labels is None or labels.size != rows:
         found = "none" if labels is None else f"{labels.size:,}"
         raise DataError(f"{name}: expected {rows:,} labels, found {found}")
-    flat = labels.ravel().astype(str) if values.dtype.kind in "US" else labels.ravel()
-    return class_numbers(flat, values, name)
+    return class_numbers(labels.ravel(), values, name)
 
 
 def _card(path: Path, parts: Parts, classes: int, shape: tuple[int, ...] | None) -> Card:

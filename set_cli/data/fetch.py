@@ -7,17 +7,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import set_cli
 from set_cli.data.catalog import Card, Form, SourceFile
-from set_cli.data.files import check_file, content_limit
+from set_cli.data.files import check_file, content_limit, find
 from set_cli.data.pins import read_pins, write_pins
 from set_cli.data.sources import LOCK, missing_files, missing_sentence
 from set_cli.errors import DataError
 from set_cli.progress import Bar
-from set_cli.storage import locked, make_folder, rename, storage_errors
+from set_cli.storage import locked, make_folder, remove, rename, storage_errors
+
+if TYPE_CHECKING:
+    import requests
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # without a byte
 SLOW_SECONDS, SLOW_BYTES = 60.0, 60_000  # fewer bytes in so many seconds count as a stall
@@ -62,17 +65,21 @@ def _fetch_file(card: Card, form: Form, file: SourceFile, data_dir: Path, bar: B
         except DataError as error:
             failures.append(str(error))
         else:
-            _forget_pin(folder, target)
+            _supersede(folder, file)
             return
     why = "could not be fetched: " + "; ".join(failures)
+    if find(folder, file) is not None:
+        raise DataError(f"{card.name}: {file.published} {why}; the file that is there stays as it was")
     raise DataError(missing_sentence(card, form, data_dir, [file], why))
 
 
-def _forget_pin(folder: Path, target: Path) -> None:
-    """The published file has taken the place of one that was imported, in either packing."""
+def _supersede(folder: Path, file: SourceFile) -> None:
+    """The published file has taken the place of a damaged or imported one, in either packing."""
+    names = {file.name, file.name + ".gz"}
+    for name in names - {file.published}:
+        remove(folder / name)  # it would be found first
     pins = read_pins(folder)
-    name = target.relative_to(folder).as_posix()
-    left = {key: pin for key, pin in pins.items() if key.removesuffix(".gz") != name.removesuffix(".gz")}
+    left = {name: pin for name, pin in pins.items() if name not in names}
     if left != pins:
         write_pins(folder, left)
 
@@ -82,7 +89,8 @@ def _download(url: str, target: Path, file: SourceFile, limit: int, bar: Bar) ->
     import pooch
     import requests
 
-    incoming = target.parent / INCOMING
+    # Absolute, or pooch takes a folder named ~ for the user's.
+    incoming = target.parent.absolute() / INCOMING
     make_folder(incoming)
 
     def receive(url: str, temporary: str, _: object) -> None:
@@ -100,13 +108,23 @@ def _download(url: str, target: Path, file: SourceFile, limit: int, bar: Bar) ->
     registry = {target.name: None}
     puller = pooch.create(incoming, "", registry=registry, urls={target.name: url}, retry_if_failed=RETRIES)
     pooch.get_logger().setLevel("ERROR")
-    try:
-        puller.fetch(target.name, downloader=receive)
-    except (requests.exceptions.RequestException, ValueError) as error:
-        raise DataError(f"{urlsplit(url).hostname}: {_reason(error)}") from None
-    rename(incoming / target.name, target)
-    with suppress(OSError):  # another file's broken download may lie there
-        incoming.rmdir()
+    with storage_errors(target):
+        try:
+            _remove_strays(incoming)
+            puller.fetch(target.name, downloader=receive)
+            rename(incoming / target.name, target)
+        except (requests.exceptions.RequestException, ValueError) as error:  # before storage_errors sees an OSError
+            raise DataError(f"{urlsplit(url).hostname}: {_reason(error)}") from None
+        finally:
+            with suppress(OSError):  # unless a broken download lies there
+                incoming.rmdir()
+
+
+def _remove_strays(incoming: Path) -> None:
+    """Files of a process that was killed, except what can be gone on from; pooch would take one for the download."""
+    for path in incoming.iterdir():
+        if path.suffix != PART:
+            path.unlink()
 
 
 def _receive(url: str, part: Path, file: SourceFile, limit: int, bar: Bar) -> None:
@@ -116,36 +134,62 @@ def _receive(url: str, part: Path, file: SourceFile, limit: int, bar: Bar) -> No
     assert file.digest is not None
     most = file.digest.size or limit
     have = part.stat().st_size if part.exists() else 0
+    if have == file.digest.size:
+        return  # it broke off after the last byte; the checksum decides
     headers = {"User-Agent": f"set-cli/{set_cli.__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-    with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)) as response:
-        if response.status_code == requests.codes.requested_range_not_satisfiable:
+    with _get(url, headers) as response:
+        if have and response.status_code == requests.codes.requested_range_not_satisfiable:
             return  # nothing is left to be sent; the checksum decides
         response.raise_for_status()
-        if url.startswith("https:") and not response.url.startswith("https:"):
-            raise ValueError(f"it redirects to {response.url.partition('?')[0]}, which is not encrypted")
+        for hop in (*response.history, response):
+            if url.startswith("https:") and not hop.url.startswith("https:"):
+                raise ValueError(f"it redirects to {hop.url.partition('?')[0]}, which is not encrypted")
         if have and response.status_code != requests.codes.partial_content:
             have = 0  # it sends the whole again
         title = f"fetching {file.published} from {urlsplit(url).hostname}"
-        with _open(part, "ab" if have else "wb") as stream, bar(title, file.digest.size) as advance:
+        with open(part, "ab" if have else "wb") as stream, bar(title, file.digest.size) as advance:
             advance(have)
-            for block in _at_speed(response.iter_content(BLOCK)):
+            for block in _at_speed(_blocks(response.raw)):
                 have += len(block)
                 if have > most:
+                    part.unlink()  # nothing can be gone on from
                     raise ValueError(f"it sends more than the {most:,} bytes that were expected")
-                with storage_errors(part):
-                    stream.write(block)
+                stream.write(block)
                 advance(len(block))
-            with storage_errors(part):
-                stream.flush()
-                os.fsync(stream.fileno())
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
-def _open(part: Path, mode: str) -> IO[bytes]:
-    # Not around the whole download: requests' exceptions are OSErrors too.
-    with storage_errors(part):
-        return open(part, mode)
+def _get(url: str, headers: dict[str, str]) -> requests.Response:
+    """The beginning of an answer. DataError, so that nothing is tried again, where there is no way to the server."""
+    import requests
+    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+    try:
+        return requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS))
+    except requests.exceptions.ConnectionError as error:
+        reason = getattr(error.args[0], "reason", None) if error.args else None
+        if isinstance(reason, NewConnectionError | ConnectTimeoutError):
+            raise DataError(f"{urlsplit(url).hostname}: {_reason(error)}") from None
+        raise
+
+
+def _blocks(body: Any) -> Iterator[bytes]:
+    """What has arrived, as it was published (some servers call a .gz file an encoding, which requests would undo).
+
+    requests' own iteration waits until a block is full: it would not see a drip, and lose the last block of a broken
+    download.
+    """
+    import requests
+    import urllib3
+
+    try:
+        while block := body.read1(BLOCK, decode_content=False):
+            yield block
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.exceptions.ConnectionError(error) from error
 
 
 def _at_speed(blocks: Iterator[bytes]) -> Iterator[bytes]:

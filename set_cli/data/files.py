@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import os
-import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from typing import BinaryIO, Literal
 
 from set_cli.data.catalog import Card, Digest, Form, SourceFile
 from set_cli.data.pins import Pin
+from set_cli.data.readers.guard import one_line
+from set_cli.data.readers.tar import read_members
 from set_cli.errors import DataError
 from set_cli.plain_files import open_plain
 
@@ -56,10 +57,10 @@ def read_file(path: Path, file: SourceFile, pin: Pin | None, limit: int) -> tupl
     limit  bytes that the content may have where the catalogue does not know its size
     DataError where the file is altered, no plain file, or too large.
     """
-    if file.content and file.content.size is not None:
+    if pin is None and file.content and file.content.size is not None:
         limit = file.content.size
     with reading_file(path), open_plain(path) as stream:
-        raw = _read_limited(stream, path, max(limit, pin.size if pin else 0) + BLOCK)
+        raw = _read_limited(stream, path, limit + BLOCK)
         if pin is not None:
             check_pin(raw, pin, path)
         elif _is_packed(path) and file.packed and not file.content:
@@ -76,22 +77,18 @@ def read_file(path: Path, file: SourceFile, pin: Pin | None, limit: int) -> tupl
 
 def read_archive(path: Path, form: Form, files: tuple[SourceFile, ...]) -> dict[str, bytes]:
     """Content of the wanted members of a .tar.gz by name, each with the catalogue's checksum; nothing is extracted."""
-    wanted = {file.name: file for file in files}
+    digests = {file.name: file.content for file in form.files if file.content is not None}
+    sizes = {name: digest.size for name, digest in digests.items() if digest.size is not None}
+    wanted = {file.name: sizes[file.name] for file in files if file.name in sizes}
     contents: dict[str, bytes] = {}
-    with reading_file(path), open_plain(path) as stream, tarfile.open(fileobj=stream, mode="r|gz") as archive:
-        for member in archive:
-            file = wanted.get(member.name)
-            if file is None or file.content is None or not member.isreg() or member.name in contents:
-                continue
-            source = archive.extractfile(member)
-            if source is None or member.size != file.content.size:
-                raise DataError(f"{path}: {member.name} has {member.size:,} bytes, expected {file.content.size:,}")
-            contents[member.name] = source.read(member.size)
-            check_digest([contents[member.name]], member.size, file.content, Path(f"{path}:{member.name}"))
-            if len(contents) == len(wanted):
-                return contents
-    missing = ", ".join(sorted(wanted.keys() - contents.keys()))
-    raise DataError(f"{path}: {missing} not in the archive; fetch or import it again")
+    with reading_file(path), open_plain(path) as stream, gzip.GzipFile(fileobj=stream) as archive:
+        for name, content in read_members(archive, str(path), wanted, 2 * sum(sizes.values()) + BLOCK):
+            check_digest([content], len(content), digests[name], Path(f"{path}:{name}"))
+            contents[name] = content
+    missing = ", ".join(sorted({file.name for file in files} - contents.keys()))
+    if missing:
+        raise DataError(f"{path}: {missing} not in the archive; fetch or import it again")
+    return contents
 
 
 def check_pin(raw: bytes, pin: Pin, path: Path) -> None:
@@ -132,8 +129,8 @@ def reading_file(path: Path) -> Iterator[None]:
     """DataError for what reading and unpacking a damaged file may raise."""
     try:
         yield
-    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except (OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
+        reason = one_line(str(error)) or type(error).__name__
         raise DataError(f"{path}: could not be read ({reason}); put an intact copy there") from None
 
 
@@ -145,16 +142,18 @@ def _read_limited(stream: BinaryIO, path: Path, limit: int) -> bytes:
     size = os.fstat(stream.fileno()).st_size
     if size > limit:
         raise DataError(f"{path}: expected at most {limit:,} bytes, found {size:,}; put an intact copy there")
-    return stream.read(limit)
+    return stream.read(size)
 
 
 def _unpack(raw: bytes, path: Path, limit: int) -> bytes:
     """At most one byte more than allowed, so that a file that unpacks to gigabytes is refused cheaply."""
+    content = io.BytesIO()  # grows with what is there: read(limit) would ask for the whole limit at once
     with gzip.GzipFile(fileobj=io.BytesIO(raw)) as unpacked:
-        content = unpacked.read(limit + 1)
-    if len(content) > limit:
-        raise DataError(f"{path}: expected {limit:,} bytes of content, found more; put an intact copy there")
-    return content
+        while content.tell() <= limit and (block := unpacked.read(min(BLOCK, limit + 1 - content.tell()))):
+            content.write(block)
+    if content.tell() > limit:
+        raise DataError(f"{path}: expected at most {limit:,} bytes of content, found more; put an intact copy there")
+    return content.getvalue()
 
 
 def content_limit(card: Card) -> int:

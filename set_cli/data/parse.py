@@ -159,9 +159,13 @@ def _mat(card: Card, form: Form, content: Content) -> Parts:
 
 def _matlab_labels(values: NDArray[Any], name: str) -> Labels:
     """Classes are counted from 1 there."""
-    labels = values.ravel().astype(np.int64)
-    if not np.array_equal(labels, values.ravel()):
-        raise DataError(f"{name}: expected whole numbers as labels")
+    flat = values.ravel()
+    with np.errstate(invalid="ignore"):
+        labels = flat.astype(np.int64)
+    strange = labels != flat
+    if strange.any():
+        row = int(np.argmax(strange))
+        raise DataError(f"{name}: expected whole numbers as labels, found {flat[row]} in row {row + 1}")
     return labels - 1
 
 

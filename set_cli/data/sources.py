@@ -115,7 +115,7 @@ def _read_files(card: Card, form: Form, folder: Path, pins: Mapping[str, Pin], w
     origins: set[Origin] = set()
     checksums: dict[str, str] = {}
     content: dict[str, bytes] = {}
-    if archive is not None and any(path is None for path in paths.values()):
+    if archive is not None:
         content = read_archive(archive, form, files)
         checksums = {file.name: f"{file.content.algorithm}:{file.content.value}" for file in files if file.content}
     else:

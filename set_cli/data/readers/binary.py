@@ -11,6 +11,7 @@ from set_cli.errors import DataError
 
 Bytes = NDArray[np.uint8]
 
+MOST_DIMENSIONS = 4  # of an IDX file: images in colour
 CIFAR_ROW = 1 + 3 * 32 * 32  # a label, then red, green and blue planes, row by row
 
 
@@ -20,9 +21,13 @@ def read_idx(content: bytes, name: str) -> Bytes:
         raise DataError(f"{name}: expected an IDX file of unsigned bytes, found the header {content[:4].hex()}")
     dimensions = content[3]
     start = 4 + 4 * dimensions
+    if not 1 <= dimensions <= MOST_DIMENSIONS:
+        raise DataError(f"{name}: expected 1 to {MOST_DIMENSIONS} sizes in the header, found {dimensions}")
+    if len(content) < start:
+        raise DataError(f"{name}: the header promises {dimensions} sizes, the file ends before them")
     shape = tuple(int(n) for n in np.frombuffer(content[4:start], dtype=">u4"))
-    if len(shape) != dimensions or math.prod(shape) != len(content) - start:
-        raise DataError(f"{name}: the header promises {shape}, the file has {max(len(content) - start, 0)} values")
+    if math.prod(shape) != len(content) - start or 0 in shape:
+        raise DataError(f"{name}: the header promises {shape}, the file has {len(content) - start} values")
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 
 

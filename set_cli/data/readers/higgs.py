@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 from set_cli.data.files import reading_file
 from set_cli.data.parts import Part
+from set_cli.data.readers.guard import reading, shown
+from set_cli.data.readers.text import is_number
 from set_cli.errors import DataError
 from set_cli.plain_files import open_plain
 from set_cli.progress import Bar
@@ -26,6 +29,7 @@ Table = NDArray[np.float32]
 
 BLOCK = 16 * 2**20  # bytes of text parsed at a time; a line is far shorter
 MOST_TEXT = 9_000_000_000  # bytes; upstream's file unpacks to 8,035,497,980
+WORKING = ".converting-"  # begins the name of a folder that is not whole yet
 FACTS, VALUES, LABELS = "converted.json", "x.f32", "y.u8"
 
 
@@ -37,11 +41,14 @@ def conversion_folder(folder: Path, sha256: str) -> Path:
 def convert(source: Path, name: str, features: int, target: Path, bar: Bar) -> None:
     """Write the arrays of a csv(.gz) file, label first, into the folder `target`, whole or not at all.
 
+    The caller holds the lock of the data set's folder: what another conversion left there was killed.
     DataError where the text is not `features` + 1 finite numbers a line with a label 0 or 1.
     """
     make_folder(target.parent)
+    for left in target.parent.glob(f"{WORKING}*"):
+        shutil.rmtree(left, ignore_errors=True)
     with storage_errors(target):
-        working = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
+        working = Path(tempfile.mkdtemp(prefix=WORKING, dir=target.parent))
     try:
         with storage_errors(target):
             sums = {VALUES: hashlib.sha256(), LABELS: hashlib.sha256()}
@@ -71,7 +78,9 @@ def read_converted(target: Path, bar: Bar) -> Part:
     try:
         rows, features, sha256 = int(facts["rows"]), int(facts["features"]), facts["sha256"]
         expected = {VALUES: (rows * features * 4, str(sha256[VALUES])), LABELS: (rows, str(sha256[LABELS]))}
-    except (KeyError, TypeError, ValueError):
+        if min(rows, features) < 1:
+            raise ValueError
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise DataError(f"{target / FACTS}: malformed; delete {target}, it is made again") from None
     for name, (size, digest) in expected.items():
         path = target / name
@@ -105,16 +114,18 @@ def _tables(source: Path, name: str, features: int, bar: Bar) -> Iterator[Table]
 
 
 def _whole_lines(text: BinaryIO, name: str) -> Iterator[bytes]:
-    rest, total = b"", 0
+    rest, total, line = b"", 0, 1
     while block := text.read(BLOCK):
         total += len(block)
         if total > MOST_TEXT:
             raise DataError(f"{name}: expected at most {MOST_TEXT:,} bytes of text, found more")
         cut = block.rfind(b"\n") + 1
-        if not cut:
-            raise DataError(f"{name}: a line has more than {BLOCK:,} characters")
-        yield rest + block[:cut]
-        rest = block[cut:]
+        if cut:
+            yield rest + block[:cut]
+        rest = block[cut:] if cut else rest + block
+        line += block.count(b"\n")
+        if len(rest) > BLOCK:
+            raise DataError(f"{name}: line {line:,} has more than {BLOCK:,} characters")
     if rest.strip():
         yield rest + b"\n"
 
@@ -124,15 +135,14 @@ def _parse(block: bytes, name: str, features: int, line: int) -> Table:
     import pandas as pd  # half a second to import, for this format only
 
     options = {"header": None, "dtype": np.float32, "na_filter": False, "skip_blank_lines": False, "engine": "c"}
-    try:
-        frame = pd.read_csv(io.BytesIO(block), **options)  # type: ignore[call-overload]
-        table: Table = frame.to_numpy(np.float32)
-    except (ValueError, OverflowError):
-        raise DataError(f"{name}: {_first_bad_line(block, features, line)}") from None
-    if table.shape[1] != features + 1:
-        raise DataError(f"{name}: {_first_bad_line(block, features, line)}")
-    bad = ~np.isfinite(table).all(axis=1) | ((table[:, 0] != 0) & (table[:, 0] != 1))
-    if bad.any():
+    table: Table = np.empty((0, 0), np.float32)
+    # pandas takes a first line of a million cells for a million columns, and quotes may hide the ends of lines.
+    if block[: block.find(b"\n")].count(b",") == features and b'"' not in block:
+        with reading(name), suppress(ValueError, OverflowError):
+            frame = pd.read_csv(io.BytesIO(block), **options)  # type: ignore[call-overload]
+            table = frame.to_numpy(np.float32)
+    whole = table.shape == (block.count(b"\n"), features + 1) and np.isfinite(table).all()
+    if not whole or not ((table[:, 0] == 0) | (table[:, 0] == 1)).all():
         raise DataError(f"{name}: {_first_bad_line(block, features, line)}")
     return table
 
@@ -140,17 +150,10 @@ def _parse(block: bytes, name: str, features: int, line: int) -> Table:
 def _first_bad_line(block: bytes, features: int, line: int) -> str:
     expected = f"expected a label 0 or 1 and {features} finite numbers a line"
     for number, text in enumerate(io.BytesIO(block), start=line):
-        cells = text.strip().split(b",")
+        cells = text.rstrip(b"\r\n").split(b",")
         if len(cells) != features + 1:
             return f"{expected}, found {len(cells)} columns in line {number}"
         for column, cell in enumerate(cells, start=1):
-            if not _is_finite(cell) or (column == 1 and float(cell) not in (0, 1)):
-                return f"{expected}, found {cell[:30].decode('latin-1')!r} in line {number}, column {column}"
+            if not is_number(cell) or (column == 1 and float(cell) not in (0, 1)):
+                return f"{expected}, found {shown(cell)} in line {number}, column {column}"
     return f"{expected}, found something else from line {line} on"
-
-
-def _is_finite(cell: bytes) -> bool:
-    try:
-        return bool(np.isfinite(np.float32(cell)))
-    except (ValueError, OverflowError):
-        return False

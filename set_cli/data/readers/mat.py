@@ -13,8 +13,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from set_cli.data.readers.guard import one_line, reading
 from set_cli.data.readers.npz import read_npz
 from set_cli.errors import DataError
+from set_cli.plain_files import open_plain
 
 SECONDS = 120
 MEMORY = 2 * 2**30  # bytes of address space beyond the arrays themselves
@@ -32,11 +34,11 @@ def read_mat(content: bytes, name: str, wanted: Collection[str], limit: int) -> 
         except subprocess.TimeoutExpired:
             raise DataError(f"{name}: malformed (not read within {SECONDS} s)") from None
         if child.returncode < 0:
-            word = signal.Signals(-child.returncode).name
-            raise DataError(f"{name}: malformed (the process that read it was ended by {word})")
+            ended = next((s.name for s in signal.Signals if s == -child.returncode), f"signal {-child.returncode}")
+            raise DataError(f"{name}: malformed (the process that read it was ended by {ended})")
         if child.returncode:
-            lines = child.stderr.decode(errors="replace").split("\n")
-            reason = next((line for line in reversed(lines) if line.strip()), "no reason given")
-            raise DataError(f"{name}: malformed ({reason.strip()[:200]})")
-        with open(arrays, "rb") as stream:  # from a process that a crafted file may have taken over: not trusted either
+            lines = [line for line in child.stderr.decode(errors="replace").split("\n") if line.strip()]
+            raise DataError(f"{name}: malformed ({one_line(lines[-1]) if lines else 'no reason given'})")
+        # From a process that a crafted file may have taken over: not trusted either.
+        with reading(name), open_plain(arrays) as stream:
             return read_npz(stream, name, limit, wanted)

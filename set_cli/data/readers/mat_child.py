@@ -26,7 +26,12 @@ def main() -> int:
     warnings.simplefilter("ignore")
     try:
         found = scipy.io.loadmat(io.BytesIO(content), variable_names=names, mat_dtype=False)
-        arrays = {n: found[n] for n in names if isinstance(found.get(n), np.ndarray) and found[n].dtype.kind in "buif"}
+        arrays = {name: found[name] for name in names if name in found}
+        for name, array in arrays.items():
+            if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
+                found_type = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+                print(f"{name}: expected an array of numbers, found {found_type}", file=sys.stderr)
+                return 1
         np.savez(out, allow_pickle=False, **arrays)
     except NotImplementedError:  # MATLAB 7.3 files are HDF5
         print("MATLAB 7.3 files are not read; save it with -v7", file=sys.stderr)

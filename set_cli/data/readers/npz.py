@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 from collections.abc import Collection
@@ -11,28 +12,32 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from set_cli.data.readers.guard import reading
+from set_cli.data.readers.guard import one_line, reading
 from set_cli.errors import DataError
 
 MEMBERS = 1000  # more of them is no data file
+SIGNATURE = b"PK\x01\x02"  # of a zip's entry for one member
 HEADER = 10_000  # characters; numpy's own limit
 DIMENSIONS = 8
 
 
-def read_npz(stream: BinaryIO, name: str, limit: int, wanted: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
-    """The arrays of an npz by name (only the wanted ones, where given); limit is the bytes they may have together."""
+def read_npz(stream: BinaryIO, name: str, limit: int, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
+    """The wanted arrays of an npz (those that are there); limit is the bytes they may have together."""
     arrays: dict[str, NDArray[Any]] = {}
+    members = _count(stream, SIGNATURE)  # zipfile would make an object of each first
+    if members > MEMBERS:
+        raise DataError(f"{name}: expected at most {MEMBERS} arrays, found {members}")
     with reading(name), zipfile.ZipFile(stream) as archive:
-        members = archive.infolist()
-        if len(members) > MEMBERS:
-            raise DataError(f"{name}: expected at most {MEMBERS} arrays, found {len(members)}")
         left = limit
-        for member in members:
+        for member in archive.infolist():
             key = member.filename.removesuffix(".npy")
-            if wanted is not None and key not in wanted:
+            if key not in wanted:
                 continue
             if key in arrays:
                 raise DataError(f"{name}: two arrays are named {key}")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # zipfile unpacks the others without a limit.
+                raise DataError(f"{name}:{key}: expected what numpy packs, found compression {member.compress_type}")
             with archive.open(member) as content:
                 # ZipExtFile is a binary stream in all but its type.
                 arrays[key] = _read_npy(content, f"{name}:{key}", member.file_size, left)  # type: ignore[arg-type]
@@ -40,18 +45,33 @@ def read_npz(stream: BinaryIO, name: str, limit: int, wanted: Collection[str] | 
     return arrays
 
 
+def _count(stream: BinaryIO, word: bytes) -> int:
+    """How often the word occurs in the whole stream, which is read block by block and rewound."""
+    count, rest = 0, b""
+    while block := stream.read(2**20):
+        count += (rest + block).count(word)
+        rest = (rest + block)[1 - len(word) :]
+    stream.seek(0)
+    return count
+
+
 def _read_npy(stream: BinaryIO, name: str, size: int, limit: int) -> NDArray[Any]:
     version = npy.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise DataError(f"{name}: expected an npy array of version 1 or 2, found {version}")
+    length = stream.read(2 if version == (1, 0) else 4)
+    if int.from_bytes(length, "little") > HEADER:  # numpy would read it whole before it says so
+        raise DataError(f"{name}: expected a header of at most {HEADER:,} characters, found more")
+    text = io.BytesIO(length + stream.read(int.from_bytes(length, "little")))
     header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, by_columns, dtype = header(stream, max_header_size=HEADER)
+    shape, by_columns, dtype = header(text, max_header_size=HEADER)
     if dtype.hasobject or dtype.kind not in "buif":
-        raise DataError(f"{name}: expected numbers, found values of type {dtype} (nothing was unpickled)")
-    if len(shape) > DIMENSIONS or any(n < 0 for n in shape):
-        raise DataError(f"{name}: expected the shape of a table, found {shape}")
+        kind = one_line(str(dtype))
+        raise DataError(f"{name}: expected numbers, found values of type {kind} (nothing was unpickled)")
+    if len(shape) > DIMENSIONS or not all(0 <= n < 2**63 for n in shape):
+        raise DataError(f"{name}: expected the shape of a table, found {one_line(str(shape))}")
     expected = math.prod(shape) * dtype.itemsize
-    if expected > limit or expected > size:
+    if expected > min(limit, size):
         raise DataError(f"{name}: the header promises {expected:,} bytes, expected at most {min(limit, size):,}")
     content = stream.read(expected + 1)
     if len(content) != expected:

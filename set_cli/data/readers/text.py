@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import io
 import random
+import re
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from set_cli.data.readers.guard import as_binary, check_finite, reading
+from set_cli.data.readers.guard import as_binary, one_line, reading, shown
 from set_cli.errors import DataError
 
 Bytes = NDArray[np.uint8]
+
+CELL = 64  # bytes that a number, or an index:value, takes at most with what separates it from the next
+LONGEST_LINE = 2**22  # bytes, where the number of cells is not known
+LARGEST = float(np.finfo(np.float32).max)
+ENTRY = re.compile(rb"([0-9]{1,10}):(.+)", re.DOTALL)
 
 LETTER_COLUMNS = 6  # id, letter, next_id, word_id, position, fold
 LETTER_SEED = 12345
@@ -38,18 +46,49 @@ def _first_odd_line(content: bytes, width: int, features: int) -> str:
     for number, line in enumerate(io.BytesIO(content), start=1):
         line = line.rstrip(b"\r\n")
         if len(line) != width - 1 or line.strip(b"01,") or b"," in line[::2] or line[1::2].strip(b","):
-            return f"{expected}, found {line[:40]!r}{'…' if len(line) > 40 else ''} in line {number}"
+            return f"{expected}, found {shown(line)} in line {number}"
     return f"{expected}, found {len(content)} bytes"
 
 
 def read_amat(content: bytes, name: str, features: int) -> tuple[Bytes, NDArray[np.float64]]:
     """(n, features) and the (n,) target of the last column, from lines of blank-separated numbers."""
-    with reading(name):
-        table = np.loadtxt(io.BytesIO(content), dtype=np.float64, comments=None, encoding="latin-1", ndmin=2)
-    if table.shape[1] != features + 1 or not len(table):
-        raise DataError(f"{name}: expected rows of {features} values and a target, found a table of {table.shape}")
-    check_finite(table, name)
+    expected = f"{name}: expected lines of {features} values and a target"
+    table = np.empty((0, 0))
+    with reading(name), suppress(ValueError):
+        lines = (line for _, line in bounded_lines(content, CELL * (features + 1), expected))
+        table = np.loadtxt(lines, dtype=np.float64, comments=None, encoding="latin-1", ndmin=2)
+    if table.shape[1] != features + 1 or not np.isfinite(table).all():
+        raise DataError(f"{expected}, {_first_odd_row(content, features + 1)}")
     return as_binary(table[:, :-1], name), table[:, -1]
+
+
+def bounded_lines(content: bytes, longest: int, expected: str) -> Iterator[tuple[int, bytes]]:
+    """The lines and their numbers from 1; DataError at one so long that its cells would fill the memory."""
+    for number, line in enumerate(io.BytesIO(content), start=1):
+        if len(line) > longest:
+            raise DataError(f"{expected}, found more than {longest:,} characters in line {number}")
+        yield number, line
+
+
+def _first_odd_row(content: bytes, columns: int) -> str:
+    found = "none"
+    for number, line in enumerate(io.BytesIO(content), start=1):
+        cells = line.split()
+        if cells and len(cells) != columns:
+            return f"found {len(cells)} columns in line {number}"
+        for column, cell in enumerate(cells, start=1):
+            if not is_number(cell):
+                return f"found {shown(cell)} in line {number}, column {column}"
+            found = "something else"
+    return f"found {found}"
+
+
+def is_number(cell: bytes | str) -> bool:
+    """Whether a cell is a finite number in float32's range."""
+    try:
+        return abs(float(cell)) <= LARGEST  # not so for NaN
+    except ValueError:
+        return False
 
 
 def read_svmlight(
@@ -62,34 +101,60 @@ def read_svmlight(
     """
     from sklearn.datasets import load_svmlight_file  # most of a second to import
 
+    expected = f"{name}: expected lines of `label index:value …` with indices from 1"
+    expected += " that rise" if features is None else f" to {features} that rise"
+    for _ in bounded_lines(content, LONGEST_LINE if features is None else CELL * (features + 1), expected):
+        pass
+    x = y = None
+    with reading(name), suppress(ValueError, OverflowError):
+        x, y = load_svmlight_file(io.BytesIO(content), n_features=features, dtype=np.float32, zero_based=False)
+    if x is None or y is None or not len(y) or not (np.isfinite(x.data).all() and np.isfinite(y).all()):
+        raise DataError(f"{expected}, {_first_odd_entry(content, features or 2**31)}")
+    if x.shape[0] * x.shape[1] > most_cells:
+        raise DataError(f"{name}: expected a table of at most {most_cells:,} cells, found {x.shape}")
     with reading(name):
-        x, y = load_svmlight_file(io.BytesIO(content), n_features=features, dtype=np.float64, zero_based=False)
-        if x.shape[0] * x.shape[1] > most_cells:
-            raise DataError(f"{name}: expected a table of at most {most_cells:,} cells, found {x.shape}")
-        if not x.shape[0]:
-            raise DataError(f"{name}: expected lines of `label index:value …`, found none")
-        dense = np.asarray(x.toarray(), np.float32)
-    check_finite(dense, name)
-    check_finite(y[:, None], f"{name}: labels")
-    return dense, np.asarray(y, np.float64)
+        return x.toarray(), np.asarray(y, np.float64)
+
+
+def _first_odd_entry(content: bytes, features: int) -> str:
+    found = "none"
+    for number, line in enumerate(io.BytesIO(content), start=1):
+        last = 0
+        for column, cell in enumerate(line.partition(b"#")[0].split(), start=1):
+            if column == 1:
+                good = is_number(cell)
+            else:
+                entry = ENTRY.fullmatch(cell)
+                index = int(entry[1]) if entry else 0
+                good = entry is not None and last < index <= features and is_number(entry[2])
+                last = index
+            if not good:
+                return f"found {shown(cell)} in line {number}, column {column}"
+            found = "something else"
+    return f"found {found}"
 
 
 def read_letters(content: bytes, name: str, features: int) -> tuple[Bytes, NDArray[np.int64]]:
     """(n, features) pixels and (n,) labels 0 to 25 of Taskar's tab-separated letter.data, in file order."""
     pixels, labels = [], []
-    for number, line in enumerate(content.splitlines(), start=1):
-        columns = line.rstrip(b"\t").split(b"\t")
+    expected = f"{name}: expected {LETTER_COLUMNS + features} columns"
+    for number, line in bounded_lines(content, CELL * (LETTER_COLUMNS + features), expected):
+        columns = line.rstrip(b"\t\r\n").split(b"\t")
         if len(columns) != LETTER_COLUMNS + features:
-            raise DataError(
-                f"{name}: expected {LETTER_COLUMNS + features} columns, found {len(columns)} in line {number}"
-            )
-        letter, row = columns[1], b"".join(columns[LETTER_COLUMNS:])
+            raise DataError(f"{expected}, found {len(columns)} in line {number}")
+        letter, row = columns[1], columns[LETTER_COLUMNS:]
         if not (len(letter) == 1 and b"a" <= letter <= b"z"):
-            raise DataError(f"{name}: expected a letter from a to z, found {letter[:20]!r} in line {number}, column 2")
-        if len(row) != features or row.strip(b"01"):
-            raise DataError(f"{name}: expected pixels 0 or 1 in line {number}")
+            raise DataError(f"{name}: expected a letter from a to z, found {shown(letter)} in line {number}, column 2")
+        odd = next((i for i, cell in enumerate(row) if cell not in (b"0", b"1")), None)
+        if odd is not None:
+            column = LETTER_COLUMNS + odd + 1
+            raise DataError(
+                f"{name}: expected pixels 0 or 1, found {shown(row[odd])} in line {number}, column {column}"
+            )
         labels.append(letter[0] - ord("a"))
-        pixels.append(row)
+        pixels.append(b"".join(row))
+    if not pixels:
+        raise DataError(f"{expected}, found none")
     table = np.frombuffer(b"".join(pixels), np.uint8).reshape(-1, features)
     return table - np.uint8(ord("0")), np.array(labels, np.int64)
 
@@ -110,10 +175,15 @@ def class_numbers(labels: NDArray[Any], values: NDArray[Any], name: str) -> NDAr
     strange = values[positions] != labels
     if strange.any():
         row = int(np.argmax(strange))
-        raise DataError(f"{name}: expected one of the labels {_few(values)}, found {labels[row]} in row {row + 1}")
+        found = _word(labels[row])
+        raise DataError(f"{name}: expected one of the labels {_few(values)}, found {found} in row {row + 1}")
     return positions.astype(np.int64)
 
 
 def _few(values: NDArray[Any]) -> str:
-    text = [f"{value}" for value in values]
-    return ", ".join(text if len(text) <= 10 else [*text[:3], "…", text[-1]])
+    few = list(values) if len(values) <= 10 else [*values[:3], "…", values[-1]]
+    return ", ".join(_word(value) for value in few)
+
+
+def _word(label: object) -> str:
+    return one_line(f"{label}")[:30]
