@@ -77,6 +77,8 @@ class Model(Section):
             for key in keys:
                 if (getattr(self, key) is None) == (self.name == name):
                     raise ValueError(f"model.{key} is for model={name}, which needs it")
+        if self.name != "rbm" and self.ais_every is not None:
+            raise ValueError("model.ais_every is for model=rbm")
         if self.name == "mlp" and self.init == "normal":
             raise ValueError("model.init=normal is for model=rbm: expected glorot or sparse_fan_in")
         if self.name == "rbm" and len(self.hidden) != 1:

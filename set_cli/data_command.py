@@ -30,12 +30,12 @@ def _endings() -> Iterator[None]:
         click.echo(f"set-data: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        click.echo("\nset-data: interrupted; what was fetched is kept, the same command goes on", err=True)
+        click.echo("\nset-data: interrupted; the same command goes on", err=True)
         sys.exit(128 + signal.SIGINT)
 
 
 def _terminate(number: int, frame: object) -> None:
-    click.echo("set-data: interrupted; what was fetched is kept, the same command goes on", err=True)
+    click.echo("set-data: interrupted; the same command goes on", err=True)
     sys.exit(128 + signal.SIGTERM)
 
 
@@ -124,6 +124,7 @@ def fetch(data_dir: Path, names: tuple[str, ...], everything: bool) -> None:
 def _fetch(card: Card, data_dir: Path) -> str:
     from set_cli.data.fetch import fetch, fetch_anew
     from set_cli.data.files import find
+    from set_cli.data.readers.higgs import discard_conversions
     from set_cli.data.state import damaged_files, inspect
     from set_cli.progress import make_bar, note
 
@@ -134,6 +135,8 @@ def _fetch(card: Card, data_dir: Path) -> str:
     if form is None or not form.can_be_fetched:
         form = next(form for form in card.forms if form.can_be_fetched)
     bar = make_bar("auto")
+    if form.format == "higgs" and state.status == "damaged":
+        discard_conversions(data_dir / card.folder, ())  # made again from the text
     damaged = damaged_files(card, form, data_dir)
     if damaged and form.archive is not None and find(data_dir / card.folder, form.archive) is None:
         damaged = [form.archive]  # single members are not published
@@ -171,11 +174,12 @@ def _verify(card: Card, state: State, data_dir: Path) -> str:
     if state.form is None:
         parts = bundled_digits()[0]
     else:
-        missing = missing_files(card, state.form, data_dir / card.folder, with_test=state.status == "missing")
+        form = state.form
+        missing = missing_files(card, form, data_dir / card.folder, with_test=state.status == "missing")
         if missing:
-            raise DataError(missing_sentence(card, state.form, data_dir, missing, ""))
+            raise DataError(missing_sentence(card, form, data_dir, missing, ""))
         whole = state.status != "partial"
-        parts = read_source(card, state.form, data_dir, with_test=whole, bar=make_bar("auto")).parts
+        parts = read_source(card, form, data_dir, with_test=whole, bar=make_bar("auto")).parts
     if card.kind == "binary" and card.folder_name:  # made binary from another set's files
         parts = {split: binarize(part, "sample", i) for i, (split, part) in enumerate(parts.items())}
     lines = [f"{card.name}: {state.status}; {describe_rows(parts)}"]

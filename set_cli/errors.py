@@ -58,6 +58,9 @@ class Interrupted(SetError):
         self.exit_code = 128 + signum
 
 
+NOT_APPLICABLE = 65  # a child of a sweep tells its parent so; never a command's own exit code
+
+
 def ended_by_signal(exit_code: int) -> bool:
     """Whether an exit code is that of an interrupted command (130 or 143)."""
     return exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM)

@@ -13,8 +13,8 @@ from set_cli.errors import DataError
 def open_plain(path: Path) -> BufferedReader:
     """The file for reading; OSError where it cannot be opened, DataError where it is no plain file."""
     # O_NONBLOCK: opening a pipe that somebody put there must not wait for a writer.
-    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        stream.close()
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise DataError(f"{path}: expected a plain file, found something else")
-    return stream
+    return os.fdopen(descriptor, "rb")

@@ -56,9 +56,13 @@ def result_line(summary: Mapping[str, Any], path: Path) -> str:
     left = f", {final:,} after the last removal" if final != summary["connections"] else ""
     tested = "" if summary["tested_on"] == "test" else " (tested on held-out training rows)"
     name, unit = {"accuracy": ("accuracy", "%"), "log_probability": ("log-probability", "nats")}[summary["metric"]]
+    last, best = (
+        f"{summary[key]:.2f}" + (f" ± {summary[f'{key}_error']:.2f}" if summary[f"{key}_error"] is not None else "")
+        for key in ("last", "best")
+    )
     return (
-        f"done: {summary['method']} on {summary['dataset']}, test {name} {summary['last']:.2f} {unit} after the last "
-        f"epoch{tested}, best on {summary['best_on']} {summary['best']:.2f} {unit} (epoch {summary['best_epoch']}); "
+        f"done: {summary['method']} on {summary['dataset']}, test {name} {last} {unit} after the last "
+        f"epoch{tested}, best on {summary['best_on']} {best} {unit} (epoch {summary['best_epoch']}); "
         f"{summary['connections']:,} connections{left}; {summary['seconds_per_epoch']:.2f} s per epoch: {path}"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from set_cli.description import (
     restore_model,
     topology_arrays,
 )
+from set_cli.errors import DataError
 from set_cli.models.counts import sparse_layers
 from set_cli.models.mlp import LayerPlan
 from set_cli.progress import epoch_line, result_line, start_line
@@ -61,6 +63,8 @@ class Record:
         """Start the record with this entry of run.json, or restore the newest checkpoint."""
         folder = self._folder
         checkpoint = load_checkpoint(folder.path, identity(self._config))
+        if checkpoint is not None:
+            _check_same_data(folder.path, start["checksums"])
         folder.epoch = checkpoint.epoch if checkpoint else 0
         folder.write_config(scientific(self._config))
         folder.add_start({**start, "resumed_after_epoch": checkpoint.epoch if checkpoint else None})
@@ -136,6 +140,16 @@ class Record:
         arrays = model_arrays(self._model, self._optimizer)
         lengths = self._folder.lengths(*APPENDED)
         save_checkpoint(self._folder.path, Checkpoint(identity(self._config), epoch, arrays, lengths))
+
+
+def _check_same_data(path: Path, checksums: Mapping[str, str]) -> None:
+    """DataError where the run that is to go on was trained on other data."""
+    before = read_json(path / "run.json")[-1]["checksums"]
+    if before != checksums:
+        changed = ", ".join(
+            sorted(name for name in before.keys() | checksums if before.get(name) != checksums.get(name))
+        )
+        raise DataError(f"{path}: {changed} changed since this run began; put it back, or resume=never begins again")
 
 
 def peak_memory_mb() -> float:

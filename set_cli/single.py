@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from set_cli.config import Config, from_mapping
-from set_cli.errors import SetError
+from set_cli.errors import NOT_APPLICABLE, NotApplicable, SetError
 from set_cli.interrupts import StopSignals
 from set_cli.progress import make_view, result_line, say
 from set_cli.runs.folder import already_done
@@ -51,6 +51,9 @@ def main() -> int:
         try:
             request = json.load(sys.stdin)
             train_and_tell(from_mapping(request["config"]), request["settings"], request["command"], stop)
+        except NotApplicable as error:
+            print(f"set-train: {error}", file=sys.stderr)
+            return NOT_APPLICABLE
         except SetError as error:
             print(f"set-train: {error}", file=sys.stderr)
             return error.exit_code

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,7 +37,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
             _sync_folder(path.parent)
-    except StorageError:
+    except BaseException:  # a full disk, or an interruption: nothing half-written stays
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
@@ -71,6 +72,18 @@ def remove(path: Path) -> None:
     """Delete a file, if it is there."""
     with storage_errors(path):
         path.unlink(missing_ok=True)
+
+
+def remove_strays(folder: Path) -> None:
+    """Delete what killed processes were writing in the folder or below; the caller holds the folder's lock."""
+    for path in folder.rglob(f"*{TEMPORARY}"):
+        remove(path)
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder with what is in it, if it is there."""
+    with storage_errors(path), suppress(FileNotFoundError):
+        shutil.rmtree(path)
 
 
 def make_folder(path: Path) -> None:

@@ -14,7 +14,6 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import hydra
@@ -25,8 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 
 import set_cli
 from set_cli.config import Config, did_you_mean, flatten, from_mapping, known_keys, scientific
-from set_cli.data.pairs import check_pair, with_checksum
-from set_cli.errors import ConfigError, NotApplicable, SetError
+from set_cli.data.pairs import check_pair, data_label, with_checksum
+from set_cli.errors import NOT_APPLICABLE, ConfigError, NotApplicable, SetError
 from set_cli.interrupts import StopSignals
 from set_cli.progress import say, silence_stdout
 from set_cli.runs.folder import already_done, locate
@@ -35,7 +34,7 @@ from set_cli.sweep import FOLDER_VARIABLE, NOT_STARTED, SKIPPED, note, outcome_w
 
 RERUN = "--experimental-rerun"
 FOLDERS_OF_HYDRA = re.compile(r"[+~]*hydra\.(run|sweep|output_subdir|job\.chdir)\b")
-EXPERIMENT, PAIR = re.compile(r"\++(experiment|sweep)="), re.compile(r"\+*(dataset|model)=")
+EXPERIMENT, PAIR = re.compile(r"\++(experiment|sweep)="), re.compile(r"\+*(dataset|model)(\.name)?=")
 SHOWN_ELSEWHERE = ("epsilon", "zeta", "seed", "dataset.name", "dataset.checksum", "model.name", "method.name")
 
 
@@ -139,7 +138,10 @@ def _job_of_sweep(composed: DictConfig, stop: StopSignals) -> None:
             noted(str(path), "already done", 0)
         else:
             exit_code = run_in_child(config, _settings(config), sys.argv, stop)
-            noted(str(path), outcome_word(exit_code), exit_code)
+            if exit_code == NOT_APPLICABLE:
+                noted("see above", SKIPPED, 0)
+            else:
+                noted(str(path), outcome_word(exit_code), exit_code)
     except NotApplicable as error:
         noted(str(error), SKIPPED, 0)
     except SetError as error:
@@ -173,8 +175,7 @@ def _settings(config: Config) -> dict[str, Any]:
         if key not in SHOWN_ELSEWHERE and value != default_values.get(key)
     }
     if config.dataset.checksum is not None:  # whose data it was belongs beside every number
-        own = Path(config.dataset.path).name if config.dataset.path else "imported"
-        settings["data"] = f"{own}:{config.dataset.checksum[:8]}"
+        settings["data"] = f"{data_label(config)}:{config.dataset.checksum[:8]}"
     return settings
 
 
@@ -192,6 +193,8 @@ def _composition_error(error: Exception) -> str:
     text = str(error)
     if text.startswith("Could not override"):
         key = text.split("'")[1]
+        if key in known_keys():
+            return f"{key} has no meaning for this data set, model or method (--cfg job lists the keys that have)"
         names = known_keys() + sorted({name.partition(".")[0] for name in known_keys()})
         return f"{key} is not a configuration key{did_you_mean(key, names)} (set-train --cfg job lists them)"
     if text.startswith("Ambiguous value for argument"):

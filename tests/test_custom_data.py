@@ -130,7 +130,7 @@ def test_test_images_may_be_none_and_other_arrays_are_left_alone(tmp_path: Path)
         ((ROWS % 2).astype(np.float64), np.uint8, "binary", 1),
         ((ROWS % 2).astype(">i4"), np.uint8, "binary", 1),
         (ROWS.astype(np.int64), np.float32, "real", 1),
-        (ROWS / 255, np.float32, "real", 1),
+        (ROWS / 255, np.float32, "bounded", 1),
         (-ROWS.astype(np.float32), np.float32, "real", 1),
         ((ROWS / 7).astype(np.float16), np.float32, "real", 1),
         (np.asfortranarray(ROWS / 7), np.float32, "real", 1),
@@ -187,6 +187,11 @@ def test_a_csv_is_the_same_however_it_was_saved(content: bytes, tmp_path: Path) 
     data = load(tmp_path, "my.csv", content, holdout=0)
     assert np.array_equal(data.train.x, expected.train.x)
     assert np.array_equal(data.test.labels, expected.test.labels)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
+    data = load(tmp_path, "my.csv", b"\xef\xbb\xbflabel,x\na,1\nb,2\na,3\n", holdout=1)
+    assert (data.card.features, data.train.labels.tolist()) == (1, [0, 1])
 
 
 @pytest.mark.parametrize(

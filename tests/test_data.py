@@ -69,7 +69,8 @@ def tiny_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         digest = Digest("sha256", hashlib.sha256(content).hexdigest(), len(content))
         files.append(SourceFile(file.name, file.part, file.urls, digest))
     forms = (replace(form, files=tuple(files)),)
-    monkeypatch.setitem(CATALOG, "mnist", replace(CATALOG["mnist"], forms=forms))
+    for name in ("mnist", "mnist_binary"):
+        monkeypatch.setitem(CATALOG, name, replace(CATALOG[name], forms=forms))
     return tmp_path / "data"
 
 
@@ -254,6 +255,19 @@ def test_the_test_rows_do_not_touch_the_scaling(tiny_mnist: Path) -> None:
     whole = load_data(Dataset(name="mnist"), data_config(tiny_mnist))
     assert np.array_equal(limited.offset, whole.offset)
     assert np.array_equal(limited.scale, whole.scale)
+
+
+def test_a_row_is_binarised_alike_whatever_part_it_is_in(tiny_mnist: Path) -> None:
+    for how in ("sample", "threshold"):
+        dataset = Dataset(name="mnist_binary", binarize=how)
+        whole = load_data(dataset, data_config(tiny_mnist))
+        split = load_data(dataset, data_config(tiny_mnist, holdout=7, valid=5))
+        assert split.valid is not None
+        assert set(whole.train.x.flatten().tolist()) == {0, 1}
+        rows = np.concatenate([split.train.x, split.valid.x, split.test.x])
+        assert np.array_equal(rows, whole.train.x)
+    grey = load_data(Dataset(name="mnist"), data_config(tiny_mnist))
+    assert np.array_equal(whole.train.x, grey.train.x >= 128)
 
 
 def test_real_mnist_is_what_the_catalogue_says(real_data: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +18,19 @@ from click.testing import CliRunner, Result
 
 import set_cli
 from set_cli.config import DATASETS, identity
+from set_cli.data import prepare
 from set_cli.data.cards import card_text
 from set_cli.data.catalog import Card, Digest, Form, SourceFile
 from set_cli.data.entries import CATALOG
-from set_cli.data.pairs import check_pair, with_checksum
+from set_cli.data.pairs import check_pair, data_label, with_checksum
 from set_cli.data.prepare import load_data
 from set_cli.data_command import main
-from set_cli.errors import DataError, NotApplicable
-from tests.conftest import Command, Compose, run_python
+from set_cli.errors import DataError, Interrupted, NotApplicable
+from set_cli.experiment import run
+from set_cli.interrupts import StopSignals
+from set_cli.progress import NoView
+from set_cli.runs.folder import locate
+from tests.conftest import ONE_THREAD, Command, Compose, run_python
 from tests.test_data import idx
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -267,6 +274,97 @@ def test_runs_on_imported_data_are_runs_of_their_own(
     assert len(seen) == 3
 
 
+def test_another_published_form_with_other_rows_is_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose: Compose
+) -> None:
+    # web's two forms cut the training rows in different places
+    folder = tmp_path / "data/web"
+    folder.mkdir(parents=True)
+    config = compose("dataset=web", "model=rbm", f"data.dir={tmp_path}/data")
+    assert with_checksum(config).dataset.checksum is None  # what would be fetched
+    for name in ("w6a", "w6a.t"):
+        (folder / name).write_bytes(b"")
+    own = with_checksum(config)
+    assert own.dataset.checksum is not None
+    assert identity(own) != identity(config)
+    assert data_label(own) == "svmlight"
+    mlp = compose("dataset=web", "model=mlp", f"data.dir={tmp_path}/data")
+    assert with_checksum(mlp).dataset.checksum is None  # labels: this is the form that would be fetched
+
+
+def test_an_import_between_the_command_and_its_reading_is_noticed(
+    dna: Card, set_data: SetData, tmp_path: Path, compose: Compose
+) -> None:
+    def take_in(seed: int) -> None:
+        (tmp_path / "mine.npz").write_bytes(made(seed))
+        assert set_data("import", "dna", str(tmp_path / "mine.npz"), "--unverified").exit_code == 0
+
+    take_in(1)
+    config = with_checksum(compose("dataset=dna", "model=rbm", f"data.dir={tmp_path}/data"))
+    assert load_data(config.dataset, config.data, labels=False).origin == "imported"
+    take_in(2)
+    with pytest.raises(DataError, match="dna: other files than when the command started"):
+        load_data(config.dataset, config.data, labels=False)
+
+
+def test_an_interrupted_run_does_not_go_on_with_other_data(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose("train.epochs=2", "model.hidden=[20]")
+    path = locate(config)[0]
+    with StopSignals() as stop, pytest.raises(Interrupted):
+        run(config, {}, [], StopAtSecondEpoch(), stop)
+    digits = prepare.bundled_digits()[0]
+    monkeypatch.setattr(prepare, "bundled_digits", lambda: (digits, "another checksum"))
+    before = (path / "metrics.jsonl").read_bytes()
+    with StopSignals() as stop, pytest.raises(DataError, match=r"load_digits changed since this run began"):
+        run(config, {}, [], NoView(), stop)
+    assert (path / "metrics.jsonl").read_bytes() == before
+
+
+class StopAtSecondEpoch(NoView):
+    def step(self, epoch: int, rows: int, of: int) -> None:
+        if epoch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_damaged_and_half_made_things_of_a_killed_import_go(dna: Card, set_data: SetData, tmp_path: Path) -> None:
+    folder = tmp_path / "data/dna"
+    folder.mkdir(parents=True)
+    (folder / "dna.npz.tmp").write_bytes(b"half")
+    assert set_data("import", "dna", str(tmp_path / "dna.npz")).exit_code == 0
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "dna.npz"]
+
+
+def higgs_text(rows: int, seed: int = 0) -> bytes:
+    rng = np.random.default_rng(seed)
+    stream = io.StringIO()
+    np.savetxt(stream, np.column_stack([np.arange(rows) % 2, rng.standard_normal((rows, 28))]), delimiter=",")
+    return gzip.compress(stream.getvalue().encode())
+
+
+def test_a_new_higgs_replaces_the_old_one_with_its_conversion(set_data: SetData, tmp_path: Path) -> None:
+    folder = tmp_path / "data/higgs"
+    for seed in (1, 2):
+        (tmp_path / "HIGGS.csv.gz").write_bytes(higgs_text(50, seed))
+        result = set_data("import", "higgs", str(tmp_path / "HIGGS.csv.gz"), "--unverified")
+        assert result.exit_code == 0, result.stderr
+    assert "50 of 11,000,000 rows" in result.stdout
+    (conversion,) = folder.glob("converted-*")
+    (conversion / "x.f32").write_bytes(b"damaged")
+    verified = set_data("verify", "higgs")  # the text is here: it is converted again
+    assert (verified.exit_code, verified.stdout.startswith("higgs: imported; 50 / 0 / 0 rows of 28")) == (0, True)
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+def test_a_single_file_that_is_nothing_is_not_imported(name: str, set_data: SetData, tmp_path: Path) -> None:
+    for content in (bytes(range(250)) * 4, idx(np.zeros((3, 28, 27), np.uint8))):
+        (tmp_path / name).write_bytes(content)
+        result = set_data("import", "mnist", str(tmp_path / name), "--unverified")
+        assert (result.exit_code, len(result.stderr.splitlines())) == (3, 1)
+        assert status(set_data, "mnist") == "missing"
+
+
 def test_data_without_labels_is_no_data_for_an_mlp(
     dna: Card, set_data: SetData, tmp_path: Path, compose: Compose
 ) -> None:
@@ -280,7 +378,7 @@ def test_data_without_labels_is_no_data_for_an_mlp(
         (tmp_path / name).write_bytes(svmlight(SIZES[split]))
         assert set_data("import", "dna", str(tmp_path / name), "--unverified").exit_code == 0
     check_pair(config)
-    data = load_data(config.dataset, config.data)
+    data = load_data(with_checksum(config).dataset, config.data)
     assert (data.origin, data.train.x.shape, set(data.train.labels)) == ("imported", (30, 180), {0, 1, 2})
 
 
@@ -330,6 +428,22 @@ def test_a_sweep_over_all_sets_skips_what_the_model_cannot_learn(set_train: Comm
     assert result.returncode == 0, result.stderr
     assert "sweep of 3: 2 skipped, 1 done" in result.stdout
     assert "nips has no labels, which this model needs; use model=rbm" in result.stderr
+
+
+def test_a_sweep_skips_the_users_own_table_where_it_has_no_labels(set_train: Command, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).integers(0, 2, (40, 6)).astype(np.uint8)
+    np.savez(tmp_path / "own.npz", x_train=rows, x_test=rows[:9])
+    result = set_train(
+        "-m",
+        "dataset=custom",
+        "dataset.path=own.npz",
+        "model=mlp,rbm",
+        "train.epochs=1",
+        "model.hidden=[9]",
+        ONE_THREAD,
+    )
+    assert (result.returncode, "sweep of 2: 1 skipped, 1 done" in result.stdout) == (0, True), result.stderr
+    assert "own.npz has no labels, which this model needs; use model=rbm, or add labels" in result.stderr
 
 
 def test_offline_a_run_says_what_is_missing_where_and_how_to_get_it(set_train: Command, tmp_path: Path) -> None:

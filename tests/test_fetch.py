@@ -511,7 +511,7 @@ from set_cli.data.prepare import obtain
 from set_cli.progress import no_bar
 with open(sys.argv[1], "a", buffering=1) as said:
     say = lambda line: print(line, file=said)
-    rows = obtain(CATALOG["mnist"], pathlib.Path(sys.argv[2]), True, True, True, no_bar, say).parts
+    rows = obtain(CATALOG["mnist"], pathlib.Path(sys.argv[2]), True, True, True, no_bar, say)[0].parts
 print(hashlib.sha256(rows["train"].x.tobytes() + rows["test"].x.tobytes()).hexdigest())
 """
 

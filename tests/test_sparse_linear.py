@@ -89,7 +89,7 @@ def test_wrong_width_is_refused() -> None:
     [
         ({"epsilon": 0}, "epsilon: expected a finite number above 0, got 0"),
         ({"epsilon": float("nan")}, "epsilon: expected a finite number above 0, got nan"),
-        ({"init": "he"}, "init: expected 'glorot' or 'sparse_fan_in', got 'he'"),
+        ({"init": "he"}, "init: expected 'glorot', 'sparse_fan_in' or 'normal', got 'he'"),
         ({"engine": "cuda"}, "expected an engine out of auto, native, torch, masked, got 'cuda'"),
     ],
 )

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -209,6 +209,8 @@ def _cell(text: str) -> str:
 
 def _card_and_parts(tables: dict[Split, Table], shape: tuple[int, ...] | None, path: Path) -> tuple[Card, Parts]:
     x = {split: _values(table.x, f"{path}: {split}") for split, table in tables.items()}
+    if any(values.dtype != np.uint8 for values in x.values()):
+        x = {split: values.astype(np.float32) for split, values in x.items()}
     features = x["train"].shape[1]
     labelled = tables["train"].labels is not None
     values = _classes(tables["train"].labels, path) if labelled else np.empty(0)
@@ -259,17 +261,18 @@ def _labels(labels: NDArray[Any] | None, values: NDArray[Any], rows: int, name: 
 
 
 def _card(path: Path, parts: Parts, classes: int, shape: tuple[int, ...] | None) -> Card:
+    """What the rows of all parts say: test rows must mean what training rows mean."""
+    kind, maximum = _range([part.x for part in parts.values() if len(part)])
     train = parts["train"].x
-    largest = int(train.max()) if train.dtype == np.uint8 else 0
     return Card(
         name="custom",
         title=path.name,
         domain="the user's own",
-        kind="real" if train.dtype != np.uint8 else "binary" if largest <= 1 else "bounded",
+        kind=kind,
         features=train.shape[1],
         classes=classes,
         shape=shape,
-        maximum=1 if largest <= 1 else 255,
+        maximum=maximum,
         train=len(train),
         valid=len(parts["valid"]),
         test=len(parts["test"]),
@@ -277,3 +280,11 @@ def _card(path: Path, parts: Parts, classes: int, shape: tuple[int, ...] | None)
         licence="",
         citation="",
     )
+
+
+def _range(tables: list[NDArray[Any]]) -> tuple[Literal["binary", "bounded", "real"], int]:
+    """The kind of these values and the largest that is possible."""
+    lowest, largest = min(x.min() for x in tables), max(x.max() for x in tables)
+    if tables[0].dtype == np.uint8:
+        return ("binary", 1) if largest <= 1 else ("bounded", 255)
+    return ("bounded", 1) if lowest >= 0 and largest <= 1 else ("real", 1)

@@ -17,7 +17,7 @@ from set_cli.data.pins import read_pins, write_pins
 from set_cli.data.sources import LOCK, missing_files, missing_sentence
 from set_cli.errors import DataError
 from set_cli.progress import Bar
-from set_cli.storage import locked, make_folder, remove, rename, storage_errors
+from set_cli.storage import locked, make_folder, remove, remove_strays, rename, storage_errors
 
 if TYPE_CHECKING:
     import requests
@@ -37,6 +37,7 @@ def fetch(card: Card, form: Form, data_dir: Path, *, with_test: bool, bar: Bar, 
     """
     folder = data_dir / card.folder
     with locked(folder / LOCK, lambda: say(f"{card.name}: waiting for another process that fetches it")):
+        remove_strays(folder)
         for file in _to_fetch(card, form, folder, with_test=with_test):
             _fetch_file(card, form, file, data_dir, bar)
 

@@ -14,12 +14,12 @@ from set_cli.data.catalog import Card, Form, SourceFile, Split
 from set_cli.data.files import check_file, content_limit, find, pin_of, read_archive, read_file, reading_file
 from set_cli.data.parse import SPLITS, parse
 from set_cli.data.pins import Pin, read_pins, write_pins
-from set_cli.data.readers.higgs import conversion_folder, convert, read_converted
-from set_cli.data.sources import LOCK
+from set_cli.data.readers.higgs import conversion_folder, convert, discard_conversions, read_converted
+from set_cli.data.sources import LOCK, verify_file
 from set_cli.errors import DataError
 from set_cli.plain_files import open_plain
 from set_cli.progress import Bar
-from set_cli.storage import locked, make_folder, sha256, write_atomic
+from set_cli.storage import locked, make_folder, remove_folder, remove_strays, sha256, write_atomic
 
 LARGEST_CHECKED = 2**31  # bytes of a file whose content's size the catalogue does not say
 
@@ -41,9 +41,12 @@ def import_files(card: Card, data_dir: Path, given: list[Path], *, unverified: b
     then nothing was copied.
     """
     form, matched = match(card, given)
+    for path in given:  # what is missing, a pipe or a folder is refused before anything is made
+        with reading_file(path), open_plain(path):
+            pass
     folder = data_dir / card.folder
-    make_folder(folder)
     with locked(folder / LOCK, lambda: None):
+        remove_strays(folder)
         verified = {file: _is_published(path, file, form) for file, path in matched.items()}
         strange = [matched[file] for file, known in verified.items() if not known]
         if strange and not unverified:
@@ -51,19 +54,27 @@ def import_files(card: Card, data_dir: Path, given: list[Path], *, unverified: b
                 f"{strange[0]}: its checksum is not that of {card.name} in the catalogue; where you trust it, say "
                 f"--unverified: its own checksum is then pinned, and every run and table says `imported`"
             )
-        targets = {file: _target(card, folder, file, path) for file, path in matched.items()}
+        targets = {file: _target(card, form, folder, file, path) for file, path in matched.items()}
         pins = {file: Pin(sha256(path), path.stat().st_size) for file, path in matched.items()}
         notes = _check_content(card, form, folder, matched, pins, verified, bar)
         for file, path in matched.items():
             _copy(path, targets[file])
+        if form.format == "higgs":
+            discard_conversions(folder, {pin.sha256 for pin in pins.values()} | _published(form))
         kept = read_pins(folder)
         for file in matched:
             name = targets[file].relative_to(folder).as_posix()
-            kept.pop(name, None)
+            before = kept.pop(name, None)
+            if before is not None and before != pins[file]:
+                notes += (f"replaces an earlier import (sha256 {before.sha256[:12]}…)",)
             if not verified[file]:
                 kept[name] = pins[file]
         write_pins(folder, kept)
     return [Imported(targets[file], verified[file], notes) for file in matched]
+
+
+def _published(form: Form) -> set[str]:
+    return {file.packed.value for file in form.files if file.packed}
 
 
 def match(card: Card, given: list[Path]) -> tuple[Form, dict[SourceFile, Path]]:
@@ -119,8 +130,6 @@ def _plain_name(name: str) -> str:
 
 def _is_published(path: Path, file: SourceFile, form: Form) -> bool:
     """Whether the file has the catalogue's checksum, as it is or unpacked."""
-    with reading_file(path), open_plain(path):
-        pass  # what is missing, a pipe or a folder is refused whatever its checksum
     if file is form.archive:
         read_archive(path, form, form.files)  # each member is compared; another packing is as good
         return True
@@ -136,7 +145,7 @@ def _is_published(path: Path, file: SourceFile, form: Form) -> bool:
     return True
 
 
-def _target(card: Card, folder: Path, file: SourceFile, path: Path) -> Path:
+def _target(card: Card, form: Form, folder: Path, file: SourceFile, path: Path) -> Path:
     """Where the file is to lie; DataError where an intact published file, or another packing, lies there."""
     target = folder / (file.name + ".gz" if path.suffix == ".gz" and not file.name.endswith(".gz") else file.name)
     there = find(folder, file)
@@ -145,7 +154,7 @@ def _target(card: Card, folder: Path, file: SourceFile, path: Path) -> Path:
     if there == target:
         pin = pin_of(read_pins(folder), folder, target)
         try:
-            read_file(target, file, pin, content_limit(card))
+            verify_file(card, form, file, target, pin)
         except DataError:
             return target  # damaged: better replaced
         if sha256(target) == sha256(path) or pin is not None:
@@ -173,6 +182,7 @@ def _check_content(
             convert(path, path.name, card.features, target, bar)
         rows = len(read_converted(target, bar))
         if rows > card.rows:
+            remove_folder(target)
             raise DataError(f"{path}: expected at most {card.rows:,} rows, found {rows:,}")
         whole = "" if rows == card.rows else "; without its test rows: train with data.holdout=N"
         return (f"{rows:,} of {card.rows:,} rows{whole}",)

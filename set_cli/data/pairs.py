@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+from pathlib import Path
 
 from set_cli.config import Config
+from set_cli.data.catalog import Form
 from set_cli.data.custom import check_path
 from set_cli.data.entries import CATALOG
-from set_cli.data.files import data_folder, find, pin_of
-from set_cli.data.pins import read_pins
+from set_cli.data.files import data_folder
 from set_cli.data.prepare import needs_labels
-from set_cli.data.sources import choose_form
+from set_cli.data.sources import choose_form, identify, uses_imports
 from set_cli.errors import ConfigError, DataError, NotApplicable
 from set_cli.storage import sha256
 
@@ -26,6 +25,8 @@ def check_pair(config: Config) -> None:
         raise NotApplicable(f"{name} has real values, which model={model} cannot take as probabilities; use model=mlp")
     if model == "rbm" and config.data.scaling != "unit":
         raise ConfigError("data.scaling: expected unit for model=rbm, whose visible units are probabilities")
+    if model == "rbm" and config.data.augment.is_on:
+        raise ConfigError("data.augment moves images for model=mlp; model=rbm is trained on them as they are")
     if name == "custom":
         if config.dataset.path is None:
             raise NotApplicable("dataset=custom needs dataset.path=file.npz (or .csv, .mat, .svmlight)")
@@ -33,37 +34,43 @@ def check_pair(config: Config) -> None:
         return
     card = CATALOG[name]
     if needs_labels(model) and not card.bundled:
-        with_test, may_fetch = config.data.holdout == 0, config.data.fetch == "auto"
-        choose_form(card, data_folder(config.data.dir), labels=True, with_test=with_test, may_fetch=may_fetch)
+        _form(config)
 
 
 def with_checksum(config: Config) -> Config:
-    """The configuration with the checksum of the user's own file, custom or imported; without one, as it was.
+    """The configuration with the checksum of a custom file, or of files that are not the ones anybody would fetch.
 
     Other data makes another run. DataError where a custom file is missing, or is not the one of a checksum given.
     """
     dataset = config.dataset
-    found = sha256(check_path(dataset.path)) if dataset.path is not None else _imported(config)
+    found = sha256(check_path(dataset.path)) if dataset.path is not None else _identify(config)
     if dataset.checksum is not None and found != dataset.checksum:
-        raise DataError(
-            f"{dataset.path or dataset.name}: sha256 is {str(found)[:12]}…, dataset.checksum expects "
-            f"{dataset.checksum[:12]}…"
-        )
+        what = f"sha256 is {found[:12]}…" if found else "the files are the publisher's, without a checksum of their own"
+        expected = f"dataset.checksum expects {dataset.checksum[:12]}…"
+        raise DataError(f"{dataset.path or dataset.name}: {what}, {expected}")
     return config.model_copy(update={"dataset": dataset.model_copy(update={"checksum": found})})
 
 
-def _imported(config: Config) -> str | None:
-    """One checksum for the imported files that a run would read; None where it would read none."""
-    card = CATALOG[config.dataset.name]
-    data_dir = data_folder(config.data.dir)
-    pins = read_pins(data_dir / card.folder)
-    if not pins:
-        return None
+def data_label(config: Config) -> str:
+    """What a table calls data with a checksum of its own: the custom file's name, 'imported', or the format."""
+    if config.dataset.path is not None:
+        return Path(config.dataset.path).name
+    card, form = CATALOG[config.dataset.name], _form(config)
     with_test = config.data.holdout == 0
-    labels, may_fetch = needs_labels(config.model.name), config.data.fetch == "auto"
-    form = choose_form(card, data_dir, labels=labels, with_test=with_test, may_fetch=may_fetch)
-    folder = data_dir / card.folder
-    paths = {file.name: find(folder, file) for file in form.needed(with_test=with_test)}
-    used = {name: pin_of(pins, folder, path) for name, path in paths.items() if path is not None}
-    sums = {name: pin.sha256 for name, pin in sorted(used.items()) if pin is not None}
-    return hashlib.sha256(json.dumps(sums).encode()).hexdigest() if sums else None
+    return "imported" if uses_imports(form, data_folder(config.data.dir) / card.folder, with_test) else form.format
+
+
+def _form(config: Config) -> Form:
+    card = CATALOG[config.dataset.name]
+    with_test, may_fetch = config.data.holdout == 0, config.data.fetch == "auto"
+    labels = needs_labels(config.model.name)
+    return choose_form(card, data_folder(config.data.dir), labels=labels, with_test=with_test, may_fetch=may_fetch)
+
+
+def _identify(config: Config) -> str | None:
+    """The identity of the files that a run would read; None where they are what anybody's run would fetch."""
+    card = CATALOG[config.dataset.name]
+    if card.bundled:
+        return None
+    data_dir, labels = data_folder(config.data.dir), needs_labels(config.model.name)
+    return identify(card, _form(config), data_dir, labels=labels, with_test=config.data.holdout == 0)

@@ -67,12 +67,15 @@ def _files(form: Form, content: Content, split: Split) -> list[SourceFile]:
 
 def _idx(card: Card, form: Form, content: Content) -> Parts:
     parts: Parts = {}
+    arrays = {name: read_idx(text, name) for name, text in content.items()}
+    for name, array in arrays.items():  # each by itself: an import may bring one of them only
+        shape = () if "labels" in name else card.shape
+        if array.shape[1:] != shape:
+            raise DataError(f"{name}: expected an array of shape {('n', *(shape or ()))}, found {array.shape}")
     for split in ("train", "test"):
         files = _files(form, content, split)
         if len(files) == 2:
-            images, labels = (read_idx(content[file.name], file.name) for file in files)
-            if labels.ndim != 1:
-                raise DataError(f"{files[1].name}: expected a list of labels, found an array of shape {labels.shape}")
+            images, labels = (arrays[file.name] for file in files)
             parts[split] = Part(images.reshape(len(images), -1), labels.astype(np.int64))
     return parts
 

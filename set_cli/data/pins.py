@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,12 +24,12 @@ class Pin:
 def read_pins(folder: Path) -> dict[str, Pin]:
     """The pins of a data set's folder, by the file's name; DataError where the list itself is damaged."""
     path = folder / PINS
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     value = read_json(path)
     try:
         pins = {str(name): Pin(str(pin["sha256"]), int(pin["size"])) for name, pin in value.items()}
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         raise DataError(f"{path}: expected checksums by file name; import the files again") from None
     return pins
 

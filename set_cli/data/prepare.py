@@ -20,7 +20,7 @@ from set_cli.data.fetch import fetch
 from set_cli.data.files import data_folder
 from set_cli.data.parse import Parts
 from set_cli.data.parts import Part, no_rows
-from set_cli.data.sources import Source, choose_form, missing_files, missing_sentence, read_source
+from set_cli.data.sources import Source, choose_form, identity_of, missing_files, missing_sentence, read_source
 from set_cli.errors import ConfigError, DataError, NotApplicable
 from set_cli.progress import Bar, no_bar
 
@@ -72,11 +72,11 @@ def load_data(
     data does not suit the model (NotApplicable).
     """
     card, parts, checksums, origin = _read(dataset, data, labels, bar, say)
+    if dataset.binarize is not None:  # before the split: a row's draws do not depend on which part it becomes
+        parts = {split: binarize(part, dataset.binarize, i) for i, (split, part) in enumerate(parts.items())}
     train, valid, test = _split(dataset.name, data, parts)
     if data.augment.is_on and card.shape is None:
         raise ConfigError(f"data.augment needs images; {dataset.name} has none")
-    if dataset.binarize is not None:
-        train, valid, test = (binarize(part, dataset.binarize, i) for i, part in enumerate((train, valid, test)))
     train, test = train[: data.train_limit], test[: data.test_limit]
     offset, scale = _scaling(card, train, data.scaling)
     tested_on = "holdout" if data.holdout else "test"
@@ -93,20 +93,26 @@ def _read(
         card, parts = read_custom(check_path(dataset.path), dataset.checksum)
         if labels and parts["train"].y is None:
             raise NotApplicable(f"{dataset.path} has no labels, which this model needs; use model=rbm, or add labels")
+        if not labels and card.kind == "real":
+            raise NotApplicable(
+                f"{dataset.path} has values outside 0 to 1, which model=rbm cannot take as probabilities"
+            )
         return card, parts, {Path(dataset.path).name: f"sha256:{dataset.checksum}"}, "custom"
     card = CATALOG[dataset.name]
     if card.bundled:
         parts, digest = bundled_digits()
         return card, parts, {"sklearn.datasets.load_digits": f"sha256:{digest}"}, "bundled"
     with_test = data.holdout == 0
-    source = obtain(card, data_folder(data.dir), labels, with_test, data.fetch == "auto", bar, say)
+    source, identity = obtain(card, data_folder(data.dir), labels, with_test, data.fetch == "auto", bar, say)
+    if identity != dataset.checksum:
+        raise DataError(f"{dataset.name}: other files than when the command started, or not pinned; run it again")
     return card, source.parts, source.checksums, source.origin
 
 
 def obtain(
     card: Card, data_dir: Path, labels: bool, with_test: bool, may_fetch: bool, bar: Bar, say: Callable[[str], None]
-) -> Source:
-    """The rows of a data set of the catalogue, its files fetched first where they are missing and that is allowed."""
+) -> tuple[Source, str | None]:
+    """Rows of a data set of the catalogue, fetched first where that is allowed, and what `identify` says of them."""
     form = choose_form(card, data_dir, labels=labels, with_test=with_test, may_fetch=may_fetch)
     missing = missing_files(card, form, data_dir / card.folder, with_test=with_test)
     if missing:
@@ -116,7 +122,8 @@ def obtain(
             )
             raise DataError(missing_sentence(card, form, data_dir, missing, why))
         fetch(card, form, data_dir, with_test=with_test, bar=bar, say=say)
-    return read_source(card, form, data_dir, with_test=with_test, bar=bar)
+    source = read_source(card, form, data_dir, with_test=with_test, bar=bar)
+    return source, identity_of(card, form, source.checksums, source.origin == "imported", labels=labels)
 
 
 def bundled_digits() -> tuple[Parts, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +21,23 @@ from set_cli.data.files import (
     read_file,
 )
 from set_cli.data.parse import Parts, check_part, parse
-from set_cli.data.parts import no_rows
+from set_cli.data.parts import Part, no_rows
 from set_cli.data.pins import Pin, read_pins
 from set_cli.data.readers.higgs import conversion_folder, convert, read_converted
-from set_cli.errors import NotApplicable
+from set_cli.errors import DataError, NotApplicable
 from set_cli.progress import Bar
-from set_cli.storage import locked, sha256
+from set_cli.storage import locked, remove_folder, sha256
 
 LOCK = ".lock"  # held while files of a data set are fetched, converted or imported
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A data set's rows as they came; checksums by file, origin 'imported' where a file is the user's own."""
+    """A data set's rows as they came.
+
+    checksums  by file
+    origin     'imported' where a file is the user's own
+    """
 
     parts: Parts
     checksums: dict[str, str]
@@ -55,6 +61,39 @@ def choose_form(card: Card, data_dir: Path, *, labels: bool, with_test: bool, ma
     if labels and not begun and not obtainable:
         raise NotApplicable(_no_labels(card, usable))
     return (begun or obtainable or usable)[0]
+
+
+def identify(card: Card, form: Form, data_dir: Path, *, labels: bool, with_test: bool) -> str | None:
+    """One checksum for what a run would read, where that is not what anybody's run would fetch; else None.
+
+    That is: files of the user's own, or another published form, which may have other rows.
+    """
+    folder = data_dir / card.folder
+    return identity_of(card, form, *_expected(form, folder, read_pins(folder), with_test), labels=labels)
+
+
+def uses_imports(form: Form, folder: Path, with_test: bool) -> bool:
+    """Whether one of the files that a run would read is the user's own."""
+    return _expected(form, folder, read_pins(folder), with_test)[1]
+
+
+def _expected(form: Form, folder: Path, pins: Mapping[str, Pin], with_test: bool) -> tuple[dict[str, str], bool]:
+    """The checksum by file that reading will insist on, and whether one of the files is imported."""
+    if form.archive is not None and find(folder, form.archive) is not None:
+        pins = {}
+    used = {}
+    for file in form.needed(with_test=with_test):
+        path = find(folder, file)
+        used[file] = None if path is None else pin_of(pins, folder, path)
+    return {file.name: _checksum(file, pin) for file, pin in used.items()}, any(used.values())
+
+
+def identity_of(card: Card, form: Form, checksums: Mapping[str, str], imported: bool, *, labels: bool) -> str | None:
+    """As `identify`, of files with these checksums."""
+    usable = [f for f in card.forms if f.labels or not labels]
+    if not imported and form == next((f for f in usable if f.can_be_fetched), None):
+        return None
+    return hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest()
 
 
 def _no_labels(card: Card, labelled: list[Form]) -> str:
@@ -88,7 +127,8 @@ def _converted(form: Form, folder: Path) -> Path | None:
 def missing_sentence(card: Card, form: Form, data_dir: Path, missing: list[SourceFile], why: str) -> str:
     """What is missing, where it was looked for, why it was not fetched, and both ways to get it."""
     names = ", ".join(file.name for file in missing)
-    sentence = f"{card.name}: {names} (or .gz) not found in {(data_dir / card.folder).absolute()}"
+    packed = "" if names.endswith(".gz") else " (or .gz)"
+    sentence = f"{card.name}: {names}{packed} not found in {(data_dir / card.folder).absolute()}"
     sentence += f" and {why}" if why else ""
     fetch = f"run `set-data fetch {card.name}` where there is a network, or " if form.can_be_fetched else ""
     sentence += f"; {fetch}put your own copy in place with `set-data import {card.name} FILE…`, or say where the data "
@@ -102,65 +142,77 @@ def read_source(card: Card, form: Form, data_dir: Path, *, with_test: bool, bar:
     """The rows of a form whose files are there, each checked by the catalogue or its import before it is parsed."""
     folder = data_dir / card.folder
     pins = read_pins(folder)
+    checksums, imported = _expected(form, folder, pins, with_test)
     with advising(card):
         if form.format == "higgs":
-            return _read_higgs(card, form, folder, pins, bar)
-        return _read_files(card, form, folder, pins, with_test)
+            parts = _read_higgs(card, form, folder, pins, bar)
+        else:
+            parts = _read_files(card, form, folder, pins, with_test)
+    return Source(parts, checksums, "imported" if imported else "verified")
 
 
-def _read_files(card: Card, form: Form, folder: Path, pins: Mapping[str, Pin], with_test: bool) -> Source:
+def _read_files(card: Card, form: Form, folder: Path, pins: Mapping[str, Pin], with_test: bool) -> Parts:
     files = form.needed(with_test=with_test)
-    paths = {file.name: find(folder, file) for file in files}
-    archive = find(folder, form.archive) if form.archive is not None else None
-    origins: set[Origin] = set()
-    checksums: dict[str, str] = {}
-    content: dict[str, bytes] = {}
-    if archive is not None:
-        content = read_archive(archive, form, files)
-        checksums = {file.name: f"{file.content.algorithm}:{file.content.value}" for file in files if file.content}
-    else:
-        for file in files:
-            path = paths[file.name]
-            assert path is not None  # choose_form looked
-            pin = pin_of(pins, folder, path)
-            content[file.name], origin = read_file(path, file, pin, content_limit(card))
-            origins.add(origin)
-            checksums[file.name] = _checksum(file, pin)
-    return Source(parse(card, form, content), checksums, "imported" if "imported" in origins else "verified")
+    if form.archive is not None and (archive := find(folder, form.archive)) is not None:
+        return parse(card, form, read_archive(archive, form, files))
+    content = {}
+    for file in files:
+        path = find(folder, file)
+        if path is None:
+            raise DataError(f"{card.name}: {file.name} is gone from {folder}; run the command again")
+        content[file.name], _ = read_file(path, file, pin_of(pins, folder, path), content_limit(card))
+    return parse(card, form, content)
 
 
 def _checksum(file: SourceFile, pin: Pin | None) -> str:
     if pin is not None:
         return f"sha256:{pin.sha256}"
     digest = file.content or file.packed
-    assert digest is not None  # read_file refuses what has neither
-    return f"{digest.algorithm}:{digest.value}"
+    return f"{digest.algorithm}:{digest.value}" if digest else "not known"
 
 
-def _read_higgs(card: Card, form: Form, folder: Path, pins: Mapping[str, Pin], bar: Bar) -> Source:
+def _read_higgs(card: Card, form: Form, folder: Path, pins: Mapping[str, Pin], bar: Bar) -> Parts:
     (file,) = form.files
     path = find(folder, file)
     pin = None if path is None else pin_of(pins, folder, path)
     assert file.packed is not None
-    digest = pin.sha256 if pin else file.packed.value
-    target = conversion_folder(folder, digest)
-    if not target.is_dir():
-        assert path is not None  # choose_form looked
+    target = conversion_folder(folder, pin.sha256 if pin else file.packed.value)
+    try:
+        whole = read_converted(target, bar)
+    except DataError:
+        if path is None:
+            raise
         with locked(folder / LOCK, lambda: None):
-            if not target.is_dir():  # another process made it in the meantime
-                verify_higgs(path, file, pin)
-                convert(path, f"{card.name}/{path.name}", card.features, target, bar)
-    whole = read_converted(target, bar)
+            whole = _convert(card, file, path, pin, target, bar)
     for part in (whole[:1], whole[-1:]):
         check_part(card, part, card.name)
     nothing = no_rows(card.features, labels=True)
     is_whole = len(whole) == card.rows
-    parts: Parts = {
+    return {
         "train": whole[: card.train] if is_whole else whole,
         "valid": nothing,
         "test": whole[card.train :] if is_whole else nothing,
     }
-    return Source(parts, {file.name: f"sha256:{digest}"}, "imported" if pin else "verified")
+
+
+def _convert(card: Card, file: SourceFile, path: Path, pin: Pin | None, target: Path, bar: Bar) -> Part:
+    """Make a conversion that is missing or damaged, unless another process did while the lock was waited for."""
+    try:
+        return read_converted(target, bar)
+    except DataError:
+        remove_folder(target)
+    verify_higgs(path, file, pin)
+    convert(path, f"{card.name}/{path.name}", card.features, target, bar)
+    return read_converted(target, bar)
+
+
+def verify_file(card: Card, form: Form, file: SourceFile, path: Path, pin: Pin | None) -> Origin:
+    """What a file is, its checksum compared; DataError where it is neither published nor imported."""
+    with advising(card):
+        if form.format == "higgs":
+            verify_higgs(path, file, pin)
+            return "imported" if pin else "verified"
+        return read_file(path, file, pin, content_limit(card))[1]
 
 
 def verify_higgs(path: Path, file: SourceFile, pin: Pin | None) -> None:

@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 
 from set_cli.data.catalog import Card, Form, SourceFile
-from set_cli.data.files import Origin, advising, content_limit, find, pin_of, read_archive, read_file
+from set_cli.data.files import Origin, find, pin_of, read_archive
 from set_cli.data.parse import SPLITS, Parts
-from set_cli.data.pins import Pin, read_pins
+from set_cli.data.pins import read_pins
 from set_cli.data.readers.higgs import conversion_folder, read_converted
-from set_cli.data.sources import missing_files, verify_higgs
+from set_cli.data.sources import missing_files, verify_file
 from set_cli.errors import DataError
 from set_cli.progress import no_bar
 
@@ -48,13 +48,15 @@ def inspect(card: Card, data_dir: Path) -> State:
     problems = []
     for file, path in present.items():
         try:
-            origins.add(_check(card, form, file, path, pin_of(pins, folder, path)))
+            origins.add(verify_file(card, form, file, path, pin_of(pins, folder, path)))
         except DataError as error:
             problems.append(str(error))
     files = tuple(path or folder / file.name for file, path in found.items())
+    if form.format == "higgs" and not present:
+        problems += _conversion_problems(form, folder)
     if problems:
         return State("damaged", form, files, tuple(problems))
-    return State(_word(card, form, folder, origins, bool(present)), form, files)
+    return State(_word(card, form, folder, origins), form, files)
 
 
 def form_at_hand(card: Card, folder: Path) -> Form:
@@ -77,7 +79,7 @@ def damaged_files(card: Card, form: Form, data_dir: Path) -> list[SourceFile]:
         path = find(folder, file)
         try:
             if path is not None:
-                _check(card, form, file, path, pin_of(pins, folder, path))
+                verify_file(card, form, file, path, pin_of(pins, folder, path))
         except DataError:
             damaged.append(file)
     return damaged
@@ -91,26 +93,24 @@ def _of_archive(form: Form, path: Path) -> State:
     return State("verified", form, (path,))
 
 
-def _check(card: Card, form: Form, file: SourceFile, path: Path, pin: Pin | None) -> Origin:
-    with advising(card):
-        if form.format == "higgs":
-            verify_higgs(path, file, pin)
-            return "imported" if pin else "verified"
-        return read_file(path, file, pin, content_limit(card))[1]
+def _conversion_problems(form: Form, folder: Path) -> list[str]:
+    """What is wrong with HIGGS' conversion, which is enough without the text."""
+    packed = form.files[0].packed
+    assert packed is not None
+    target = conversion_folder(folder, packed.value)
+    try:
+        if target.is_dir():
+            read_converted(target, no_bar)
+    except DataError as error:
+        return [str(error)]
+    return []
 
 
-def _word(card: Card, form: Form, folder: Path, origins: set[Origin], any_file: bool) -> Status:
+def _word(card: Card, form: Form, folder: Path, origins: set[Origin]) -> Status:
     if missing_files(card, form, folder, with_test=False):
         return "missing"
     if missing_files(card, form, folder, with_test=True):
         return "partial"
-    if not any_file:  # HIGGS: the conversion is here, the text need not be
-        packed = form.files[0].packed
-        assert packed is not None
-        try:
-            read_converted(conversion_folder(folder, packed.value), no_bar)
-        except DataError:
-            return "damaged"
     return "imported" if "imported" in origins else "verified"
 
 

@@ -77,6 +77,9 @@ def write_summary(
         "best": best[f"test_{metric}"],
         "best_epoch": best["epoch"],
         "best_on": best_on,
+        # Of an RBM's log-probabilities: the standard error of log Z, which the best of many estimates hides.
+        "last_error": rows[-1].get("test_log_z_error"),
+        "best_error": best.get("test_log_z_error"),
         **{key: totals[key] for key in ("connections", "connections_final", "parameters", "dense_parameters")},
         "seconds_per_epoch": statistics.median(row["train_seconds"] + row["evolve_seconds"] for row in timing),
         "peak_memory_mb": max(row["peak_memory_mb"] for row in timing),

@@ -27,7 +27,7 @@ SCHEDULES: dict[str, tuple[tuple[float, float, float], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """log Z (nats) with its standard error (0 where it is exact), and the chains' effective number."""
+    """log Z (nats) with its standard error and the chains' effective number (0 and all where it is exact)."""
 
     log_z: float
     standard_error: float
@@ -95,4 +95,4 @@ def enumerate_states(model: RBM) -> Partition:
         else:
             terms = -model.free_energy(states)
         log_z = torch.logaddexp(log_z, terms.double().logsumexp(dim=0).cpu())
-    return Partition(float(log_z), 0.0, math.inf)
+    return Partition(float(log_z), 0.0, CHAINS)

@@ -70,7 +70,9 @@ def monitor(model: RBM, inputs: Inputs, seed: int, partition: Partition | None) 
 
     reconstruction_loss     cross-entropy of the mean-field reconstruction
     pseudo_log_likelihood   one unit per row flipped (stochastic; Hyvarinen 2006): cheap, biased
-    log_probability         -free energy - log Z, and log_z_error, the standard error of log Z; with a partition only
+    log_probability         -free energy - log Z; with a partition only, as the next two
+    log_z_error             standard error of log Z
+    effective_chains        how many of the chains carry the estimate: few of many make log Z and its error doubtful
     """
     generator = torch.Generator(inputs.device).manual_seed(streams.torch_seed(seed, "rbm", 0))
     reconstruction = pseudo = energy = 0.0
@@ -91,5 +93,6 @@ def monitor(model: RBM, inputs: Inputs, seed: int, partition: Partition | None) 
         found |= {
             "log_probability": -energy / len(inputs) - partition.log_z,
             "log_z_error": partition.standard_error,
+            "effective_chains": partition.effective_chains,
         }
     return found

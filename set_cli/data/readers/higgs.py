@@ -7,8 +7,7 @@ import hashlib
 import io
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -19,11 +18,11 @@ from numpy.typing import NDArray
 from set_cli.data.files import reading_file
 from set_cli.data.parts import Part
 from set_cli.data.readers.guard import reading, shown
-from set_cli.data.readers.text import is_number
+from set_cli.data.readers.text import CELL, is_number
 from set_cli.errors import DataError
 from set_cli.plain_files import open_plain
 from set_cli.progress import Bar
-from set_cli.storage import make_folder, read_json, rename, storage_errors, write_json
+from set_cli.storage import make_folder, read_json, remove_folder, rename, storage_errors, write_json
 
 Table = NDArray[np.float32]
 
@@ -38,6 +37,14 @@ def conversion_folder(folder: Path, sha256: str) -> Path:
     return folder / f"converted-{sha256[:16]}"
 
 
+def discard_conversions(folder: Path, current: Collection[str]) -> None:
+    """Delete the conversions in a data set's folder that are of none of these checksums: each is 1.2 GB."""
+    kept = {conversion_folder(folder, sha256) for sha256 in current}
+    for path in folder.glob("converted-*"):
+        if path not in kept:
+            remove_folder(path)
+
+
 def convert(source: Path, name: str, features: int, target: Path, bar: Bar) -> None:
     """Write the arrays of a csv(.gz) file, label first, into the folder `target`, whole or not at all.
 
@@ -48,7 +55,8 @@ def convert(source: Path, name: str, features: int, target: Path, bar: Bar) -> N
     for left in target.parent.glob(f"{WORKING}*"):
         shutil.rmtree(left, ignore_errors=True)
     with storage_errors(target):
-        working = Path(tempfile.mkdtemp(prefix=WORKING, dir=target.parent))
+        working = target.parent / f"{WORKING}{os.getpid()}"
+        working.mkdir()
     try:
         with storage_errors(target):
             sums = {VALUES: hashlib.sha256(), LABELS: hashlib.sha256()}
@@ -101,59 +109,63 @@ def read_converted(target: Path, bar: Bar) -> Part:
 def _tables(source: Path, name: str, features: int, bar: Bar) -> Iterator[Table]:
     """(rows, 1 + features) float32 tables of the whole text, some megabytes at a time."""
     line = 1
+    expected = f"{name}: expected a label 0 or 1 and {features} finite numbers a line"
     with reading_file(source), open_plain(source) as packed:
         size = os.fstat(packed.fileno()).st_size
         text: BinaryIO = gzip.GzipFile(fileobj=packed) if source.suffix == ".gz" else packed  # type: ignore[assignment]
         with bar(f"converting {name}, once", size) as advance:
             done = 0
-            for block in _whole_lines(text, name):
-                yield _parse(block, name, features, line)
+            for block in _whole_lines(text, CELL * (features + 1), expected):
+                yield _parse(block, features, line, expected)
                 line += block.count(b"\n")
                 advance(packed.tell() - done)
                 done = packed.tell()
 
 
-def _whole_lines(text: BinaryIO, name: str) -> Iterator[bytes]:
+def _whole_lines(text: BinaryIO, longest: int, expected: str) -> Iterator[bytes]:
     rest, total, line = b"", 0, 1
     while block := text.read(BLOCK):
         total += len(block)
         if total > MOST_TEXT:
-            raise DataError(f"{name}: expected at most {MOST_TEXT:,} bytes of text, found more")
+            raise DataError(f"{expected}, found more than {MOST_TEXT:,} bytes of them")
         cut = block.rfind(b"\n") + 1
         if cut:
             yield rest + block[:cut]
         rest = block[cut:] if cut else rest + block
         line += block.count(b"\n")
-        if len(rest) > BLOCK:
-            raise DataError(f"{name}: line {line:,} has more than {BLOCK:,} characters")
+        if len(rest) > longest:
+            raise DataError(f"{expected}, found more than {longest:,} characters in line {line}")
     if rest.strip():
         yield rest + b"\n"
 
 
-def _parse(block: bytes, name: str, features: int, line: int) -> Table:
+def _parse(block: bytes, features: int, line: int, expected: str) -> Table:
     """One block of whole lines, of which the first is line `line` of the file."""
     import pandas as pd  # half a second to import, for this format only
 
     options = {"header": None, "dtype": np.float32, "na_filter": False, "skip_blank_lines": False, "engine": "c"}
     table: Table = np.empty((0, 0), np.float32)
-    # pandas takes a first line of a million cells for a million columns, and quotes may hide the ends of lines.
-    if block[: block.find(b"\n")].count(b",") == features and b'"' not in block:
-        with reading(name), suppress(ValueError, OverflowError):
+    ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
+    # pandas makes columns of whatever is in the first line, and a quote would hide the ends of lines.
+    if np.diff(ends, prepend=-1).max() <= CELL * (features + 1) and b'"' not in block:
+        with reading(expected), suppress(ValueError, OverflowError):
             frame = pd.read_csv(io.BytesIO(block), **options)  # type: ignore[call-overload]
             table = frame.to_numpy(np.float32)
-    whole = table.shape == (block.count(b"\n"), features + 1) and np.isfinite(table).all()
+    whole = table.shape == (len(ends), features + 1) and np.isfinite(table).all()
     if not whole or not ((table[:, 0] == 0) | (table[:, 0] == 1)).all():
-        raise DataError(f"{name}: {_first_bad_line(block, features, line)}")
+        raise DataError(f"{expected}, {_first_bad_line(block, features, line)}")
     return table
 
 
 def _first_bad_line(block: bytes, features: int, line: int) -> str:
-    expected = f"expected a label 0 or 1 and {features} finite numbers a line"
+    longest = CELL * (features + 1)
     for number, text in enumerate(io.BytesIO(block), start=line):
+        if len(text) > longest:
+            return f"found more than {longest:,} characters in line {number}"
         cells = text.rstrip(b"\r\n").split(b",")
         if len(cells) != features + 1:
-            return f"{expected}, found {len(cells)} columns in line {number}"
+            return f"found {len(cells)} columns in line {number}"
         for column, cell in enumerate(cells, start=1):
             if not is_number(cell) or (column == 1 and float(cell) not in (0, 1)):
-                return f"{expected}, found {shown(cell)} in line {number}, column {column}"
-    return f"{expected}, found something else from line {line} on"
+                return f"found {shown(cell)} in line {number}, column {column}"
+    return f"found something else from line {line} on"

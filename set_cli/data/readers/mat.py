@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from set_cli.data.readers.guard import one_line, reading
 from set_cli.data.readers.npz import read_npz
 from set_cli.errors import DataError
-from set_cli.plain_files import open_plain
 
 SECONDS = 120
 MEMORY = 2 * 2**30  # bytes of address space beyond the arrays themselves
@@ -40,5 +39,7 @@ def read_mat(content: bytes, name: str, wanted: Collection[str], limit: int) -> 
             lines = [line for line in child.stderr.decode(errors="replace").split("\n") if line.strip()]
             raise DataError(f"{name}: malformed ({one_line(lines[-1]) if lines else 'no reason given'})")
         # From a process that a crafted file may have taken over: not trusted either.
-        with reading(name), open_plain(arrays) as stream:
+        if not arrays.is_file():
+            raise DataError(f"{name}: malformed (the process that read it left no arrays)")
+        with reading(name), open(arrays, "rb") as stream:
             return read_npz(stream, name, limit, wanted)

@@ -28,8 +28,8 @@ def main() -> int:
         found = scipy.io.loadmat(io.BytesIO(content), variable_names=names, mat_dtype=False)
         arrays = {name: found[name] for name in names if name in found}
         for name, array in arrays.items():
-            if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
-                found_type = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            if type(array) is not np.ndarray or array.dtype.kind not in "buif":  # functions and objects are subclasses
+                found_type = array.dtype if type(array) is np.ndarray else type(array).__name__
                 print(f"{name}: expected an array of numbers, found {found_type}", file=sys.stderr)
                 return 1
         np.savez(out, allow_pickle=False, **arrays)
