@@ -14,7 +14,7 @@ import click
 
 import set_cli
 from set_cli.config import DATASETS, did_you_mean
-from set_cli.errors import ConfigError, DataError, SetError
+from set_cli.errors import ConfigError, DataError, NotApplicable, SetError
 
 if TYPE_CHECKING:
     from set_cli.data.catalog import Card
@@ -96,12 +96,14 @@ def show(data_dir: Path, name: str) -> None:
     """Everything about one data set: sizes, licence, citation, files, checksums, and what is here of it."""
     with _endings():
         from set_cli.data.cards import card_text
-        from set_cli.data.state import inspect
+        from set_cli.data.state import inspect, still_missing
 
         card = _card(name)
         state = inspect(card, data_dir)
         click.echo(card_text(card))
-        click.echo(f"Here: {state.status}, in {(data_dir / card.folder).absolute()}")
+        missing = still_missing(card, data_dir, state.form)
+        of = f" (missing: {missing})" if missing and state.status == "partial" else ""
+        click.echo(f"Here: {state.status}{of}, in {(data_dir / card.folder).absolute()}")
         for problem in state.problems:
             click.echo(f"  {problem}")
 
@@ -109,8 +111,9 @@ def show(data_dir: Path, name: str) -> None:
 @main.command()
 @click.argument("names", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All sets that can be fetched (HIGGS alone is 2.8 GB).")
+@click.option("--labels", is_flag=True, help="A form with labels, where the one for RBMs has none (web).")
 @click.pass_obj
-def fetch(data_dir: Path, names: tuple[str, ...], everything: bool) -> None:
+def fetch(data_dir: Path, names: tuple[str, ...], everything: bool, labels: bool) -> None:
     """Download data sets, or what is missing or damaged of them; an imported file stays."""
     with _endings():
         from set_cli.data.entries import CATALOG
@@ -118,10 +121,10 @@ def fetch(data_dir: Path, names: tuple[str, ...], everything: bool) -> None:
         cards = [card for card in CATALOG.values() if not card.bundled] if everything else [_card(n) for n in names]
         if not cards:
             raise ConfigError("expected names of data sets, or --all; `set-data list` has the names")
-        _each(cards, lambda card: _fetch(card, data_dir))
+        _each(cards, lambda card: _fetch(card, data_dir, labels))
 
 
-def _fetch(card: Card, data_dir: Path) -> str:
+def _fetch(card: Card, data_dir: Path, labels: bool = False) -> str:
     from set_cli.data.fetch import fetch, fetch_anew
     from set_cli.data.files import find
     from set_cli.data.readers.higgs import discard_conversions
@@ -129,11 +132,16 @@ def _fetch(card: Card, data_dir: Path) -> str:
     from set_cli.progress import make_bar, note
 
     state = inspect(card, data_dir)
-    if state.status in ("verified", "imported", "bundled"):
-        return f"{card.name}: already here, {state.status}"
     form = state.form
-    if form is None or not form.can_be_fetched:
-        form = next(form for form in card.forms if form.can_be_fetched)
+    if form is None or (state.status in ("verified", "imported") and (form.labels or not labels)):
+        return f"{card.name}: already here, {state.status}"
+    if not form.can_be_fetched or (labels and not form.labels):
+        usable = [form for form in card.forms if form.can_be_fetched and (form.labels or not labels)]
+        if not usable:
+            raise NotApplicable(
+                f"{card.name}: no form with labels can be fetched; `set-data show {card.name}` has them"
+            )
+        form = usable[0]
     bar = make_bar("auto")
     if form.format == "higgs" and state.status == "damaged":
         discard_conversions(data_dir / card.folder, ())  # made again from the text
@@ -199,6 +207,7 @@ def import_own(data_dir: Path, name: str, files: tuple[Path, ...], unverified: b
     """
     with _endings():
         from set_cli.data.imports import import_files
+        from set_cli.data.state import inspect, still_missing
         from set_cli.progress import make_bar
 
         card = _card(name)
@@ -208,6 +217,9 @@ def import_own(data_dir: Path, name: str, files: tuple[Path, ...], unverified: b
         for file in taken:
             word = "the published file" if file.verified else "imported, its checksum pinned"
             click.echo("; ".join([f"{name}: {file.path}: {word}", *file.notes]))
+        state = inspect(card, data_dir)
+        missing = still_missing(card, data_dir, state.form)
+        click.echo(f"{name} is now {state.status}" + (f"; still missing: {missing}" if missing else ""))
 
 
 def _card(name: str) -> Card:

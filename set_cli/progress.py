@@ -62,7 +62,7 @@ def result_line(summary: Mapping[str, Any], path: Path) -> str:
     )
     return (
         f"done: {summary['method']} on {summary['dataset']}, test {name} {last} {unit} after the last "
-        f"epoch{tested}, best on {summary['best_on']} {best} {unit} (epoch {summary['best_epoch']}); "
+        f"epoch{tested}, best {best} {unit} (epoch {summary['best_epoch']}, chosen on {summary['best_on']}); "
         f"{summary['connections']:,} connections{left}; {summary['seconds_per_epoch']:.2f} s per epoch: {path}"
     )
 

@@ -183,7 +183,7 @@ def test_several_files_are_told_apart_by_the_words_of_their_names(dna: Card, set
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("dna.npz", made(features=179), "expected one label per row of 180 features"),
+        ("dna.npz", made(features=179), "expected rows of 180 features, found an array of shape (30, 179)"),
         ("dna.npz", made(train=31), "expected at most 30 train rows, found 31"),
         ("dna.npz", b"<html>404</html>", "malformed"),
         ("dna.train.data", b"0,1\n", "expected dna as it is published, under names like these: dna.npz; "),
@@ -380,6 +380,41 @@ def test_data_without_labels_is_no_data_for_an_mlp(
     check_pair(config)
     data = load_data(with_checksum(config).dataset, config.data)
     assert (data.origin, data.train.x.shape, set(data.train.labels)) == ("imported", (30, 180), {0, 1, 2})
+
+
+def test_a_damaged_file_of_the_form_with_labels_is_found_too(dna: Card, set_data: SetData, tmp_path: Path) -> None:
+    set_data("import", "dna", str(tmp_path / "dna.npz"))
+    (tmp_path / "dna.scale.t").write_bytes(svmlight(SIZES["test"]))
+    taken = set_data("import", "dna", str(tmp_path / "dna.scale.t"), "--unverified")
+    assert "dna is now verified" in taken.stdout
+    (tmp_path / "data/dna/dna.scale.t").write_bytes(b"1 1:1\n")
+    assert status(set_data, "dna") == "damaged"
+
+
+def test_an_import_of_some_files_says_what_is_still_missing(dna: Card, set_data: SetData, tmp_path: Path) -> None:
+    (tmp_path / "dna.scale.tr").write_bytes(svmlight(SIZES["train"]))
+    taken = set_data("import", "dna", str(tmp_path / "dna.scale.tr"), "--unverified")
+    assert "dna is now missing; still missing: dna.scale.val, dna.scale.t" in taken.stdout
+
+
+def test_a_damaged_list_of_imports_is_written_anew(dna: Card, set_data: SetData, tmp_path: Path) -> None:
+    (tmp_path / "mine.npz").write_bytes(made(seed=1))
+    set_data("import", "dna", str(tmp_path / "mine.npz"), "--unverified")
+    (tmp_path / "data/dna/imported.json").write_text("{}}")
+    assert status(set_data, "dna") == "damaged"
+    assert set_data("import", "dna", str(tmp_path / "mine.npz"), "--unverified").exit_code == 0
+    assert status(set_data, "dna") == "imported"
+
+
+def test_training_images_are_not_imported_as_test_images(set_data: SetData, tmp_path: Path) -> None:
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(np.zeros((10_001, 28, 28), np.uint8)))
+    result = set_data("import", "mnist", str(tmp_path / "t10k-images-idx3-ubyte"), "--unverified")
+    assert (result.exit_code, "expected at most 10,000 rows, found 10,001" in result.stderr) == (3, True)
+
+
+def test_labels_that_nobody_publishes_with_a_checksum_are_not_fetched(dna: Card, set_data: SetData) -> None:
+    result = set_data("fetch", "dna", "--labels")
+    assert (result.exit_code, "no form with labels can be fetched" in result.stderr) == (2, True)
 
 
 def test_the_cards_are_the_catalogues() -> None:

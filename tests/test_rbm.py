@@ -89,6 +89,24 @@ def test_free_energy_and_conditionals_are_those_of_the_joint_distribution(engine
     np.testing.assert_allclose(rbm.visible_input(h).sigmoid().detach(), given_h.T @ states(6), atol=1e-5)
 
 
+@pytest.mark.parametrize("engine", [*ENGINES, "dense"])
+def test_units_of_another_type_or_width_are_refused(engine: str) -> None:
+    rbm = dense_rbm(6, 5) if engine == "dense" else sparse_rbm(6, 5, engine)
+    for v in (torch.zeros(2, 6, dtype=torch.float64), torch.zeros(2, 6, dtype=torch.uint8), torch.zeros(2, 5)):
+        with pytest.raises(ValueError, match=r"expected \(n, 6\) units as torch.float32 on cpu, got"):
+            rbm(v)
+        with pytest.raises(ValueError, match=r"expected \(n, 5\) units as torch.float32 on cpu, got"):
+            rbm.visible_input(torch.zeros(2, 4))
+
+
+@pytest.mark.skipif(native.core is None, reason=native.missing)
+def test_the_kernels_take_no_other_type_for_float32() -> None:
+    with pytest.raises(
+        ValueError, match=r"engine native: expected a dense float32 tensor on the CPU, got torch.float64"
+    ):
+        native.to_columns(torch.zeros(3, 4, dtype=torch.float64))
+
+
 @pytest.mark.parametrize(("n_visible", "n_hidden"), [(7, 4), (4, 7), (5, 5), (1, 3)])
 def test_enumeration_of_the_smaller_side_is_the_sum_over_all_states(n_visible: int, n_hidden: int) -> None:
     rbm = dense_rbm(n_visible, n_hidden, seed=n_visible)

@@ -340,7 +340,7 @@ def test_made_names_the_cell_that_is_neither_0_nor_1() -> None:
         parse(card, form, {"dna.npz": made({"train": x["train"]})})
     with pytest.raises(DataError, match=r"^dna\.npz:test_data: expected rows, found none"):
         parse(card, form, {"dna.npz": made(x | {"valid": x["train"], "test": x["test"][:0]})})
-    with pytest.raises(DataError, match=r"^dna: train: expected one label per row of 180 features"):
+    with pytest.raises(DataError, match=r"^dna: train: expected rows of 180 features"):
         parse(card, form, {"dna.npz": made({split: x[:, :179] for split, x in (x | {"valid": x["train"]}).items()})})
 
 

@@ -61,7 +61,7 @@ def import_files(card: Card, data_dir: Path, given: list[Path], *, unverified: b
             _copy(path, targets[file])
         if form.format == "higgs":
             discard_conversions(folder, {pin.sha256 for pin in pins.values()} | _published(form))
-        kept = read_pins(folder)
+        kept = _pins(folder)
         for file in matched:
             name = targets[file].relative_to(folder).as_posix()
             before = kept.pop(name, None)
@@ -152,7 +152,7 @@ def _target(card: Card, form: Form, folder: Path, file: SourceFile, path: Path) 
     if there is None or (there == target and os.path.samefile(there, path)):
         return target
     if there == target:
-        pin = pin_of(read_pins(folder), folder, target)
+        pin = pin_of(_pins(folder), folder, target)
         try:
             verify_file(card, form, file, target, pin)
         except DataError:
@@ -198,6 +198,14 @@ def _check_content(
         if 0 < rows < most:
             notes.append(f"{rows:,} of {most:,} {split} rows")
     return tuple(notes)
+
+
+def _pins(folder: Path) -> dict[str, Pin]:
+    """What was imported before; nothing where the list is damaged, which this import writes anew."""
+    try:
+        return read_pins(folder)
+    except DataError:
+        return {}
 
 
 def _copy(source: Path, target: Path) -> None:

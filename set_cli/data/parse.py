@@ -49,9 +49,10 @@ def check_part(card: Card, part: Part, name: str) -> None:
     """DataError unless the part has one label of the card's classes (or none at all) per row of features."""
     labels = len(part.x) if part.y is None else len(part.y)
     if part.x.ndim != 2 or part.x.shape[1] != card.features or labels != len(part.x):
+        found = "" if part.y is None else f"{labels} labels and "
+        each = "rows" if part.y is None else "one label per row"
         raise DataError(
-            f"{name}: expected one label per row of {card.features} features, found {labels} labels and an array of "
-            f"shape {part.x.shape}"
+            f"{name}: expected {each} of {card.features} features, found {found}an array of shape {part.x.shape}"
         )
     if part.y is None or not len(part):
         return
@@ -72,6 +73,9 @@ def _idx(card: Card, form: Form, content: Content) -> Parts:
         shape = () if "labels" in name else card.shape
         if array.shape[1:] != shape:
             raise DataError(f"{name}: expected an array of shape {('n', *(shape or ()))}, found {array.shape}")
+        most = card.test if name.startswith("t10k") else card.train
+        if len(array) > most:
+            raise DataError(f"{name}: expected at most {most:,} rows, found {len(array):,}")
     for split in ("train", "test"):
         files = _files(form, content, split)
         if len(files) == 2:

@@ -130,7 +130,8 @@ def missing_sentence(card: Card, form: Form, data_dir: Path, missing: list[Sourc
     packed = "" if names.endswith(".gz") else " (or .gz)"
     sentence = f"{card.name}: {names}{packed} not found in {(data_dir / card.folder).absolute()}"
     sentence += f" and {why}" if why else ""
-    fetch = f"run `set-data fetch {card.name}` where there is a network, or " if form.can_be_fetched else ""
+    labels = " --labels" if form.labels and not card.forms[0].labels else ""
+    fetch = f"run `set-data fetch {card.name}{labels}` where there is a network, or " if form.can_be_fetched else ""
     sentence += f"; {fetch}put your own copy in place with `set-data import {card.name} FILE…`, or say where the data "
     sentence += "sets are with data.dir=… or SET_DATA_DIR"
     if all(file.part == "test" for file in missing):

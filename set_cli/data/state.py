@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ import numpy as np
 from set_cli.data.catalog import Card, Form, SourceFile
 from set_cli.data.files import Origin, find, pin_of, read_archive
 from set_cli.data.parse import SPLITS, Parts
-from set_cli.data.pins import read_pins
+from set_cli.data.pins import Pin, read_pins
 from set_cli.data.readers.higgs import conversion_folder, read_converted
 from set_cli.data.sources import missing_files, verify_file
 from set_cli.errors import DataError
@@ -42,17 +43,15 @@ def inspect(card: Card, data_dir: Path) -> State:
         pins = read_pins(folder)
     except DataError as error:
         return State("damaged", form, (), (str(error),))
+    origins, altered = _compare(card, form, folder, pins)
+    problems = list(altered.values())
+    # Another form that is here may be the one that a model with labels reads.
+    problems += [
+        p for other in card.forms if other is not form for p in _compare(card, other, folder, pins)[1].values()
+    ]
     found = {file: find(folder, file) for file in form.files}
-    present = {file: path for file, path in found.items() if path is not None}
-    origins: set[Origin] = set()
-    problems = []
-    for file, path in present.items():
-        try:
-            origins.add(verify_file(card, form, file, path, pin_of(pins, folder, path)))
-        except DataError as error:
-            problems.append(str(error))
     files = tuple(path or folder / file.name for file, path in found.items())
-    if form.format == "higgs" and not present:
+    if form.format == "higgs" and not any(found.values()):
         problems += _conversion_problems(form, folder)
     if problems:
         return State("damaged", form, files, tuple(problems))
@@ -68,21 +67,35 @@ def form_at_hand(card: Card, folder: Path) -> Form:
     return (whole or trainable or begun or list(card.forms))[0]
 
 
-def damaged_files(card: Card, form: Form, data_dir: Path) -> list[SourceFile]:
-    """The files of a form, its archive among them, that are here with another checksum than they should have."""
-    folder = data_dir / card.folder
-    pins = read_pins(folder)
-    damaged = []
-    if form.archive is not None and (path := find(folder, form.archive)) is not None:
-        return [] if _of_archive(form, path).status == "verified" else [form.archive]
+def _compare(
+    card: Card, form: Form, folder: Path, pins: Mapping[str, Pin]
+) -> tuple[set[Origin], dict[SourceFile, str]]:
+    """Whose files of a form are here, and the sentences about those that are altered."""
+    origins: set[Origin] = set()
+    altered = {}
     for file in form.files:
         path = find(folder, file)
         try:
             if path is not None:
-                verify_file(card, form, file, path, pin_of(pins, folder, path))
-        except DataError:
-            damaged.append(file)
-    return damaged
+                origins.add(verify_file(card, form, file, path, pin_of(pins, folder, path)))
+        except DataError as error:
+            altered[file] = str(error)
+    return origins, altered
+
+
+def still_missing(card: Card, data_dir: Path, form: Form | None) -> str:
+    """The names of a form's files that are not here; empty where all are."""
+    if form is None:
+        return ""
+    return ", ".join(file.name for file in missing_files(card, form, data_dir / card.folder, with_test=True))
+
+
+def damaged_files(card: Card, form: Form, data_dir: Path) -> list[SourceFile]:
+    """The files of a form, its archive among them, that are here with another checksum than they should have."""
+    folder = data_dir / card.folder
+    if form.archive is not None and (path := find(folder, form.archive)) is not None:
+        return [] if _of_archive(form, path).status == "verified" else [form.archive]
+    return list(_compare(card, form, folder, read_pins(folder))[1])
 
 
 def _of_archive(form: Form, path: Path) -> State:

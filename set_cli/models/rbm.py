@@ -36,7 +36,7 @@ class RBM(nn.Module):
     visible  the visible biases b
 
     Forward gives the probabilities of the hidden units. Nothing here is differentiated by autograd: contrastive
-    divergence computes its own gradients (`add_gradients`). Mocanu et al. 2018, Methods; Hinton 2002.
+    divergence computes its own gradients (`set_gradients`). Mocanu et al. 2018, Methods; Hinton 2002.
     """
 
     def __init__(self, layer: SparseLinear | nn.Linear, visible_bias: NDArray[np.float32]) -> None:
@@ -70,6 +70,7 @@ class RBM(nn.Module):
     def hidden_input(self, v: Tensor) -> Tensor:
         """v W + c (n, n_hidden)."""
         layer = self.layer1
+        self._check(v, self.n_visible)
         if isinstance(layer, SparseLinear):
             engine = layer.engine
             return engine.spmm(engine.arrange(v), layer.weight, layer.bias, layer.device_pattern())
@@ -78,10 +79,20 @@ class RBM(nn.Module):
     def visible_input(self, h: Tensor) -> Tensor:
         """h W^T + b (n, n_visible)."""
         layer = self.layer1
+        self._check(h, self.n_hidden)
         if isinstance(layer, SparseLinear):
             engine = layer.engine
             return engine.spmm_t(engine.arrange(h), layer.weight, layer.device_pattern()).add_(self.visible.bias)
         return torch.addmm(self.visible.bias, h, layer.weight)
+
+    def _check(self, x: Tensor, units: int) -> None:
+        """ValueError where the engines would take these units for others."""
+        weight = self.layer1.weight
+        if x.ndim != 2 or x.shape[1] != units or x.dtype != weight.dtype or x.device != weight.device:
+            raise ValueError(
+                f"expected (n, {units}) units as {weight.dtype} on {weight.device}, got {tuple(x.shape)} as {x.dtype} "
+                f"on {x.device}"
+            )
 
     def set_gradients(self, v0: Tensor, h0: Tensor, v1: Tensor, h1: Tensor) -> None:
         """Gradients of the log-probability, negated, from the data's and the model's statistics.

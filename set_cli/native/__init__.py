@@ -108,6 +108,11 @@ def is_columns(x: Tensor) -> bool:
 def to_columns(x: Tensor) -> Tensor:
     """x (n_batch, neurons) itself if its batch is contiguous, else a copy whose batch is."""
     n_batch, neurons = x.shape
+    if x.dtype is not torch.float32 or not x.is_cpu:  # the kernels see addresses only
+        raise ValueError(
+            f"engine native: expected a dense float32 tensor on the CPU, got {x.dtype} on {x.device}; engine torch takes "
+            "other types and devices"
+        )
     x = x.resolve_neg()
     if is_columns(x):
         return x
