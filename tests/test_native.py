@@ -321,7 +321,7 @@ def test_a_stack_leaves_no_cycle_behind() -> None:
 def test_what_the_kernels_do_not_take_runs_module_by_module() -> None:
     stack = network("srelu", 0.0).double()
     with pytest.raises(
-        ValueError, match="engine native: expected a dense float32 tensor on the CPU, got torch.float64"
+        ValueError, match=r"engine native: expected a dense float32 tensor on the CPU, got torch.float64"
     ):
         stack(torch.randn(3, 30, dtype=torch.double))
     mixed = SparseSequential(nn.Linear(30, 30), *network("relu", 0.0))

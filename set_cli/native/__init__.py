@@ -110,8 +110,8 @@ def to_columns(x: Tensor) -> Tensor:
     n_batch, neurons = x.shape
     if x.dtype is not torch.float32 or not x.is_cpu:  # the kernels see addresses only
         raise ValueError(
-            f"engine native: expected a dense float32 tensor on the CPU, got {x.dtype} on {x.device}; engine torch takes "
-            "other types and devices"
+            f"engine native: expected a dense float32 tensor on the CPU, got {x.dtype} on {x.device}; engine torch "
+            "takes other types and devices"
         )
     x = x.resolve_neg()
     if is_columns(x):
