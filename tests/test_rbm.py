@@ -24,7 +24,7 @@ from set_cli.runs.summary import read_rows
 from set_cli.sparse import SparseLinear
 from set_cli.storage import read_arrays, read_json
 from set_cli.training import annealing
-from set_cli.training.contrastive import draw
+from set_cli.training.annealing import draw
 from tests.conftest import Compose
 
 Floats = NDArray[np.float64]

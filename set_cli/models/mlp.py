@@ -36,19 +36,23 @@ class LayerPlan:
         return self.n_in * self.n_out * min(self.probability, 1)
 
 
+def plan_layer(name: str, n_in: int, n_out: int, epsilon: float | None) -> LayerPlan:
+    """A layer that is sparse where its connection probability is below 1 (epsilon None: never), and why."""
+    probability = 1.0 if epsilon is None else connection_probability(n_in, n_out, epsilon)
+    if epsilon is None:
+        reason = "method dense"
+    elif probability >= 1:
+        reason = f"connection probability {probability:.3g} is 1 or more: dense, does not evolve (paper, Eq. 1)"
+    else:
+        reason = f"Erdos-Renyi with connection probability {probability:.3g} (paper, Eq. 1)"
+    return LayerPlan(name, n_in, n_out, probability < 1, probability, reason)
+
+
 def plan_mlp(model: Model, epsilon: float | None, features: int, classes: int) -> list[LayerPlan]:
     """The layers of the MLP features-hidden-classes: which are sparse, which dense (epsilon None: all), and why."""
     widths = [features, *model.hidden]
-    plans = []
-    for i, (n_in, n_out) in enumerate(itertools.pairwise(widths), start=1):
-        probability = 1.0 if epsilon is None else connection_probability(n_in, n_out, epsilon)
-        if epsilon is None:
-            reason = "method dense"
-        elif probability >= 1:
-            reason = f"connection probability {probability:.3g} is 1 or more: dense, does not evolve (paper, Eq. 1)"
-        else:
-            reason = f"Erdos-Renyi with connection probability {probability:.3g} (paper, Eq. 1)"
-        plans.append(LayerPlan(f"layer{i}", n_in, n_out, probability < 1, probability, reason))
+    pairs = enumerate(itertools.pairwise(widths), start=1)
+    plans = [plan_layer(f"layer{i}", n_in, n_out, epsilon) for i, (n_in, n_out) in pairs]
     # Dense in the paper's MLPs and in all its connection counts: ten outputs gain nothing from sparsity.
     plans.append(LayerPlan("output", widths[-1], classes, False, 1.0, "output layer: always dense, as in the paper"))
     return plans

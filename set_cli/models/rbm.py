@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from set_cli import streams
 from set_cli.config import Model
-from set_cli.models.mlp import LayerPlan
+from set_cli.models.mlp import LayerPlan, plan_layer
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.linear import INITIAL_DEVIATION
-from set_cli.sparse.topology import connection_probability
 
 NAME = "layer1"
 SMOOTHING = 5  # counts added to a visible unit's, as Salakhutdinov and Murray's base-rate model
@@ -117,14 +116,7 @@ class RBM(nn.Module):
 def plan_rbm(model: Model, epsilon: float | None, features: int) -> list[LayerPlan]:
     """The one layer: sparse with a connection probability below 1, else dense (epsilon None: always), and why."""
     (hidden,) = model.hidden
-    probability = 1.0 if epsilon is None else connection_probability(features, hidden, epsilon)
-    if epsilon is None:
-        reason = "method dense"
-    elif probability >= 1:
-        reason = f"connection probability {probability:.3g} is 1 or more: dense, does not evolve (paper, Eq. 1)"
-    else:
-        reason = f"Erdos-Renyi with connection probability {probability:.3g} (paper, Eq. 1)"
-    return [LayerPlan(NAME, features, hidden, probability < 1, probability, reason)]
+    return [plan_layer(NAME, features, hidden, epsilon)]
 
 
 def build_rbm(

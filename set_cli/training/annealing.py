@@ -57,14 +57,15 @@ def anneal(
         shift = v @ (bias - base_bias)
         log_weights += (beta - before) * shift
         log_weights += (F.softplus(beta * inputs) - F.softplus(before * inputs)).sum(dim=1)
-        h = _draw((beta * inputs).sigmoid_(), generator)
-        v = _draw((beta * model.visible_input(h) + (1 - beta) * base_bias).sigmoid_(), generator)
+        h = draw((beta * inputs).sigmoid_(), generator)
+        v = draw((beta * model.visible_input(h) + (1 - beta) * base_bias).sigmoid_(), generator)
         before = beta
     log_base = float(F.softplus(base_bias.double()).sum()) + model.n_hidden * math.log(2)
     return _combine(log_weights.cpu().numpy(), log_base)
 
 
-def _draw(p: Tensor, generator: torch.Generator) -> Tensor:
+def draw(p: Tensor, generator: torch.Generator) -> Tensor:
+    """0 and 1 with these probabilities."""
     return (torch.empty_like(p).uniform_(generator=generator) < p).to(p.dtype)
 
 

@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from set_cli import streams
 from set_cli.config import Config
 from set_cli.data.inputs import Inputs
 from set_cli.models.rbm import RBM
-from set_cli.training.annealing import Partition
+from set_cli.training.annealing import Partition, draw
 from set_cli.training.optimizer import add_l1_gradient, connection_weights, drop_gradients
 
 EVALUATION_ROWS = 1000  # per batch
@@ -57,11 +56,6 @@ def train_epoch(
         optimizer.step()
         after_step(start + len(x), len(order))
     return total.item() / len(order)
-
-
-def draw(p: Tensor, generator: torch.Generator) -> Tensor:
-    """0 and 1 with these probabilities."""
-    return (torch.empty_like(p).uniform_(generator=generator) < p).to(p.dtype)
 
 
 @torch.no_grad()
