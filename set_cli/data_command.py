@@ -150,6 +150,9 @@ def _fetch(card: Card, data_dir: Path, labels: bool = False) -> str:
         damaged = [form.archive]  # single members are not published
     fetch_anew(card, form, data_dir, damaged, bar)
     fetch(card, form, data_dir, with_test=True, bar=bar, say=note)
+    state = inspect(card, data_dir)
+    if state.status == "damaged":  # files of another form, which nobody publishes with a checksum
+        raise DataError("; ".join(state.problems))
     return f"{card.name}: fetched to {data_dir / card.folder}"
 
 

@@ -389,6 +389,8 @@ def test_a_damaged_file_of_the_form_with_labels_is_found_too(dna: Card, set_data
     assert "dna is now verified" in taken.stdout
     (tmp_path / "data/dna/dna.scale.t").write_bytes(b"1 1:1\n")
     assert status(set_data, "dna") == "damaged"
+    fetched = set_data("fetch", "dna")  # it has no checksum to be fetched by: that is said, not success
+    assert (fetched.exit_code, "dna.scale.t: sha256 is" in fetched.stderr) == (3, True)
 
 
 def test_an_import_of_some_files_says_what_is_still_missing(dna: Card, set_data: SetData, tmp_path: Path) -> None:

@@ -176,18 +176,24 @@ def _scaling(card: Card, train: Part, rule: str) -> tuple[NDArray[np.float32], N
     if rule == "unit":
         return _unit_scaling(card, train)
     chunks = range(0, len(train), CHUNK)
-    mean = sum(train.x[i : i + CHUNK].sum(axis=0, dtype=np.float64) for i in chunks) / len(train)
+    mean = _mean(train)
     variance = sum(((train.x[i : i + CHUNK] - mean) ** 2).sum(axis=0) for i in chunks) / len(train)
     # A constant feature carries nothing: it becomes 0 everywhere instead of a division by zero.
     scale = np.divide(1, np.sqrt(variance), out=np.zeros_like(variance), where=variance > 0)
     return mean.astype(np.float32), scale.astype(np.float32)
 
 
+def _mean(part: Part) -> NDArray[np.float64]:
+    """(features,) mean of the rows, a chunk at a time: a mapped file is never in memory as a whole."""
+    total = np.zeros(part.x.shape[1])
+    for i in range(0, len(part), CHUNK):
+        total += part.x[i : i + CHUNK].sum(axis=0, dtype=np.float64)
+    return total / len(part)
+
+
 def training_mean(data: DataSet) -> NDArray[np.float32]:
     """(features,) mean of the training rows as the network gets them."""
-    chunks = range(0, len(data.train), CHUNK)
-    total = sum(data.train.x[i : i + CHUNK].sum(axis=0, dtype=np.float64) for i in chunks)
-    mean: NDArray[np.float32] = ((total / len(data.train) - data.offset) * data.scale).astype(np.float32)
+    mean: NDArray[np.float32] = ((_mean(data.train) - data.offset) * data.scale).astype(np.float32)
     return mean
 
 
