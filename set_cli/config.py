@@ -58,6 +58,9 @@ class Dataset(Section):
         return self
 
 
+AisSchedule = Literal["quick", "paper"]
+
+
 class Model(Section):
     """Keys of one architecture are None for the others."""
 
@@ -67,12 +70,14 @@ class Model(Section):
     activation: Literal["srelu", "relu"] | None = None
     dropout: Fraction | None = None  # of every hidden layer's outputs
     cd_steps: Annotated[int, Field(ge=1, le=10**5)] | None = None
-    ais: Literal["quick", "paper"] | None = None
+    persistent: bool | None = None
+    ais: AisSchedule | None = None
+    ais_last: AisSchedule | None = None  # after the last epoch
     ais_every: Annotated[int, Field(ge=1, le=10**6)] | None = None  # epochs
 
     @model_validator(mode="after")
     def _keys_belong_to_their_architecture(self) -> Self:
-        own = {"mlp": ("activation", "dropout"), "rbm": ("cd_steps", "ais")}
+        own = {"mlp": ("activation", "dropout"), "rbm": ("cd_steps", "persistent", "ais", "ais_last")}
         for name, keys in own.items():
             for key in keys:
                 if (getattr(self, key) is None) == (self.name == name):

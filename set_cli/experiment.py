@@ -92,9 +92,12 @@ def _train(
     inputs = {name: Inputs(part, data, next(model.parameters()).device) for name, part in parts_of(data).items()}
     same = "the same command with resume=auto" if config.resume == "never" else "the same command"
 
+    def check() -> None:
+        stop.check(f"{same} goes on after epoch {record.epoch}")
+
     def after_step(rows: int, of: int) -> None:
         view.step(record.epoch + 1, rows, of)
-        stop.check(f"{same} goes on after epoch {record.epoch}")
+        check()
 
     tested = {name: part for name, part in inputs.items() if name != "train"}
     view.start(record.title, config.train.epochs, record.epoch)
@@ -102,7 +105,7 @@ def _train(
         times = [time.perf_counter()]
         loss = trainer.train(inputs["train"], optimizer, epoch, after_step)
         times.append(time.perf_counter())
-        found = trainer.measure(tested, epoch)
+        found = trainer.measure(tested, epoch, check)
         numbers = [value for score in found.values() for value in score.values()]
         check_finite(model, record.path, config.train.lr, epoch, [loss, *numbers])
         times.append(time.perf_counter())
@@ -111,7 +114,7 @@ def _train(
         times.append(time.perf_counter())
         row = metrics_row(epoch, loss, found, connections, change)
         view.epoch(row, record.add(row, times))  # atomic; resume starts here
-    return trainer.measure(tested, config.train.epochs)
+    return trainer.measure(tested, config.train.epochs, check)
 
 
 def check_finite(model: nn.Module, path: Path, lr: float, epoch: int, losses: list[float]) -> None:
@@ -171,8 +174,9 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
     try:
         if is_rbm:
             engine = engines.get(plans[0].name, "auto")
-            mean, rows = training_mean(data), len(data.train)
-            return Network(plans, build_rbm(plans[0], config.model, epsilon, engine, config.seed, mean, rows), choices)
+            mean, rows, n_chains = training_mean(data), len(data.train), config.train.batch_size
+            rbm = build_rbm(plans[0], config.model, epsilon, engine, config.seed, mean, rows, n_chains)
+            return Network(plans, rbm, choices)
         return Network(plans, build_mlp(plans, config.model, epsilon, engines, config.seed), choices)
     except ValueError as error:
         raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None

@@ -84,7 +84,7 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     try:
         layers, epsilon = read_json(path / "params.json")["layers"], config.get("epsilon")  # dense has none
         section = Model.model_validate(config["model"])
-        model = _untrained(section, epsilon, layers, config["seed"])
+        model = _untrained(section, epsilon, layers, config["seed"], config["train"]["batch_size"])
         restore_model(model, None, checkpoint.arrays)
     except (LookupError, TypeError, ValidationError, RuntimeError) as error:
         raise DataError(f"{path}: configuration and checkpoint do not fit together ({error})") from None
@@ -92,12 +92,14 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     return TrainedRun(path, config, model.eval(), pd.DataFrame(rows), checksums)
 
 
-def _untrained(model: Model, epsilon: float | None, layers: Sequence[Mapping[str, Any]], seed: int) -> nn.Module:
+def _untrained(
+    model: Model, epsilon: float | None, layers: Sequence[Mapping[str, Any]], seed: int, n_chains: int
+) -> nn.Module:
     """The architecture of a run, whose arrays are still to be filled in; layers: those of params.json."""
     features, outputs = int(layers[0]["shape"][0]), int(layers[-1]["shape"][1])
     if model.name == "rbm":
         (plan,) = plan_rbm(model, epsilon, features)
-        return build_rbm(plan, model, epsilon, "auto", seed, np.full(features, 0.5, np.float32), 1)
+        return build_rbm(plan, model, epsilon, "auto", seed, np.full(features, 0.5, np.float32), 1, n_chains)
     plans = plan_mlp(model, epsilon, features, outputs)
     return build_mlp(plans, model, epsilon, dict.fromkeys([plan.name for plan in plans], "auto"), seed)
 

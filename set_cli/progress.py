@@ -29,20 +29,22 @@ PLAIN_BYTES = 10**8  # less is over before a line about it was read
 def epoch_line(row: Mapping[str, Any], epochs: int, seconds: float) -> str:
     """One epoch in words and units, aligned with the lines before and after it."""
     width = len(str(epochs))
-    valid = f"  valid {measure_text(row, 'valid')}" if "valid_loss" in row or "valid_reconstruction_loss" in row else ""
     return (
-        f"epoch {row['epoch']:{width}}/{epochs}  loss {row['train_loss']:.4f}{valid}  "
-        f"test {measure_text(row, 'test')}  {row['connections']:,} connections  {seconds:.2f} s"
+        f"epoch {row['epoch']:{width}}/{epochs}  loss {row['train_loss']:.4f}{measured_text(row)}  "
+        f"{row['connections']:,} connections  {seconds:.2f} s"
     )
 
 
-def measure_text(row: Mapping[str, Any], part: str) -> str:
-    """The metric of a row where it was measured, else the cheapest monitor."""
-    if f"{part}_accuracy" in row:
-        return f"{row[f'{part}_accuracy']:6.2f} %"
-    if f"{part}_log_probability" in row:
-        return f"log-probability {row[f'{part}_log_probability']:8.2f} ± {row[f'{part}_log_z_error']:.2f}"
-    return f"reconstruction  {row[f'{part}_reconstruction_loss']:8.2f}"
+def measured_text(row: Mapping[str, Any]) -> str:
+    """The metric of each part that was measured in this epoch: an RBM's are not in every one."""
+    text = ""
+    for part in ("valid", "test"):
+        if f"{part}_accuracy" in row:
+            text += f"  {part} {row[f'{part}_accuracy']:6.2f} %"
+        elif f"{part}_log_probability" in row:
+            error = row[f"{part}_log_z_error"]
+            text += f"  {part} log-probability {row[f'{part}_log_probability']:8.2f} ± {error:.2f}"
+    return text + ("" if row.get("test_chains_agree", True) else "  (chains disagree)")
 
 
 def start_line(path: Path, done: int) -> str:
@@ -193,7 +195,7 @@ class RichView(NoView):
         self._bar.update(self._task, completed=epoch - 1 + rows / of, epoch=epoch)
 
     def epoch(self, row: Mapping[str, Any], line: str) -> None:
-        figures = f"loss {row['train_loss']:.4f}  test {measure_text(row, 'test')}  {row['connections']:,} connections"
+        figures = f"loss {row['train_loss']:.4f}{measured_text(row)}  {row['connections']:,} connections"
         self._bar.update(self._task, completed=row["epoch"], figures=figures)
 
 

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from set_cli import streams
+from set_cli import native, streams
 from set_cli.config import Model
 from set_cli.models.mlp import LayerPlan, plan_layer
+from set_cli.native.units import Connections
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.linear import INITIAL_DEVIATION
 
@@ -33,15 +34,20 @@ class RBM(nn.Module):
 
     layer1   the connections W (n_visible, n_hidden) with the hidden biases c
     visible  the visible biases b
+    chains   (n_chains, n_hidden) hidden units of persistent chains, where there are any; they start at 0, from which
+             the first visible units are draws from the data's means
 
     Forward gives the probabilities of the hidden units. Nothing here is differentiated by autograd: contrastive
     divergence computes its own gradients (`set_gradients`). Mocanu et al. 2018, Methods; Hinton 2002.
     """
 
-    def __init__(self, layer: SparseLinear | nn.Linear, visible_bias: NDArray[np.float32]) -> None:
+    chains: Tensor | None
+
+    def __init__(self, layer: SparseLinear | nn.Linear, visible_bias: NDArray[np.float32], n_chains: int = 0) -> None:
         super().__init__()
         self.layer1 = layer
         self.visible = VisibleBias(visible_bias)
+        self.register_buffer("chains", native.new_columns(n_chains, self.n_hidden).zero_() if n_chains else None)
 
     @property
     def n_visible(self) -> int:
@@ -84,6 +90,18 @@ class RBM(nn.Module):
             return engine.spmm_t(engine.arrange(h), layer.weight, layer.device_pattern()).add_(self.visible.bias)
         return torch.addmm(self.visible.bias, h, layer.weight)
 
+    def compiled(self) -> Connections | None:
+        """This RBM for the kernels that do a whole step; None where its layer is not theirs."""
+        layer = self.layer1
+        if not isinstance(layer, SparseLinear) or layer.engine.name != "native":
+            return None
+        assert layer.bias is not None
+        tensors = [parameter.detach() for parameter in (layer.weight, layer.bias, self.visible.bias)]
+        if not (native.takes(*tensors) and all(tensor.is_contiguous() for tensor in tensors)):
+            return None
+        pattern = layer.device_pattern()
+        return Connections(pattern.compiled, pattern.shape, *tensors)
+
     def _check(self, x: Tensor, units: int) -> None:
         """ValueError where the engines would take these units for others."""
         weight = self.layer1.weight
@@ -120,11 +138,19 @@ def plan_rbm(model: Model, epsilon: float | None, features: int) -> list[LayerPl
 
 
 def build_rbm(
-    plan: LayerPlan, model: Model, epsilon: float | None, engine: str, seed: int, mean: NDArray[np.float32], rows: int
+    plan: LayerPlan,
+    model: Model,
+    epsilon: float | None,
+    engine: str,
+    seed: int,
+    mean: NDArray[np.float32],
+    rows: int,
+    n_chains: int,
 ) -> RBM:
     """The RBM of this plan; its weights are drawn from their own stream of the seed.
 
     mean, rows  of the training data: a visible unit starts at the log-odds of its mean (Hinton's practical guide)
+    n_chains    of persistent contrastive divergence, if the model asks for it
     """
     rng = streams.generator(seed, "init", 1)
     layer: SparseLinear | nn.Linear
@@ -132,7 +158,7 @@ def build_rbm(
         layer = SparseLinear(plan.n_in, plan.n_out, epsilon=epsilon, init=model.init, engine=engine, seed=rng)
     else:
         layer = _dense_layer(plan.n_in, plan.n_out, model.init, rng)
-    return RBM(layer, log_odds(mean, rows))
+    return RBM(layer, log_odds(mean, rows), n_chains if model.persistent else 0)
 
 
 def log_odds(mean: NDArray[np.float32], rows: int) -> NDArray[np.float32]:

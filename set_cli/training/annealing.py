@@ -5,8 +5,11 @@ Salakhutdinov and Murray, On the quantitative analysis of deep belief networks, 
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,10 +17,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from set_cli import native
 from set_cli.models.rbm import RBM
+from set_cli.native import units
+from set_cli.training.sampling import Sampler
 
 EXACT_UNITS = 20  # of the smaller side: a million states
 CHAINS = 100
+# With fewer that carry the estimate, log Z is likely too low, and log-probabilities too high, by more than its
+# standard error says.
+FEW_CHAINS = 10
 # (from, step, to) of the inverse temperatures: 14,500 of them in the paper's schedule.
 SCHEDULES: dict[str, tuple[tuple[float, float, float], ...]] = {
     "quick": ((0.0, 1 / 200, 0.5), (0.5, 1 / 1000, 0.9), (0.9, 1 / 5000, 1.0)),
@@ -25,13 +34,24 @@ SCHEDULES: dict[str, tuple[tuple[float, float, float], ...]] = {
 }
 
 
+TEMPERATURES_AT_ONCE = 64  # between two looks at whether the run is to end
+
+
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """log Z (nats) with its standard error and the chains' effective number (0 and all where it is exact)."""
+    """log Z (nats) with its standard error, the chains' effective number, and the temperatures they went through.
+
+    Where log Z is exact: no error, all chains, no temperatures.
+    """
 
     log_z: float
     standard_error: float
     effective_chains: float
+    temperatures: int
+
+    @property
+    def chains_agree(self) -> bool:
+        return self.effective_chains >= FEW_CHAINS
 
 
 def schedule(name: str) -> NDArray[np.float64]:
@@ -42,40 +62,73 @@ def schedule(name: str) -> NDArray[np.float64]:
 
 @torch.no_grad()
 def anneal(
-    model: RBM, base_bias: Tensor, betas: NDArray[np.float64], chains: int, generator: torch.Generator
+    model: RBM,
+    base_bias: Tensor,
+    betas: NDArray[np.float64],
+    chains: int,
+    seed: int,
+    check: Callable[[], None] = lambda: None,
 ) -> Partition:
     """Estimate log Z by chains from the base-rate model to the RBM.
 
     base_bias  (n_visible,) visible biases of the base-rate model, whose hidden units are independent of them
+    check      called every so often; may raise to stop
     """
-    bias = model.visible.bias
-    v = (torch.rand(chains, model.n_visible, generator=generator, device=bias.device) < base_bias.sigmoid()).float()
-    log_weights = torch.zeros(chains, dtype=torch.float64, device=bias.device)
-    before = 0.0
-    for beta in (float(b) for b in betas[1:]):
-        inputs = model.hidden_input(v)
-        shift = v @ (bias - base_bias)
-        log_weights += (beta - before) * shift
-        log_weights += (F.softplus(beta * inputs) - F.softplus(before * inputs)).sum(dim=1)
-        h = draw((beta * inputs).sigmoid_(), generator)
-        v = draw((beta * model.visible_input(h) + (1 - beta) * base_bias).sigmoid_(), generator)
-        before = beta
+    sampler = Sampler(seed, base_bias.device)
+    v = sampler.values(base_bias.sigmoid().expand(chains, -1))
+    kernels = model.compiled()
+    moving: Chains = (
+        TorchChains(model, base_bias, v, sampler)
+        if kernels is None
+        else units.Chains(kernels, base_bias, native.to_columns(v), seed)
+    )
+    temperatures = torch.from_numpy(betas).float()
+    for start in range(0, len(temperatures) - 1, TEMPERATURES_AT_ONCE):
+        moving.move(temperatures[start : start + TEMPERATURES_AT_ONCE + 1])
+        check()
     log_base = float(F.softplus(base_bias.double()).sum()) + model.n_hidden * math.log(2)
-    return _combine(log_weights.cpu().numpy(), log_base)
+    return _combine(moving.log_weights().cpu().numpy(), log_base, len(betas) - 1)
 
 
-def draw(p: Tensor, generator: torch.Generator) -> Tensor:
-    """0 and 1 with these probabilities."""
-    return (torch.empty_like(p).uniform_(generator=generator) < p).to(p.dtype)
+class Chains(Protocol):
+    """Annealed chains; the kernels' are units.Chains."""
+
+    def move(self, betas: Tensor, /) -> None: ...
+
+    def log_weights(self) -> Tensor: ...
 
 
-def _combine(log_weights: NDArray[np.float64], log_base: float) -> Partition:
+class TorchChains:
+    """As units.Chains, for every engine and device."""
+
+    def __init__(self, model: RBM, base_bias: Tensor, v: Tensor, sampler: Sampler) -> None:
+        self._model, self._base, self._v, self._sampler = model, base_bias, v, sampler
+        self._log_weights = torch.zeros(len(v), dtype=torch.float64, device=v.device)
+
+    def move(self, betas: Tensor) -> None:
+        model, base, v = self._model, self._base, self._v
+        shift = model.visible.bias - base
+        for before, beta in itertools.pairwise(betas.tolist()):
+            inputs = model.hidden_input(v)
+            self._log_weights += (beta - before) * (v @ shift)
+            self._log_weights += (F.softplus(beta * inputs) - F.softplus(before * inputs)).sum(dim=1)
+            h = self._sampler.units(beta * inputs)
+            # beta (W h + b) + (1 - beta) base
+            v = self._sampler.units((1 - beta) * base + beta * model.visible_input(h))
+        self._v = v
+
+    def log_weights(self) -> Tensor:
+        return self._log_weights
+
+
+def _combine(log_weights: NDArray[np.float64], log_base: float, temperatures: int) -> Partition:
     """log of the mean weight, its standard error by the delta method, and the effective sample size."""
     top = log_weights.max()
     weights = np.exp(log_weights - top)
     mean = weights.mean()
     error = float(weights.std(ddof=1) / mean / math.sqrt(len(weights))) if len(weights) > 1 else math.inf
-    return Partition(log_base + float(top + math.log(mean)), error, float(weights.sum() ** 2 / (weights**2).sum()))
+    effective = float(weights.sum() ** 2 / (weights**2).sum())
+    return Partition(log_base + float(top + math.log(mean)), error, effective, temperatures)
 
 
 @torch.no_grad()
@@ -96,4 +149,4 @@ def enumerate_states(model: RBM) -> Partition:
         else:
             terms = -model.free_energy(states)
         log_z = torch.logaddexp(log_z, terms.double().logsumexp(dim=0).cpu())
-    return Partition(float(log_z), 0.0, CHAINS)
+    return Partition(float(log_z), 0.0, CHAINS, 0)

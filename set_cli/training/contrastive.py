@@ -6,13 +6,16 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from set_cli import streams
+from set_cli import native, streams
 from set_cli.config import Config
 from set_cli.data.inputs import Inputs
 from set_cli.models.rbm import RBM
-from set_cli.training.annealing import Partition, draw
+from set_cli.native import units
+from set_cli.training.annealing import Partition
 from set_cli.training.optimizer import add_l1_gradient, connection_weights, drop_gradients
+from set_cli.training.sampling import Sampler
 
 EVALUATION_ROWS = 1000  # per batch
 
@@ -26,31 +29,27 @@ def train_epoch(
     epoch: int,
     after_step: Callable[[int, int], None],
 ) -> float:
-    """One pass of CD-k; mean reconstruction cross-entropy (nats per row), every row used once.
+    """One pass of CD-k or persistent CD; mean reconstruction cross-entropy (nats per row), every row used once.
 
-    Values between 0 and 1 are probabilities: each batch draws its visible units anew. The last hidden units are
-    probabilities, all others draws (Hinton's practical guide, 3).
+    Values between 0 and 1 are probabilities: each batch draws its visible units anew.
     after_step  called with (rows done, rows in all) after every step; may raise to stop
     """
     steps = config.model.cd_steps
     assert steps is not None
-    generator = torch.Generator(inputs.device).manual_seed(streams.torch_seed(config.seed, "rbm", epoch))
+    seed = streams.torch_seed(config.seed, "rbm", epoch)
+    sampler = Sampler(seed, inputs.device)
     order = torch.from_numpy(streams.generator(config.seed, "data", epoch).permutation(len(inputs)))
     weights = connection_weights(model)
+    kernels = model.compiled()
     total = torch.zeros((), dtype=torch.float64, device=inputs.device)
-    for start in range(0, len(order), config.train.batch_size):
+    for number, start in enumerate(range(0, len(order), config.train.batch_size)):
         x, _ = inputs.batch(order[start : start + config.train.batch_size])
-        v0 = x if inputs.is_binary else draw(x, generator)
-        h0 = model(v0)
-        v1, h1 = v0, h0
-        for step in range(steps):
-            p1 = model.visible_input(draw(h1, generator)).sigmoid_()
-            if step == 0:
-                total += F.binary_cross_entropy(p1.clamp_(1e-7, 1 - 1e-7), v0, reduction="sum")
-            v1 = draw(p1, generator)
-            h1 = model(v1)
+        v = x if inputs.is_binary else sampler.values(x)
         drop_gradients(optimizer)
-        model.set_gradients(v0, h0, v1, h1)
+        if kernels is None:
+            total += contrast(model, v, steps, sampler)
+        else:
+            total += _contrast_compiled(model, kernels, v, steps, seed, number)
         if config.train.l1:
             add_l1_gradient(weights, config.train.l1)
         optimizer.step()
@@ -59,34 +58,74 @@ def train_epoch(
 
 
 @torch.no_grad()
-def monitor(model: RBM, inputs: Inputs, seed: int, partition: Partition | None) -> dict[str, float]:
+def contrast(model: RBM, v: Tensor, steps: int, sampler: Sampler) -> Tensor:
+    """Set the gradients of one batch v (n, n_visible) of 0s and 1s; its reconstruction's cross-entropy, summed.
+
+    The model's phase starts at the data's hidden units or, where the RBM has persistent chains, at those. Its last
+    hidden units are probabilities, all others draws (Hinton's practical guide, 3). Hinton 2002; Tieleman 2008.
+    """
+    h, h0 = sampler.units_and_probabilities(model.hidden_input(v))
+    a = model.visible_input(h)
+    loss = F.binary_cross_entropy_with_logits(a, v, reduction="sum")
+    if model.chains is not None:
+        a = model.visible_input(model.chains)
+    v1 = sampler.units(a)
+    for _ in range(steps - 1):
+        h = sampler.units(model.hidden_input(v1))
+        v1 = sampler.units(model.visible_input(h))
+    h, h1 = sampler.units_and_probabilities(model.hidden_input(v1))
+    if model.chains is not None:
+        model.chains.copy_(h)
+    model.set_gradients(v, h0, v1, h1)
+    return loss
+
+
+def _contrast_compiled(model: RBM, kernels: units.Connections, v: Tensor, steps: int, seed: int, number: int) -> float:
+    """The same in one call of the kernels, with random numbers of their own; number: of the batch in its epoch."""
+    chains = model.chains
+    if chains is not None and not native.is_columns(chains):  # after a deep copy, say
+        model.chains = chains = native.to_columns(chains)
+    found = units.contrast(kernels, native.to_columns(v), chains, steps, seed, number * (2 * steps + 1))
+    assert model.layer1.bias is not None
+    model.layer1.weight.grad = found.weight
+    model.layer1.bias.grad = found.hidden_bias
+    model.visible.bias.grad = found.visible_bias
+    return found.loss
+
+
+@torch.no_grad()
+def monitor(model: RBM, inputs: Inputs, seed: int, partition: Partition) -> dict[str, float]:
     """What is measured of an RBM over all rows, means per row in nats.
 
     reconstruction_loss     cross-entropy of the mean-field reconstruction
     pseudo_log_likelihood   one unit per row flipped (stochastic; Hyvarinen 2006): cheap, biased
-    log_probability         -free energy - log Z; with a partition only, as the next two
-    log_z_error             standard error of log Z
-    effective_chains        how many of the chains carry the estimate: few of many make log Z and its error doubtful
+    log_probability         -free energy - log Z
+    log_z_error             standard error of log Z; 0 where it is exact
+    effective_chains        how many of the chains carry the estimate
+    chains_agree            whether these are enough to believe log Z and its error
+    temperatures            of the annealing; 0 where log Z is exact
     """
-    generator = torch.Generator(inputs.device).manual_seed(streams.torch_seed(seed, "rbm", 0))
+    seed = streams.torch_seed(seed, "rbm", 0)
+    sampler, generator = Sampler(seed, inputs.device), torch.Generator(inputs.device).manual_seed(seed)
     reconstruction = pseudo = energy = 0.0
     for start in range(0, len(inputs), EVALUATION_ROWS):
         x, _ = inputs.batch(torch.arange(start, min(start + EVALUATION_ROWS, len(inputs))))
-        v = x if inputs.is_binary else draw(x, generator)  # the same draws in every epoch
+        v = x if inputs.is_binary else sampler.values(x)  # the same draws in every epoch
         rows = torch.arange(len(v), device=v.device)
         unit = torch.randint(model.n_visible, (len(v),), generator=generator, device=v.device)
         flipped = v.clone()
         flipped[rows, unit] = 1 - flipped[rows, unit]
         free = model.free_energy(v)
         pseudo += model.n_visible * float(F.logsigmoid(model.free_energy(flipped) - free).sum())
-        p = model.reconstruct(v).clamp_(1e-7, 1 - 1e-7)
-        reconstruction += float(F.binary_cross_entropy(p, v, reduction="sum"))
+        a = model.visible_input(model(v))
+        reconstruction += float(F.binary_cross_entropy_with_logits(a, v, reduction="sum"))
         energy += float(free.double().sum())
-    found = {"reconstruction_loss": reconstruction / len(inputs), "pseudo_log_likelihood": pseudo / len(inputs)}
-    if partition is not None:
-        found |= {
-            "log_probability": -energy / len(inputs) - partition.log_z,
-            "log_z_error": partition.standard_error,
-            "effective_chains": partition.effective_chains,
-        }
-    return found
+    return {
+        "reconstruction_loss": reconstruction / len(inputs),
+        "pseudo_log_likelihood": pseudo / len(inputs),
+        "log_probability": -energy / len(inputs) - partition.log_z,
+        "log_z_error": partition.standard_error,
+        "effective_chains": partition.effective_chains,
+        "chains_agree": partition.chains_agree,
+        "temperatures": partition.temperatures,
+    }

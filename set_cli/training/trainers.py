@@ -21,11 +21,14 @@ AfterStep = Callable[[int, int], None]
 
 
 class Trainer(Protocol):
-    """train one epoch (its mean loss); measure the parts after it (epoch: decides what is due)."""
+    """train one epoch (its mean loss); measure the parts after it, those that are due.
+
+    check  called every so often; may raise to stop
+    """
 
     def train(self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep) -> float: ...
 
-    def measure(self, parts: Mapping[str, Inputs], epoch: int) -> Scores: ...
+    def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores: ...
 
 
 class Supervised:
@@ -37,7 +40,7 @@ class Supervised:
     def train(self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep) -> float:
         return supervised.train_epoch(self._model, inputs, optimizer, self._config, epoch, after_step)
 
-    def measure(self, parts: Mapping[str, Inputs], epoch: int) -> Scores:
+    def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
         return {name: supervised.evaluate(self._model, part) for name, part in parts.items()}
 
 
@@ -50,20 +53,20 @@ class Contrastive:
     def train(self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep) -> float:
         return contrastive.train_epoch(self._model, inputs, optimizer, self._config, epoch, after_step)
 
-    def measure(self, parts: Mapping[str, Inputs], epoch: int) -> Scores:
-        epochs = self._config.train.epochs
-        is_due = epoch % self._config.model.epochs_between_estimates(epochs) == 0 or epoch == epochs
-        partition = self._estimate(epoch) if is_due else None
+    def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
+        model, epochs = self._config.model, self._config.train.epochs
+        if epoch % model.epochs_between_estimates(epochs) and epoch < epochs:
+            return {}
+        partition = self._estimate(epoch, model.ais_last if epoch == epochs else model.ais, check)
         return {
             name: contrastive.monitor(self._model, part, self._config.seed, partition) for name, part in parts.items()
         }
 
-    def _estimate(self, epoch: int) -> annealing.Partition:
+    def _estimate(self, epoch: int, schedule: str | None, check: Callable[[], None]) -> annealing.Partition:
         if min(self._model.n_hidden, self._model.n_visible) <= annealing.EXACT_UNITS:
             return annealing.enumerate_states(self._model)
-        bias = self._model.visible.bias
-        generator = torch.Generator(bias.device).manual_seed(streams.torch_seed(self._config.seed, "ais", epoch))
-        base = torch.from_numpy(self._base_bias).to(bias.device)
-        assert self._config.model.ais is not None
-        betas = annealing.schedule(self._config.model.ais)
-        return annealing.anneal(self._model, base, betas, annealing.CHAINS, generator)
+        assert schedule is not None
+        base = torch.from_numpy(self._base_bias).to(self._model.visible.bias.device)
+        seed = streams.torch_seed(self._config.seed, "ais", epoch)
+        betas = annealing.schedule(schedule)
+        return annealing.anneal(self._model, base, betas, annealing.CHAINS, seed, check)

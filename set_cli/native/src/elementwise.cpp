@@ -2,59 +2,29 @@
 #include <math.h>
 
 #include "kernels.hpp"
+#include "philox.hpp"
 #include "simd.hpp"
 
 namespace set_native::SET_NAMESPACE {
 namespace {
 
-constexpr int word = 16, block = 64;  // values per mask word, and values that 16 counters give
+constexpr int word = 16;  // values per mask word
 
-// Whether each value of a row is kept, one bit per value, from Philox4x32-7 (Salmon et al., SC 2011: seven rounds pass
-// BigCrush), a function of (seed, step, row, column) alone: column c takes word c / 16 % 4 of the generator's output
-// for counter (c / 64 * 16 + c % 16, row, step), whatever the instruction set and the threads.
+// Whether each value of a row is kept, one bit per value.
 void draw_kept(const Dropout& dropout, int64_t row, int64_t n_batch) {
     uint16_t* bits = dropout.kept + row * mask_words(n_batch);
-    const words m0 = all_words(0xD2511F53u), m1 = all_words(0xCD9E8D57u);
-    for (int64_t first = 0; first < n_batch; first += block) {
+    for (int64_t first = 0; first < n_batch; first += random_block) {
         unsigned kept[4] = {0, 0, 0, 0};
         for (int lane = 0; lane < word; lane += word_lanes) {
-            words c0 = count_words(static_cast<uint32_t>(first / 4 + lane)), c1 = all_words(static_cast<uint32_t>(row));
-            words c2 = all_words(static_cast<uint32_t>(dropout.step));
-            words c3 = all_words(static_cast<uint32_t>(dropout.step >> 32));
-            uint32_t k0 = static_cast<uint32_t>(dropout.seed), k1 = static_cast<uint32_t>(dropout.seed >> 32);
-            for (int round = 0; round < 7; round++) {
-                const words p0 = multiply(c0, m0), p1 = multiply(c2, m1);
-                c0 = exclusive_or(exclusive_or(upper_half(p1), c1), all_words(k0));
-                c2 = exclusive_or(exclusive_or(upper_half(p0), c3), all_words(k1));
-                c1 = p1;
-                c3 = p0;
-                k0 += 0x9E3779B9u;
-                k1 += 0xBB67AE85u;
-            }
-            kept[0] |= bits_at_least(c0, dropout.threshold) << lane;
-            kept[1] |= bits_at_least(c1, dropout.threshold) << lane;
-            kept[2] |= bits_at_least(c2, dropout.threshold) << lane;
-            kept[3] |= bits_at_least(c3, dropout.threshold) << lane;
+            words c[4];
+            random_words(dropout.random, row, first, lane, c);
+            for (int q = 0; q < 4; q++) kept[q] |= bits_at_least(c[q], dropout.threshold) << lane;
         }
         for (int q = 0; q < 4 && first + q * word < n_batch; q++) bits[first / word + q] = static_cast<uint16_t>(kept[q]);
     }
 }
 
 INLINE unsigned bits_at(const uint16_t* row, int64_t b) { return row[b / word] >> (b % word); }
-
-// Calls step(b, whole, tail) for every vector of a row.
-template <typename Step>
-INLINE void for_vectors(int64_t n_batch, Step step) {
-    int64_t b = 0;
-    const tail_mask all = make_tail(width);
-    for (; b + width <= n_batch; b += width) step(b, true, all);
-    if (b < n_batch) step(b, false, make_tail(static_cast<int>(n_batch - b)));
-}
-INLINE vec take(const float* p, bool whole, tail_mask tail) { return whole ? load(p) : load_tail(p, tail); }
-INLINE void put(float* p, vec a, bool whole, tail_mask tail) {
-    if (whole) store(p, a);
-    else store_tail(p, a, tail);
-}
 
 template <Shape shape, bool Dropped>
 INLINE void activate_row(Slopes slopes, const Dropout& dropout, const float* z, float* y, int64_t row,

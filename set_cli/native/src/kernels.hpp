@@ -28,15 +28,32 @@ struct Slopes {
     float *t_left, *a_left, *right_width, *a_right;
 };
 
+// Which random numbers: those of this seed and step, by row and column.
+struct Random {
+    uint64_t seed, step;
+};
+
 // Dropout: a value is kept where its random 32-bit word is at least `threshold`, then multiplied by `scale`.
 // `kept` has one bit per value: (neurons, words(n_batch)) uint16; null means no dropout.
 struct Dropout {
     uint16_t* kept;
     uint32_t threshold;
     float scale;
-    uint64_t seed, step;
+    Random random;
 };
 inline int64_t mask_words(int64_t n_batch) { return (n_batch + 15) / 16; }
+
+// Units with inputs a = slope z + shift[row] (shift may be null): p = share sigmoid(a), and drawn = 1 with probability
+// sigmoid(a), else 0. p.data or drawn.data may be null, either may be z.data.
+struct Units {
+    Columns z;
+    float slope;
+    const float* shift;
+    Columns p;
+    float share;
+    Columns drawn;
+    Random random;
+};
 
 // Rows of a data set, (rows, features), uint8 or float32; the network gets (x - offset) * scale.
 struct Source {
@@ -61,11 +78,11 @@ struct Kernels {
     // out[r] = bias[r] + sum_k values[order[k]] * in[indices[k]] for the rows of `mine`; bias may be null
     void (*product)(const Rows&, Range mine, const float* values, const float* bias, Columns in, Columns out,
                     int64_t n_batch);
-    // One walk over the inputs' rows: dx[i] = sum_k values[k] dy[indices[k]] and dw[k] = <x[i], dy[indices[k]]>;
-    // dx.data may be null, or x.data. With relu not 0, x is what ReLU and dropout of that scale gave, and dx goes on
+    // One walk over the inputs' rows: dx[i] = sum_k values[k] dy[indices[k]] and dw[k] = <x[i], dy[indices[k]]>, or
+    // that much more if `add`; dx.data may be null, or x.data. With relu not 0, x is what ReLU and dropout of that scale gave, and dx goes on
     // through them: relu * dx where x > 0, else 0.
     void (*gradients)(const Rows&, Range mine, const float* values, Columns x, Columns dy, Columns dx, float* dw,
-                      float relu, int64_t n_batch);
+                      bool add, float relu, int64_t n_batch);
     // out[r] = the sum of row r
     void (*sum_rows)(Range mine, Columns in, float* out, int64_t n_batch);
     // y may be z
@@ -81,6 +98,15 @@ struct Kernels {
     // (g + decay w + momentum m))
     void (*descend)(Range mine, float* w, const float* g, float* m, float rate, float momentum, float decay,
                     bool nesterov);
+    // Bernoulli units of an RBM
+    void (*units)(const Units&, Range mine, int64_t n_batch);
+    // The next three are for at most sum_block rows.
+    // The sum over rows and batch of log(1 + exp(z)) - v z: the cross-entropy of v under the probabilities of z
+    double (*cross_entropy_of_units)(Range mine, Columns z, Columns v, int64_t n_batch);
+    // sums[b] += the sum over the rows of log(1 + exp(to z)) - log(1 + exp(from z)), 0 <= from <= to
+    void (*anneal)(Range mine, float from, float to, Columns z, double* sums, int64_t n_batch);
+    // sums[b] += factor times the sum over the rows of weights[row] v
+    void (*weigh)(Range mine, const float* weights, double factor, Columns v, double* sums, int64_t n_batch);
     // out[f][b] = scaled feature f of source row rows[b], for the features of `mine`
     void (*gather)(const Source&, Range mine, const int64_t* rows, Columns out, int64_t n_batch);
     // The same for the samples of `mine`, each an image moved by its own map (2, 3) from output to input coordinates
@@ -92,6 +118,7 @@ struct Kernels {
                        int64_t n_batch);
 };
 
+constexpr int64_t sum_block = 32;  // rows of the units' sums: where a block ends does not depend on the threads
 constexpr int turned = 16;  // samples and features that are turned over at a time
 inline int64_t moved_scratch(const Source& source, Image image) {
     return source.features * (turned + 1) + int64_t{image.channels} * (image.height + 1) * (image.width + 1);

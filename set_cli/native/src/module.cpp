@@ -238,7 +238,7 @@ Dropout take_dropout(Arguments& a) {
     const uint32_t threshold = static_cast<uint32_t>(a.word());
     const float scale = static_cast<float>(a.real());
     const uint64_t seed = a.word(), step = a.word();
-    return {kept, threshold, scale, seed, step};
+    return {kept, threshold, scale, {seed, step}};
 }
 
 // product(pattern, by_output, values, bias, in, stride, out, stride, n_batch, threads)
@@ -267,7 +267,7 @@ PyObject* py_gradients(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     if (!a.ok) return nullptr;
     const Rows rows = pattern->by_input();
     return run(a, threads, [=] {
-        kernels->gradients(rows, my_rows(rows.indptr, rows.count), values, x, dy, dx, dw, 0, n_batch);
+        kernels->gradients(rows, my_rows(rows.indptr, rows.count), values, x, dy, dx, dw, false, 0, n_batch);
         if (db) kernels->sum_rows(my_share(rows.others), dy, db, n_batch);
     });
 }
@@ -412,10 +412,172 @@ PyObject* py_stack_backward(PyObject*, PyObject* const* objects, Py_ssize_t coun
             kernels->sum_rows(outputs, layer.dz, layer.db, n_batch);
             wait_for_team();
             kernels->gradients(layer.by_input, my_rows(layer.by_input.indptr, layer.by_input.count), layer.values,
-                               layer.x, layer.dz, layer.dx, layer.dw, layer.relu, n_batch);
+                               layer.x, layer.dz, layer.dx, layer.dw, false, layer.relu, n_batch);
         }
     });
     free(layers);
+    return result;
+}
+
+// units(z, stride, p, stride, drawn, stride, rows, n_batch, seed, step, threads): p or drawn may be 0
+PyObject* py_units(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 11);
+    const Columns z = a.columns(), p = a.columns(), drawn = a.columns();
+    const int64_t rows = a.integer(), n_batch = a.integer();
+    const uint64_t seed = a.word(), step = a.word();
+    const int64_t threads = a.integer();
+    return run(a, threads, [=] {
+        kernels->units({z, 1, nullptr, p, 1, drawn, {seed, step}}, my_share(rows), n_batch);
+    });
+}
+
+// Calls work(block) for the blocks of sum_block rows in this range.
+template <typename Work>
+void for_blocks(Range mine, Work work) {
+    for (int64_t row = mine.begin; row < mine.end; row += sum_block)
+        work(Range{row, row + sum_block < mine.end ? row + sum_block : mine.end});
+}
+
+// A step of contrastive divergence: what it reads, writes, and the buffers between.
+struct Contrast {
+    Rows by_input, by_output;
+    const float *values, *hidden_bias, *visible_bias;
+    Columns v0, v1, h0, h1, drawn, chain;
+    float *dw, *dc, *db;
+    int64_t n_batch, n_chains, steps;
+    Random random;
+    double* losses;  // per block of visible units
+    float* sums;     // of the data's visible units
+
+    // The positive phase; the draws for the reconstruction in `drawn`.
+    void see(Range hidden) const {
+        kernels->product(by_output, hidden, values, hidden_bias, v0, h0, n_batch);
+        kernels->units({h0, 1, nullptr, h0, -1.0f / static_cast<float>(n_batch), drawn, random}, hidden, n_batch);
+    }
+    // Visible units given hidden ones, in blocks, and where asked for the loss of the reconstruction.
+    void reconstruct(Range visible, Columns hidden, int64_t columns, bool draw, bool measure, int64_t step) const {
+        for_blocks(visible, [&](Range block) {
+            kernels->product(by_input, block, values, visible_bias, hidden, v1, columns);
+            if (measure)
+                losses[block.begin / sum_block] = kernels->cross_entropy_of_units(block, v1, v0, columns);
+            if (draw)
+                kernels->units({v1, 1, nullptr, {nullptr, 0}, 1, v1, at(step)}, block, columns);
+        });
+    }
+    Random at(int64_t step) const { return {random.seed, random.step + static_cast<uint64_t>(step)}; }
+
+    void run() const {
+        const Range hidden = my_rows(by_output.indptr, by_output.count);
+        const Range visible = my_blocks(by_input.indptr, by_input.count);
+        const bool persistent = chain.data != nullptr;
+        const Columns between = persistent ? chain : drawn;
+        see(hidden);
+        wait_for_team();
+        reconstruct(visible, drawn, n_batch, !persistent, true, 1);
+        if (persistent) reconstruct(visible, chain, n_chains, true, false, 1);
+        for (int64_t step = 1; step < steps; step++) {
+            wait_for_team();
+            kernels->product(by_output, hidden, values, hidden_bias, v1, between, n_chains);
+            kernels->units({between, 1, nullptr, {nullptr, 0}, 1, between, at(2 * step)}, hidden, n_chains);
+            wait_for_team();
+            reconstruct(visible, between, n_chains, true, false, 2 * step + 1);
+        }
+        wait_for_team();
+        kernels->product(by_output, hidden, values, hidden_bias, v1, h1, n_chains);
+        kernels->units({h1, 1, nullptr, h1, 1.0f / static_cast<float>(n_chains), chain, at(2 * steps)}, hidden, n_chains);
+        wait_for_team();
+        compare(hidden, visible);
+    }
+
+    // Minus the gradient of the log-probability: the model's statistics minus the data's.
+    void compare(Range hidden, Range visible) const {
+        const Range mine = my_rows(by_input.indptr, by_input.count);
+        kernels->gradients(by_input, mine, values, v0, h0, {nullptr, 0}, dw, false, 0, n_batch);
+        kernels->gradients(by_input, mine, values, v1, h1, {nullptr, 0}, dw, true, 0, n_chains);
+        kernels->sum_rows(visible, v0, sums, n_batch);
+        kernels->sum_rows(visible, v1, db, n_chains);
+        for (int64_t i = visible.begin; i < visible.end; i++)
+            db[i] = db[i] / static_cast<float>(n_chains) - sums[i] / static_cast<float>(n_batch);
+        kernels->sum_rows(hidden, h0, sums + by_input.count, n_batch);
+        kernels->sum_rows(hidden, h1, dc, n_chains);
+        for (int64_t j = hidden.begin; j < hidden.end; j++) dc[j] += sums[by_input.count + j];
+    }
+};
+
+// contrast(pattern, values, hidden bias, visible bias, v0, stride, v1, stride, h0, stride, h1, stride, drawn, stride,
+//          chain, stride, dw, dc, db, n_batch, n_chains, steps, seed, step, threads): the sum over the batch of the
+// reconstruction's cross-entropy. Takes 2 steps + 1 of the random steps from `step` on.
+PyObject* py_contrast(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 25);
+    Contrast c{};
+    if (const Pattern* pattern = as_pattern(a)) c.by_input = pattern->by_input(), c.by_output = pattern->by_output();
+    c.values = a.address<float>(), c.hidden_bias = a.address<float>(), c.visible_bias = a.address<float>();
+    c.v0 = a.columns(), c.v1 = a.columns(), c.h0 = a.columns(), c.h1 = a.columns(), c.drawn = a.columns();
+    c.chain = a.columns();
+    c.dw = a.address<float>(), c.dc = a.address<float>(), c.db = a.address<float>();
+    c.n_batch = a.integer(), c.n_chains = a.integer(), c.steps = a.integer();
+    c.random.seed = a.word(), c.random.step = a.word();
+    const int64_t threads = a.integer();
+    if (!a.ok) return nullptr;
+    const int64_t rows = int64_t{c.by_input.count} + c.by_output.count, blocks = (c.by_input.count + sum_block - 1) / sum_block;
+    c.losses = static_cast<double*>(malloc(static_cast<size_t>(blocks) * sizeof(double)));
+    c.sums = static_cast<float*>(malloc(static_cast<size_t>(rows) * sizeof(float)));
+    double loss = 0;
+    if (c.losses && c.sums) {
+        Py_BEGIN_ALLOW_THREADS;
+        in_team(threads, [&] { c.run(); });
+        Py_END_ALLOW_THREADS;
+        for (int64_t block = 0; block < blocks; block++) loss += c.losses[block];
+    }
+    const bool had_memory = c.losses && c.sums;
+    free(c.losses);
+    free(c.sums);
+    return had_memory ? PyFloat_FromDouble(loss) : PyErr_NoMemory();
+}
+
+// anneal(pattern, values, hidden bias, base bias, visible bias - base bias, betas, count, v, stride, h, stride, sums,
+//        n_chains, seed, step, threads): from betas[0], where v was drawn, to betas[count - 1], adding to the logarithms
+// of the weights: sums has n_chains numbers for every block of hidden and then of visible units. Takes 2 (count - 1) of
+// the random steps.
+PyObject* py_anneal(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 16);
+    const Pattern* pattern = as_pattern(a);
+    const float *values = a.address<float>(), *hidden_bias = a.address<float>(), *base = a.address<float>();
+    const float *shift = a.address<float>(), *betas = a.address<float>();
+    const int64_t temperatures = a.integer();
+    const Columns v = a.columns(), h = a.columns();
+    double* sums = a.address<double>();
+    const int64_t n_chains = a.integer();
+    const uint64_t seed = a.word(), step = a.word();
+    const int64_t threads = a.integer();
+    if (!a.ok) return nullptr;
+    const Rows by_input = pattern->by_input(), by_output = pattern->by_output();
+    float* bias = static_cast<float*>(malloc(static_cast<size_t>(by_input.count) * sizeof(float)));
+    if (!bias) return PyErr_NoMemory();
+    double* visible_sums = sums + (by_output.count + sum_block - 1) / sum_block * n_chains;
+    PyObject* result = run(a, threads, [=] {
+        const Range hidden = my_blocks(by_output.indptr, by_output.count);
+        const Range visible = my_blocks(by_input.indptr, by_input.count);
+        for (int64_t t = 1; t < temperatures; t++) {
+            const float from = betas[t - 1], to = betas[t];
+            const double difference = static_cast<double>(to) - static_cast<double>(from);
+            const uint64_t now = step + 2 * static_cast<uint64_t>(t - 1);
+            for_blocks(hidden, [&](Range block) {
+                kernels->product(by_output, block, values, hidden_bias, v, h, n_chains);
+                kernels->anneal(block, from, to, h, sums + block.begin / sum_block * n_chains, n_chains);
+                kernels->units({h, to, nullptr, {nullptr, 0}, 1, h, {seed, now}}, block, n_chains);
+            });
+            wait_for_team();
+            for_blocks(visible, [&](Range block) {
+                kernels->weigh(block, shift, difference, v, visible_sums + block.begin / sum_block * n_chains, n_chains);
+                for (int64_t i = block.begin; i < block.end; i++) bias[i] = base[i] + to * shift[i];
+                kernels->product(by_input, block, values, nullptr, h, v, n_chains);
+                kernels->units({v, to, bias, {nullptr, 0}, 1, v, {seed, now + 1}}, block, n_chains);
+            });
+            wait_for_team();
+        }
+    });
+    free(bias);
     return result;
 }
 
@@ -609,8 +771,9 @@ PyObject* py_has_openmp(PyObject*, PyObject* const*, Py_ssize_t) {
 #define METHOD(name) {#name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(py_##name)), METH_FASTCALL, nullptr}
 PyMethodDef methods[] = {
     METHOD(product),  METHOD(gradients), METHOD(activate), METHOD(activate_backward),
-    METHOD(stack_forward), METHOD(stack_backward), METHOD(descend), METHOD(cross_entropy), METHOD(gather),   METHOD(gather_moved), METHOD(to_columns), METHOD(prune),
-    METHOD(refill),   METHOD(simd),      METHOD(use_simd), METHOD(has_openmp),
+    METHOD(stack_forward), METHOD(stack_backward), METHOD(descend), METHOD(cross_entropy), METHOD(contrast),
+    METHOD(units), METHOD(anneal),   METHOD(gather),    METHOD(gather_moved), METHOD(to_columns), METHOD(prune), METHOD(refill),
+    METHOD(simd),     METHOD(use_simd),  METHOD(has_openmp),
     {nullptr, nullptr, 0, nullptr},
 };
 PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_core", "Compiled kernels; see set_cli/native/__init__.py", -1,

@@ -176,25 +176,25 @@ void product(const Rows& rows, Range mine, const float* values, const float* bia
 
 template <bool Dx, bool Fetch>
 void gradients_of(const Rows& rows, Range mine, const float* values, Columns x, Columns dy, Columns dx, float* dw,
-                  float relu, const Tiles& tiles) {
+                  bool add, float relu, const Tiles& tiles) {
     for (int64_t tile = 0; tile < tiles.count; tile++) {
         const int64_t at = tiles.begin(tile), columns = tiles.columns(tile);
         if (!columns) continue;
-        (tile ? gradients_columns<Dx, true, Fetch> : gradients_columns<Dx, false, Fetch>)(
+        (add || tile ? gradients_columns<Dx, true, Fetch> : gradients_columns<Dx, false, Fetch>)(
             vectors_of(columns), rows, mine, values, {x.data + at, x.stride}, dy.data + at, dy.stride,
             {dx.data ? dx.data + at : nullptr, dx.stride}, dw, relu, tail_of(columns));
     }
 }
 
 void gradients(const Rows& rows, Range mine, const float* values, Columns x, Columns dy, Columns dx, float* dw,
-               float relu, int64_t n_batch) {
+               bool add, float relu, int64_t n_batch) {
     const Tiles tiles(n_batch, backward_vectors);
     const bool fetch = dy.stride * rows.others * 4 > prefetch_from_bytes;
     if (dx.data)
-        (fetch ? gradients_of<true, true> : gradients_of<true, false>)(rows, mine, values, x, dy, dx, dw, relu, tiles);
+        (fetch ? gradients_of<true, true> : gradients_of<true, false>)(rows, mine, values, x, dy, dx, dw, add, relu, tiles);
     else
-        (fetch ? gradients_of<false, true> : gradients_of<false, false>)(rows, mine, values, x, dy, dx, dw, relu, tiles);
-    if (!n_batch)
+        (fetch ? gradients_of<false, true> : gradients_of<false, false>)(rows, mine, values, x, dy, dx, dw, add, relu, tiles);
+    if (!n_batch && !add)
         for (int64_t k = rows.indptr[mine.begin]; k < rows.indptr[mine.end]; k++) dw[k] = 0;
 }
 
@@ -215,12 +215,17 @@ void activate(Shape, Range, Slopes, Dropout, Columns, Columns, int64_t);
 void activate_backward(Shape, Range, Slopes, Slopes, Dropout, Columns, Columns, Columns, int64_t);
 double cross_entropy(Columns, const int64_t*, int64_t, int64_t, Columns, float);
 void descend(Range, float*, const float*, float*, float, float, float, bool);
+void units(const Units&, Range, int64_t);
+double cross_entropy_of_units(Range, Columns, Columns, int64_t);
+void anneal(Range, float, float, Columns, double*, int64_t);
+void weigh(Range, const float*, double, Columns, double*, int64_t);
 void gather(const Source&, Range, const int64_t*, Columns, int64_t);
 void gather_moved(const Source&, Range, Image, const int64_t*, const float*, Columns, float*);
 void to_columns(const float*, Range, int64_t, int64_t, Columns, int64_t);
 
 extern const Kernels kernels;
-const Kernels kernels{SET_NAME,      product, gradients, sum_rows,     activate,  activate_backward,
-                      cross_entropy, descend, gather,    gather_moved, to_columns};
+const Kernels kernels{SET_NAME,      product, gradients, sum_rows,     activate, activate_backward,
+                      cross_entropy, descend, units,     cross_entropy_of_units, anneal, weigh,
+                      gather,        gather_moved, to_columns};
 
 }  // namespace set_native::SET_NAMESPACE

@@ -1,6 +1,8 @@
 // Vectors of the instruction set that this file is compiled for (setup.py: SET_ISA).
 //
 // vec            `width` floats
+// power_of_two   2 to whole numbers from -126 to 127
+// uniform        numbers in [0, 1) from as many words as a vec has lanes
 // words          `word_lanes` unsigned 32-bit numbers, each in the lower half of 64 bits; the upper half is anything
 // ..._vectors    of a batch tile that the products keep in registers; the backward keeps two such tiles
 // tail_mask      which lanes of a row's last vector exist; the lanes beyond are never read or written
@@ -38,7 +40,9 @@ INLINE void store_tail(float* p, vec a, tail_mask tail) { _mm512_mask_storeu_ps(
 INLINE vec add(vec a, vec b) { return _mm512_add_ps(a, b); }
 INLINE vec sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
 INLINE vec mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
+INLINE vec div(vec a, vec b) { return _mm512_div_ps(a, b); }
 INLINE vec fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE vec power_of_two(vec n) { return _mm512_scalef_ps(_mm512_set1_ps(1.0f), n); }
 INLINE vec min(vec a, vec b) { return _mm512_min_ps(a, b); }
 INLINE vec max(vec a, vec b) { return _mm512_max_ps(a, b); }
 INLINE vec where_less(vec a, vec b, vec x) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), x); }
@@ -67,6 +71,12 @@ INLINE words count_words(uint32_t from) {
 INLINE words multiply(words a, words b) { return _mm512_mul_epu32(a, b); }  // all 64 bits of the products
 INLINE words upper_half(words a) { return _mm512_srli_epi64(a, 32); }
 INLINE words exclusive_or(words a, words b) { return _mm512_xor_si512(a, b); }
+INLINE void store_words(uint32_t* p, words a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi64_epi32(a));
+}
+INLINE vec uniform(const uint32_t* p) {
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_srli_epi32(_mm512_loadu_si512(p), 8)), _mm512_set1_ps(0x1p-24f));
+}
 INLINE unsigned bits_at_least(words a, uint32_t threshold) {
     return _mm512_cmpge_epu64_mask(_mm512_slli_epi64(a, 32), _mm512_set1_epi64(static_cast<int64_t>(uint64_t{threshold} << 32)));
 }
@@ -88,7 +98,11 @@ INLINE void store_tail(float* p, vec a, tail_mask tail) { _mm256_maskstore_ps(p,
 INLINE vec add(vec a, vec b) { return _mm256_add_ps(a, b); }
 INLINE vec sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
 INLINE vec mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
+INLINE vec div(vec a, vec b) { return _mm256_div_ps(a, b); }
 INLINE vec fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
+INLINE vec power_of_two(vec n) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
 INLINE vec min(vec a, vec b) { return _mm256_min_ps(a, b); }
 INLINE vec max(vec a, vec b) { return _mm256_max_ps(a, b); }
 INLINE vec where_less(vec a, vec b, vec x) { return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ), x); }
@@ -116,6 +130,14 @@ INLINE words count_words(uint32_t from) {
 INLINE words multiply(words a, words b) { return _mm256_mul_epu32(a, b); }
 INLINE words upper_half(words a) { return _mm256_srli_epi64(a, 32); }
 INLINE words exclusive_or(words a, words b) { return _mm256_xor_si256(a, b); }
+INLINE void store_words(uint32_t* p, words a) {
+    const words low = _mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(low));
+}
+INLINE vec uniform(const uint32_t* p) {
+    const __m256i bits = _mm256_srli_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), 8);
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(bits), _mm256_set1_ps(0x1p-24f));
+}
 INLINE unsigned bits_at_least(words a, uint32_t threshold) {
     // AVX2 compares signed numbers: a number below 2^32 is one.
     const words number = _mm256_and_si256(a, _mm256_set1_epi64x(0xFFFFFFFF));
@@ -147,8 +169,14 @@ INLINE void store_tail(float* p, vec a, tail_mask tail) {
 INLINE vec add(vec a, vec b) { return a + b; }
 INLINE vec sub(vec a, vec b) { return a - b; }
 INLINE vec mul(vec a, vec b) { return a * b; }
+INLINE vec div(vec a, vec b) { return a / b; }
 INLINE vec fma(vec a, vec b, vec c) { return a * b + c; }
 typedef int32_t lanes __attribute__((vector_size(16)));
+INLINE vec power_of_two(vec n) {
+    lanes whole;
+    for (int lane = 0; lane < width; lane++) whole[lane] = n[lane] > -127 ? static_cast<int32_t>(n[lane]) : -127;
+    return reinterpret_cast<vec>((whole + 127) << 23);
+}
 INLINE vec where(lanes chosen, vec x) { return reinterpret_cast<vec>(chosen & reinterpret_cast<lanes>(x)); }
 INLINE vec where_less(vec a, vec b, vec x) { return where(a < b, x); }
 INLINE vec where_at_most(vec a, vec b, vec x) { return where(a <= b, x); }
@@ -172,10 +200,30 @@ INLINE words count_words(uint32_t from) { return words{from, from + uint64_t{1}}
 INLINE words multiply(words a, words b) { return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu); }
 INLINE words upper_half(words a) { return a >> 32; }
 INLINE words exclusive_or(words a, words b) { return a ^ b; }
+INLINE void store_words(uint32_t* p, words a) { p[0] = static_cast<uint32_t>(a[0]), p[1] = static_cast<uint32_t>(a[1]); }
+INLINE vec uniform(const uint32_t* p) {
+    vec u;
+    for (int lane = 0; lane < width; lane++) u[lane] = static_cast<float>(static_cast<int32_t>(p[lane] >> 8)) * 0x1p-24f;
+    return u;
+}
 INLINE unsigned bits_at_least(words a, uint32_t threshold) {
     return static_cast<unsigned>(static_cast<uint32_t>(a[0]) >= threshold) |
            static_cast<unsigned>(static_cast<uint32_t>(a[1]) >= threshold) << 1;
 }
 #endif
+
+// Calls step(b, whole, tail) for every vector of a row.
+template <typename Step>
+INLINE void for_vectors(int64_t n_batch, Step step) {
+    int64_t b = 0;
+    const tail_mask all = make_tail(width);
+    for (; b + width <= n_batch; b += width) step(b, true, all);
+    if (b < n_batch) step(b, false, make_tail(static_cast<int>(n_batch - b)));
+}
+INLINE vec take(const float* p, bool whole, tail_mask tail) { return whole ? load(p) : load_tail(p, tail); }
+INLINE void put(float* p, vec a, bool whole, tail_mask tail) {
+    if (whole) store(p, a);
+    else store_tail(p, a, tail);
+}
 
 }  // namespace set_native::SET_NAMESPACE

@@ -52,6 +52,15 @@ inline Range my_rows(const int32_t* indptr, int64_t rows) {
     return {row_at(indptr, rows, me, team), row_at(indptr, rows, me + 1, team)};
 }
 
+// The same in whole blocks of sum_block rows.
+inline Range my_blocks(const int32_t* indptr, int64_t rows) {
+    const int64_t team = team_size(), me = thread_number();
+    const auto at = [=](int64_t share) {
+        return share == team ? rows : row_at(indptr, rows, share, team) / sum_block * sum_block;
+    };
+    return {at(me), at(me + 1)};
+}
+
 // Momenta of silent connections decay into subnormal numbers, which some processors compute a hundred times slower.
 class FlushToZero {
 #if defined(__x86_64__)

@@ -1,0 +1,126 @@
+"""An RBM's phases in one call of the kernels each: a step of contrastive divergence, a run of annealed chains."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from set_cli import native
+
+DRAW = 32  # multiply-adds that a unit's probability and draw take as long as
+SUM_BLOCK = 32  # rows, sum_block of the kernels
+
+
+def draw(a: Tensor, seed: int, step: int, *, probabilities: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Units that are 1 with probability sigmoid(a), else 0; and, where asked for, those probabilities.
+
+    a  (n, units) float32 on the CPU, rows or columns contiguous
+    """
+    if not (native.is_columns(a) or a.stride(1) == 1):
+        a = a.contiguous()
+    by_unit = native.is_columns(a)
+    lines, length = (a.shape[1], a.shape[0]) if by_unit else a.shape
+
+    def new() -> Tensor:
+        return native.new_columns(length, lines) if by_unit else native.new_columns(length, lines).t()
+
+    def address(x: Tensor | None) -> tuple[int, int]:
+        return (0, 0) if x is None else (x.data_ptr(), x.stride(1 if by_unit else 0))
+
+    drawn, p = new(), new() if probabilities else None
+    assert native.core is not None
+    native.core.units(
+        *address(a), *address(p), *address(drawn), lines, length, seed, step, native.threads(a.numel() * DRAW)
+    )
+    return drawn, p
+
+
+class Connections(NamedTuple):
+    """An RBM for the kernels, all float32 on the CPU and contiguous: its weights (nnz,) and the biases of both sides.
+
+    pattern, shape  core.Pattern of the connections, and (n_visible, n_hidden)
+    """
+
+    pattern: Any
+    shape: tuple[int, int]
+    weight: Tensor
+    hidden_bias: Tensor
+    visible_bias: Tensor
+
+    def threads(self, rows: int) -> int:
+        """For a half step, from one side to the other."""
+        n_visible, n_hidden = self.shape
+        return native.threads(rows * (len(self.weight) + DRAW * (n_visible + n_hidden) // 2))
+
+
+class Statistics(NamedTuple):
+    """What a step of contrastive divergence gives: minus the gradient of the log-probability, and the loss.
+
+    loss  sum over the batch of the reconstruction's cross-entropy, nats
+    """
+
+    weight: Tensor
+    hidden_bias: Tensor
+    visible_bias: Tensor
+    loss: float
+
+
+def contrast(rbm: Connections, v: Tensor, chain: Tensor | None, steps: int, seed: int, step: int) -> Statistics:
+    """CD-k for a batch v (n, n_visible) of 0s and 1s, columns; with a chain, persistent.
+
+    chain  hidden units (m, n_hidden) of 0s and 1s from which the model's phase starts, columns; moved on in place
+    step   the first of the random steps; takes 2 steps + 1 of them
+    """
+    n, m = len(v), len(v) if chain is None else len(chain)
+    n_visible, n_hidden = rbm.shape
+    v1 = native.new_columns(max(n, m), n_visible)
+    h0, drawn, h1 = (native.new_columns(rows, n_hidden) for rows in (n, n, m))
+    dw, dc, db = torch.empty_like(rbm.weight), native.empty(n_hidden), native.empty(n_visible)
+    columns = [number for x in (v, v1, h0, h1, drawn) for number in (x.data_ptr(), x.stride(1))]
+    assert native.core is not None
+    loss = native.core.contrast(
+        *_addresses(rbm),
+        *columns,
+        *((0, 0) if chain is None else (chain.data_ptr(), chain.stride(1))),
+        dw.data_ptr(), dc.data_ptr(), db.data_ptr(),
+        n, m, steps, seed, step, rbm.threads(max(n, m)),
+    )  # fmt: skip
+    return Statistics(dw, dc, db, loss)
+
+
+class Chains:
+    """Annealed chains on their way from the base-rate model to an RBM.
+
+    base  (n_visible,) visible biases of the base-rate model
+    v     (n_chains, n_visible) draws from it, columns; moved on in place
+    """
+
+    def __init__(self, rbm: Connections, base: Tensor, v: Tensor, seed: int) -> None:
+        n_visible, n_hidden = rbm.shape
+        self._rbm, self._base, self._v, self._seed = rbm, base.contiguous(), v, seed
+        self._shift = (rbm.visible_bias - base).contiguous()
+        self._h = native.new_columns(len(v), n_hidden)
+        blocks = -(-n_hidden // SUM_BLOCK) + -(-n_visible // SUM_BLOCK)
+        self._sums = torch.zeros(blocks, len(v), dtype=torch.float64, device="cpu")
+        self._step = 0
+
+    def move(self, betas: Tensor) -> None:
+        """On through these inverse temperatures (float32), of which the chains have reached the first."""
+        assert native.core is not None
+        native.core.anneal(
+            *_addresses(self._rbm)[:3],
+            self._base.data_ptr(), self._shift.data_ptr(), betas.data_ptr(), len(betas),
+            self._v.data_ptr(), self._v.stride(1), self._h.data_ptr(), self._h.stride(1), self._sums.data_ptr(),
+            len(self._v), self._seed, self._step, self._rbm.threads(len(self._v)),
+        )  # fmt: skip
+        self._step += 2 * (len(betas) - 1)
+
+    def log_weights(self) -> Tensor:
+        """(n_chains,) float64: of what the chains have come through."""
+        return self._sums.sum(dim=0)
+
+
+def _addresses(rbm: Connections) -> tuple[Any, int, int, int]:
+    return rbm.pattern, rbm.weight.data_ptr(), rbm.hidden_bias.data_ptr(), rbm.visible_bias.data_ptr()
