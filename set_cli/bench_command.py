@@ -46,10 +46,10 @@ class SeveralNames(click.Command):
 def main(
     workloads: tuple[str, ...], engines: tuple[str, ...], threads: int | None, repeats: int, memory: bool, form: str
 ) -> None:
-    """Time the engines side by side on whole training steps: forward, backward, SGD with momentum.
+    """Time the engines side by side on whole training steps, the update by SGD with momentum included.
 
-    Workloads: cifar10_mlp (SReLU, dropout), cifar10_mlp_relu, mnist_mlp, higgs_mlp, million (ReLU); evolve and init,
-    with _million behind them also on that network. `dense` is plain torch with SGD(fused=True), `masked` dense weights
+    Workloads: cifar10_mlp (SReLU, dropout), cifar10_mlp_relu, mnist_mlp, higgs_mlp, million (ReLU); mnist_rbm
+    (784x2500, contrastive divergence in one step); evolve and init, with _million behind them also on that network. `dense` is plain torch with SGD(fused=True), `masked` dense weights
     under a mask (torch.nn.utils.prune; not the engine of that name), `torch` its CSR products, `native` our kernels;
     only `native` fuses SReLU and dropout, so cifar10_mlp_relu is what shows sparsity alone. Rounds are interleaved in
     one process; a ratio is the median over the rounds. vs dense 20 means twenty times faster than dense.

@@ -21,9 +21,11 @@ from set_cli import native
 from set_cli.config import Model, Train
 from set_cli.models.counts import count_connections
 from set_cli.models.mlp import build_mlp, plan_mlp
+from set_cli.models.rbm import RBM, build_rbm, plan_rbm
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import find_engine
 from set_cli.sparse.topology import erdos_renyi
+from set_cli.training.contrastive import Divergence
 from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import build_optimizer, drop_gradients
 
@@ -70,14 +72,46 @@ class Network:
         return build_mlp(plans, model, self.epsilon, {plan.name: engine for plan in plans}, SEED)
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """An RBM, trained by one step of contrastive divergence in batches of n_batch rows."""
+
+    n_visible: int
+    n_hidden: int
+    epsilon: float
+    n_batch: int
+
+    def build(self, engine: str) -> RBM:
+        """The RBM with its connections on this engine; `dense` and `masked` have all weights."""
+        sparse = engine not in ("dense", "masked")
+        model = Model(
+            name="rbm",
+            hidden=(self.n_hidden,),
+            init="normal",
+            cd_steps=1,
+            persistent=False,
+            ais="quick",
+            ais_last="quick",
+        )
+        (plan,) = plan_rbm(model, self.epsilon if sparse else None, self.n_visible)
+        mean = np.full(self.n_visible, 0.2, np.float32)
+        return build_rbm(plan, model, self.epsilon if sparse else None, engine, SEED, mean, self.n_batch, 0)
+
+
 def _mask(network: nn.Module, epsilon: float) -> None:
     """What others ship (torch.nn.utils.prune): dense weights, multiplied by a 0/1 mask in every forward."""
     rng = np.random.default_rng(SEED)
     for layer in [module for module in network if isinstance(module, nn.Linear)][:-1]:  # type: ignore[attr-defined]
-        pattern = erdos_renyi(layer.in_features, layer.out_features, epsilon, rng)
-        mask = torch.zeros(layer.in_features * layer.out_features)
-        mask[torch.from_numpy(pattern.positions())] = 1
-        prune.custom_from_mask(layer, "weight", mask.view(pattern.shape).t())  # type: ignore[no-untyped-call]
+        mask = _dense_mask(layer.in_features, layer.out_features, epsilon, rng)
+        prune.custom_from_mask(layer, "weight", mask)  # type: ignore[no-untyped-call]
+
+
+def _dense_mask(n_in: int, n_out: int, epsilon: float, rng: np.random.Generator) -> torch.Tensor:
+    """(n_out, n_in) as nn.Linear's weight."""
+    pattern = erdos_renyi(n_in, n_out, epsilon, rng)
+    mask = torch.zeros(n_in * n_out)
+    mask[torch.from_numpy(pattern.positions())] = 1
+    return mask.view(pattern.shape).t()
 
 
 NETWORKS: dict[str, Network] = {
@@ -87,13 +121,14 @@ NETWORKS: dict[str, Network] = {
     "higgs_mlp": Network((28, 1000, 1000, 1000, 2), 10, 100),
     "million": Network((65536, 500_000, 500_000, 10), 10, 32),
 }
+MACHINES: dict[str, Machine] = {"mnist_rbm": Machine(784, 2500, 11, 100)}
 # The topology's work: on the CIFAR10 network and on the one with a million hidden neurons.
 TOPOLOGY: Mapping[str, Network] = {
     f"{work}{suffix}": NETWORKS[name]
     for work in ("evolve", "init")
     for suffix, name in (("", "cifar10_mlp"), ("_million", "million"))
 }
-WORKLOADS = (*NETWORKS, *TOPOLOGY)
+WORKLOADS = (*NETWORKS, *MACHINES, *TOPOLOGY)
 ENGINES = ("native", "torch", "masked", "dense")
 LARGEST_DENSE = 8 << 30  # bytes
 
@@ -104,6 +139,8 @@ def why_not(workload: str, engine: str) -> str | None:
         return native.missing
     if workload in TOPOLOGY:
         return "has no topology of its own" if engine in ("masked", "dense") else None
+    if workload in MACHINES:
+        return None
     needed = NETWORKS[workload].dense_bytes
     if engine in ("masked", "dense") and needed > LARGEST_DENSE:
         return f"its dense weights, gradients and momenta would take {needed / 2**30:,.0f} GiB"
@@ -116,12 +153,11 @@ def prepare(workload: str, engine: str) -> Task:
         kernels = nullcontext if engine == "native" else native.without_kernels
         work = _evolve if workload.startswith("evolve") else _init
         return work(TOPOLOGY[workload], kernels)
+    if workload in MACHINES:
+        return _contrast(MACHINES[workload], engine)
     network = NETWORKS[workload]
     model = network.build(engine)
-    if engine == "native":
-        optimizer: torch.optim.Optimizer = build_optimizer(model, SETTINGS)
-    else:
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-5, momentum=0.9, weight_decay=2e-4, fused=True)
+    optimizer = _optimizer(model, engine)
     generator = torch.Generator().manual_seed(SEED)
     x = torch.randn(network.n_batch, network.widths[0], generator=generator)
     y = torch.randint(network.widths[-1], (network.n_batch,), generator=generator)
@@ -137,6 +173,41 @@ def prepare(workload: str, engine: str) -> Task:
     connections = count_connections(model)
     if engine == "masked":
         connections = sum(int(m.weight.count_nonzero()) for m in model.modules() if isinstance(m, nn.Linear))
+    return Task(step, connections)
+
+
+def _optimizer(model: nn.Module, engine: str) -> torch.optim.Optimizer:
+    if engine == "native":
+        return build_optimizer(model, SETTINGS)
+    return torch.optim.SGD(model.parameters(), lr=1e-5, momentum=0.9, weight_decay=2e-4, fused=True)
+
+
+def _contrast(machine: Machine, engine: str) -> Task:
+    """Contrastive divergence; every engine but native draws with torch, as plain torch would."""
+    kernels = nullcontext if engine == "native" else native.without_kernels
+    model = machine.build(engine)
+    optimizer = _optimizer(model, engine)
+    generator = torch.Generator().manual_seed(SEED)
+    v = (torch.rand(machine.n_batch, machine.n_visible, generator=generator) < 0.2).float()
+    if engine in ("native", "torch"):
+        v = find_engine(engine).arrange(v)
+    mask = None
+    if engine == "masked":
+        mask = _dense_mask(machine.n_visible, machine.n_hidden, machine.epsilon, np.random.default_rng(SEED))
+        model.layer1.weight.data.mul_(mask)
+    with kernels():
+        divergence = Divergence(model, 1, SEED)
+
+    def step() -> None:
+        with kernels():
+            drop_gradients(optimizer)
+            divergence.differentiate(v)
+            if mask is not None:
+                assert model.layer1.weight.grad is not None
+                model.layer1.weight.grad.mul_(mask)
+            optimizer.step()
+
+    connections = count_connections(model) if mask is None else int(mask.sum())
     return Task(step, connections)
 
 

@@ -34,22 +34,16 @@ def train_epoch(
     Values between 0 and 1 are probabilities: each batch draws its visible units anew.
     after_step  called with (rows done, rows in all) after every step; may raise to stop
     """
-    steps = config.model.cd_steps
-    assert steps is not None
+    assert config.model.cd_steps is not None
     seed = streams.torch_seed(config.seed, "rbm", epoch)
-    sampler = Sampler(seed, inputs.device)
+    divergence = Divergence(model, config.model.cd_steps, seed)
     order = torch.from_numpy(streams.generator(config.seed, "data", epoch).permutation(len(inputs)))
     weights = connection_weights(model)
-    kernels = model.compiled()
     total = torch.zeros((), dtype=torch.float64, device=inputs.device)
-    for number, start in enumerate(range(0, len(order), config.train.batch_size)):
+    for start in range(0, len(order), config.train.batch_size):
         x, _ = inputs.batch(order[start : start + config.train.batch_size])
-        v = x if inputs.is_binary else sampler.values(x)
         drop_gradients(optimizer)
-        if kernels is None:
-            total += contrast(model, v, steps, sampler)
-        else:
-            total += _contrast_compiled(model, kernels, v, steps, seed, number)
+        total += divergence.differentiate(x if inputs.is_binary else divergence.sampler.values(x))
         if config.train.l1:
             add_l1_gradient(weights, config.train.l1)
         optimizer.step()
@@ -57,40 +51,53 @@ def train_epoch(
     return total.item() / len(order)
 
 
-@torch.no_grad()
-def contrast(model: RBM, v: Tensor, steps: int, sampler: Sampler) -> Tensor:
-    """Set the gradients of one batch v (n, n_visible) of 0s and 1s; its reconstruction's cross-entropy, summed.
+class Divergence:
+    """CD-k of batch after batch, or persistent CD where the RBM has chains; a function of the seed and their order.
 
-    The model's phase starts at the data's hidden units or, where the RBM has persistent chains, at those. Its last
-    hidden units are probabilities, all others draws (Hinton's practical guide, 3). Hinton 2002; Tieleman 2008.
+    The model's phase starts at the data's hidden units or at the chains. Its last hidden units are probabilities, all
+    others draws (Hinton's practical guide, 3). Hinton 2002; Tieleman 2008.
     """
-    h, h0 = sampler.units_and_probabilities(model.hidden_input(v))
-    a = model.visible_input(h)
-    loss = F.binary_cross_entropy_with_logits(a, v, reduction="sum")
-    if model.chains is not None:
-        a = model.visible_input(model.chains)
-    v1 = sampler.units(a)
-    for _ in range(steps - 1):
-        h = sampler.units(model.hidden_input(v1))
-        v1 = sampler.units(model.visible_input(h))
-    h, h1 = sampler.units_and_probabilities(model.hidden_input(v1))
-    if model.chains is not None:
-        model.chains.copy_(h)
-    model.set_gradients(v, h0, v1, h1)
-    return loss
 
+    def __init__(self, model: RBM, steps: int, seed: int) -> None:
+        self._model, self._steps, self._seed = model, steps, seed
+        self.sampler = Sampler(seed, model.visible.bias.device)
+        self._kernels = model.compiled()
+        self._batches = 0
 
-def _contrast_compiled(model: RBM, kernels: units.Connections, v: Tensor, steps: int, seed: int, number: int) -> float:
-    """The same in one call of the kernels, with random numbers of their own; number: of the batch in its epoch."""
-    chains = model.chains
-    if chains is not None and not native.is_columns(chains):  # after a deep copy, say
-        model.chains = chains = native.to_columns(chains)
-    found = units.contrast(kernels, native.to_columns(v), chains, steps, seed, number * (2 * steps + 1))
-    assert model.layer1.bias is not None
-    model.layer1.weight.grad = found.weight
-    model.layer1.bias.grad = found.hidden_bias
-    model.visible.bias.grad = found.visible_bias
-    return found.loss
+    @torch.no_grad()
+    def differentiate(self, v: Tensor) -> Tensor | float:
+        """Set the gradients of a batch v (n, n_visible) of 0s and 1s; its reconstruction's cross-entropy, summed."""
+        if self._kernels is not None:
+            return self._in_one_call(self._kernels, native.to_columns(v))
+        model, sampler = self._model, self.sampler
+        h, h0 = sampler.units_and_probabilities(model.hidden_input(v))
+        a = model.visible_input(h)
+        loss = F.binary_cross_entropy_with_logits(a, v, reduction="sum")
+        if model.chains is not None:
+            a = model.visible_input(model.chains)
+        v1 = sampler.units(a)
+        for _ in range(self._steps - 1):
+            h = sampler.units(model.hidden_input(v1))
+            v1 = sampler.units(model.visible_input(h))
+        h, h1 = sampler.units_and_probabilities(model.hidden_input(v1))
+        if model.chains is not None:
+            model.chains.copy_(h)
+        model.set_gradients(v, h0, v1, h1)
+        return loss
+
+    def _in_one_call(self, kernels: units.Connections, v: Tensor) -> float:
+        """With random numbers of the kernels' own."""
+        model = self._model
+        if model.chains is not None and not native.is_columns(model.chains):  # after a deep copy, say
+            model.chains = native.to_columns(model.chains)
+        step = self._batches * (2 * self._steps + 1)
+        self._batches += 1
+        found = units.contrast(kernels, v, model.chains, self._steps, self._seed, step)
+        assert model.layer1.bias is not None
+        model.layer1.weight.grad = found.weight
+        model.layer1.bias.grad = found.hidden_bias
+        model.visible.bias.grad = found.visible_bias
+        return found.loss
 
 
 @torch.no_grad()
