@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import nn
 
@@ -67,6 +68,19 @@ class TrainedRun:
             except (KeyError, ValueError) as error:
                 raise DataError(f"{path}: {name} is no valid pattern ({error})") from None
         return patterns
+
+    def input_degrees(self, epochs: Sequence[int] | None = None) -> dict[int, NDArray[np.int32]]:
+        """How many connections every input has after these epochs, default all snapshots; of the first sparse layer.
+
+        DataError as `topology`, and where no layer is sparse.
+        """
+        degrees = {}
+        for epoch in self.snapshots if epochs is None else epochs:
+            layers = self.topology(epoch)
+            if "layer1" not in layers:
+                raise DataError(f"{self.path}: the first layer is not sparse, so every input has all connections")
+            degrees[epoch] = layers["layer1"].out_degrees()
+        return degrees
 
 
 def load_run(folder: str | os.PathLike[str]) -> TrainedRun:

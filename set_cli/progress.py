@@ -62,9 +62,14 @@ def result_line(summary: Mapping[str, Any], path: Path) -> str:
         f"{summary[key]:.2f}" + (f" ± {summary[f'{key}_error']:.2f}" if summary[f"{key}_error"] is not None else "")
         for key in ("last", "best")
     )
+    doubt = (
+        "; the annealed chains disagree after the last epoch, so this is likely too high"
+        if summary["last_chains_agree"] is False
+        else ""
+    )
     return (
         f"done: {summary['method']} on {summary['dataset']}, test {name} {last} {unit} after the last "
-        f"epoch{tested}, best {best} {unit} (epoch {summary['best_epoch']}, chosen on {summary['best_on']}); "
+        f"epoch{tested}, best {best} {unit} (epoch {summary['best_epoch']}, chosen on {summary['best_on']}){doubt}; "
         f"{summary['connections']:,} connections{left}; {summary['seconds_per_epoch']:.2f} s per epoch: {path}"
     )
 

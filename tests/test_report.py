@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 
 from set_cli.config import canonical_json
+from set_cli.data.entries import CATALOG
 from set_cli.report.collect import FinishedRun, LeftOut, find_run_folders, read_run
-from set_cli.report.paper import paper_value
+from set_cli.report.paper import TABLE, paper_value
 from set_cli.report.rows import COLUMNS, compare, settings_text
 from set_cli.report.tables import render
 from set_cli.storage import sha256
@@ -139,7 +140,42 @@ def test_a_single_run_has_no_deviation(tmp_path: Path) -> None:
     ],
 )
 def test_the_paper_stands_only_where_its_settings_are(key: tuple[Any, ...], value: float | None) -> None:
-    assert paper_value(*key) == value
+    found = paper_value(*key)
+    assert (found and found.value) == value
+
+
+RBMS = [dataset for dataset, model in TABLE if model == "rbm"]
+
+
+@pytest.mark.parametrize("dataset", RBMS)
+def test_the_papers_connections_are_those_that_its_formulas_give(dataset: str) -> None:
+    """All of a dense RBM, 8 (n_visible + n_hidden) of FixProb, 0.7 * 11 (n_visible + n_hidden) of SET."""
+    features = CATALOG[dataset].features
+    for method, rows in TABLE[(dataset, "rbm")].items():
+        assert rows.hidden is not None
+        units = features + rows.hidden
+        expected = {"dense": features * rows.hidden, "fixprob": 8 * units, "set": 77 * units // 10}[method]
+        if (dataset, method) == ("caltech16", "set"):
+            assert (rows.connections, expected) == (40_741, 40_471)  # two digits changed places in print
+        else:
+            assert rows.connections == expected
+
+
+def test_an_rbms_row_says_what_network_the_paper_had(tmp_path: Path) -> None:
+    finished_run(tmp_path, 0, -83.0, -82.0, dataset="dna", model="rbm", epsilon=11.0, metric="log_probability")
+    assert "250 hidden, CD-3, 3,311 connections" in render(report(tmp_path), "markdown")
+    finished_run(tmp_path, 0, 70, 71)
+    assert "| 278,630 connections" in render(report(tmp_path), "markdown")
+
+
+def test_chains_that_disagree_are_reported_and_the_run_counts(tmp_path: Path) -> None:
+    finished_run(tmp_path, 0, -83.0, -82.0, last_chains_agree=True)
+    path = finished_run(tmp_path, 1, -81.0, -80.0, last_chains_agree=False)
+    result = run_python("-c", REPORT, str(tmp_path), folder=tmp_path)
+    assert result.returncode == 0
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("doubtful"))
+    assert line.startswith(f"doubtful: {path}: the annealed chains disagree after the last epoch")
+    assert report(tmp_path).rows[0]["n"] == 2
 
 
 def test_other_settings_are_another_row_in_the_papers_order(tmp_path: Path) -> None:

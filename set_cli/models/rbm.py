@@ -90,6 +90,16 @@ class RBM(nn.Module):
             return engine.spmm_t(engine.arrange(h), layer.weight, layer.device_pattern()).add_(self.visible.bias)
         return torch.addmm(self.visible.bias, h, layer.weight)
 
+    def filters(self) -> NDArray[np.float32]:
+        """(n_hidden, n_visible) weights, 0 where there is no connection: each hidden unit's receptive field."""
+        layer, weight = self.layer1, self.layer1.weight.detach().cpu().numpy()
+        if not isinstance(layer, SparseLinear):
+            return weight.copy()
+        filters = np.zeros((self.n_hidden, self.n_visible), np.float32)
+        pattern = layer.pattern
+        filters[pattern.indices, np.repeat(np.arange(self.n_visible), pattern.out_degrees())] = weight
+        return filters
+
     def compiled(self) -> Connections | None:
         """This RBM for the kernels that do a whole step; None where its layer is not theirs."""
         layer = self.layer1

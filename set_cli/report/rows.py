@@ -43,11 +43,18 @@ METHODS = ["dense", "fixprob", "set"]  # the order of the paper's tables
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """rows with exactly COLUMNS; left_out: what did not count; missing: seeds that a row lacks beside its peers."""
+    """The table, and what there is to say about it.
+
+    rows      with exactly COLUMNS
+    left_out  what did not count
+    missing   seeds that a row lacks beside its peers
+    doubtful  runs that count but whose figures may be wrong, and why
+    """
 
     rows: list[dict[str, Any]]
     left_out: list[LeftOut]
     missing: list[str]
+    doubtful: list[str]
 
 
 def compare(runs: Sequence[FinishedRun | LeftOut]) -> Comparison:
@@ -67,7 +74,7 @@ def compare(runs: Sequence[FinishedRun | LeftOut]) -> Comparison:
     for run in latest.values():
         groups[run.group].append(run)
     rows = sorted((_row(members) for members in groups.values()), key=_order)
-    return Comparison(rows, left_out, _missing_seeds(list(groups.values())))
+    return Comparison(rows, left_out, _missing_seeds(list(groups.values())), _doubtful(list(latest.values())))
 
 
 def _row(runs: list[FinishedRun]) -> dict[str, Any]:
@@ -88,10 +95,18 @@ def _row(runs: list[FinishedRun]) -> dict[str, Any]:
         "dense_parameters": int(first["dense_parameters"]),
         "seconds_per_epoch": float(frame["seconds_per_epoch"].median()),
         "peak_memory_mb": float(frame["peak_memory_mb"].max()),
-        "paper": paper,
-        "difference": None if paper is None else best_mean - paper,
+        "paper": None if paper is None else paper.value,
+        "difference": None if paper is None else best_mean - paper.value,
     }
     return {column: row[column] for column in COLUMNS}
+
+
+def _doubtful(runs: Sequence[FinishedRun]) -> list[str]:
+    return [
+        f"{run.path}: the annealed chains disagree after the last epoch: its log-probability is likely too high"
+        for run in runs
+        if run.summary.get("last_chains_agree") is False
+    ]
 
 
 def _deviation(values: pd.Series[float]) -> float | None:

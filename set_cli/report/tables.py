@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from set_cli.report.paper import paper_value
 from set_cli.report.rows import COLUMNS, Comparison
 
 Row = dict[str, Any]
@@ -27,6 +28,15 @@ def _with_deviation(row: Row, name: str) -> str:
 
 def _short(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
+
+
+def _papers_network(row: Row) -> str:
+    """What the paper's figure was reached with, where it chose that for each data set and method."""
+    paper = paper_value(*(row[key] for key in ("dataset", "model", "method", "epsilon", "zeta")))
+    if paper is None:
+        return ""
+    chosen = f"{paper.hidden:,} hidden, CD-{paper.cd_steps}, " if paper.hidden else ""
+    return f"{chosen}{paper.connections:,} connections"
 
 
 METRICS = {"accuracy": "accuracy %", "log_probability": "log-probability, nats"}
@@ -51,6 +61,7 @@ READABLE: list[tuple[str, Callable[[Row], str], bool]] = [
     ("s/epoch", lambda row: _number(row, "seconds_per_epoch"), True),
     ("peak MB", lambda row: _number(row, "peak_memory_mb", 0), True),
     ("paper", lambda row: _number(row, "paper"), True),
+    ("paper's network", lambda row: _papers_network(row), False),
     ("difference", lambda row: "" if row["difference"] is None else f"{row['difference']:+.2f}", True),
 ]
 
