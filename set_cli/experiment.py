@@ -101,6 +101,7 @@ def _train(
 
     tested = {name: part for name, part in inputs.items() if name != "train"}
     view.start(record.title, config.train.epochs, record.epoch)
+    final = None
     for epoch in range(record.epoch + 1, config.train.epochs + 1):
         times = [time.perf_counter()]
         loss = trainer.train(inputs["train"], optimizer, epoch, after_step)
@@ -114,7 +115,8 @@ def _train(
         times.append(time.perf_counter())
         row = metrics_row(epoch, loss, found, connections, change)
         view.epoch(row, record.add(row, times))  # atomic; resume starts here
-    return trainer.measure(tested, config.train.epochs, check)
+        final = None if change.pruned else found
+    return final or trainer.measure(tested, config.train.epochs, check)
 
 
 def check_finite(model: nn.Module, path: Path, lr: float, epoch: int, losses: list[float]) -> None:

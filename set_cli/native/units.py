@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import torch
@@ -93,33 +94,73 @@ def contrast(rbm: Connections, v: Tensor, chain: Tensor | None, steps: int, seed
 class Chains:
     """Annealed chains on their way from the base-rate model to an RBM.
 
-    base  (n_visible,) visible biases of the base-rate model
-    v     (n_chains, n_visible) draws from it, columns; moved on in place
+    base, shift  (n_visible,) visible biases of the base-rate model; those of the RBM minus these
+    v            (n_chains, n_visible) draws from it, columns; moved on in place
     """
 
-    def __init__(self, rbm: Connections, base: Tensor, v: Tensor, seed: int) -> None:
-        n_visible, n_hidden = rbm.shape
-        self._rbm, self._base, self._v, self._seed = rbm, base.contiguous(), v, seed
-        self._shift = (rbm.visible_bias - base).contiguous()
-        self._h = native.new_columns(len(v), n_hidden)
-        blocks = -(-n_hidden // SUM_BLOCK) + -(-n_visible // SUM_BLOCK)
+    def __init__(self, base: Tensor, shift: Tensor, n_hidden: int, v: Tensor, seed: int) -> None:
+        self._base, self._shift = base.contiguous(), shift.contiguous()
+        self._v, self._h = v, native.new_columns(len(v), n_hidden)
+        blocks = -(-n_hidden // SUM_BLOCK) + -(-v.shape[1] // SUM_BLOCK)
         self._sums = torch.zeros(blocks, len(v), dtype=torch.float64, device="cpu")
-        self._step = 0
-
-    def move(self, betas: Tensor) -> None:
-        """On through these inverse temperatures (float32), of which the chains have reached the first."""
-        assert native.core is not None
-        native.core.anneal(
-            *_addresses(self._rbm)[:3],
-            self._base.data_ptr(), self._shift.data_ptr(), betas.data_ptr(), len(betas),
-            self._v.data_ptr(), self._v.stride(1), self._h.data_ptr(), self._h.stride(1), self._sums.data_ptr(),
-            len(self._v), self._seed, self._step, self._rbm.threads(len(self._v)),
-        )  # fmt: skip
-        self._step += 2 * (len(betas) - 1)
+        self._seed, self._step = seed, 0
 
     def log_weights(self) -> Tensor:
         """(n_chains,) float64: of what the chains have come through."""
         return self._sums.sum(dim=0)
+
+    def _arguments(self) -> tuple[int, ...]:
+        v, h = self._v, self._h
+        return (
+            self._base.data_ptr(), self._shift.data_ptr(), v.data_ptr(), v.stride(1), h.data_ptr(), h.stride(1),
+            v.shape[1], h.shape[1], len(v), self._sums.data_ptr(), self._seed, self._step,
+        )  # fmt: skip
+
+
+class SparseChains(Chains):
+    """Of a sparse RBM: any number of temperatures in one call."""
+
+    def __init__(self, rbm: Connections, base: Tensor, v: Tensor, seed: int) -> None:
+        super().__init__(base, rbm.visible_bias - base, rbm.shape[1], v, seed)
+        self._rbm = rbm
+
+    def move(self, betas: Tensor) -> None:
+        """On through these inverse temperatures (float32), of which the chains have reached the first."""
+        rbm = self._rbm
+        assert native.core is not None
+        native.core.anneal(
+            *self._arguments(),
+            rbm.pattern, rbm.weight.data_ptr(), rbm.hidden_bias.data_ptr(),
+            betas.data_ptr(), len(betas), rbm.threads(len(self._v)),
+        )  # fmt: skip
+        self._step += 2 * (len(betas) - 1)
+
+
+class DenseChains(Chains):
+    """Of a dense RBM: torch's products, all else by the kernels.
+
+    weight, hidden_bias, visible_bias  (n_hidden, n_visible), (n_hidden,), (n_visible,), float32 on the CPU
+    """
+
+    def __init__(
+        self, weight: Tensor, hidden_bias: Tensor, visible_bias: Tensor, base: Tensor, v: Tensor, seed: int
+    ) -> None:
+        super().__init__(base, visible_bias - base, len(hidden_bias), v, seed)
+        self._weight, self._hidden_bias = weight, hidden_bias.unsqueeze(1)
+
+    def move(self, betas: Tensor) -> None:
+        """As those of a sparse RBM."""
+        assert native.core is not None
+        threads = native.threads(len(self._v) * max(self._weight.shape) * DRAW)
+        v, h = self._v.t(), self._h.t()
+        products = native.new_columns(len(self._v), len(v)).t()
+        for before, beta in itertools.pairwise(betas.tolist()):
+            torch.addmm(self._hidden_bias, self._weight, v, out=h)
+            native.core.anneal_hidden(*self._arguments(), before, beta, threads)
+            torch.mm(self._weight.t(), h, out=products)
+            z = (products.data_ptr(), products.stride(0))
+            native.core.anneal_visible(*self._arguments(), *z, before, beta, threads)
+            self._step += 2
 
 
 def _addresses(rbm: Connections) -> tuple[Any, int, int, int]:

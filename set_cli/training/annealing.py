@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from set_cli import native
 from set_cli.models.rbm import RBM
@@ -76,12 +76,7 @@ def anneal(
     """
     sampler = Sampler(seed, base_bias.device)
     v = sampler.values(base_bias.sigmoid().expand(chains, -1))
-    kernels = model.compiled()
-    moving: Chains = (
-        TorchChains(model, base_bias, v, sampler)
-        if kernels is None
-        else units.Chains(kernels, base_bias, native.to_columns(v), seed)
-    )
+    moving = _chains(model, base_bias, v, sampler, seed)
     temperatures = torch.from_numpy(betas).float()
     for start in range(0, len(temperatures) - 1, TEMPERATURES_AT_ONCE):
         moving.move(temperatures[start : start + TEMPERATURES_AT_ONCE + 1])
@@ -91,15 +86,27 @@ def anneal(
 
 
 class Chains(Protocol):
-    """Annealed chains; the kernels' are units.Chains."""
+    """Annealed chains; units.SparseChains and units.DenseChains are the kernels'."""
 
     def move(self, betas: Tensor, /) -> None: ...
 
     def log_weights(self) -> Tensor: ...
 
 
+def _chains(model: RBM, base: Tensor, v: Tensor, sampler: Sampler, seed: int) -> Chains:
+    """The fastest there are for this RBM."""
+    kernels = model.compiled()
+    if kernels is not None:
+        return units.SparseChains(kernels, base, native.to_columns(v), seed)
+    layer = model.layer1
+    if isinstance(layer, nn.Linear) and native.takes(layer.weight, layer.bias, model.visible.bias, base):
+        biases = layer.bias.detach(), model.visible.bias.detach()
+        return units.DenseChains(layer.weight.detach(), *biases, base, native.to_columns(v), seed)
+    return TorchChains(model, base, v, sampler)
+
+
 class TorchChains:
-    """As units.Chains, for every engine and device."""
+    """Of any RBM, on any device."""
 
     def __init__(self, model: RBM, base_bias: Tensor, v: Tensor, sampler: Sampler) -> None:
         self._model, self._base, self._v, self._sampler = model, base_bias, v, sampler

@@ -535,50 +535,102 @@ PyObject* py_contrast(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     return had_memory ? PyFloat_FromDouble(loss) : PyErr_NoMemory();
 }
 
-// anneal(pattern, values, hidden bias, base bias, visible bias - base bias, betas, count, v, stride, h, stride, sums,
-//        n_chains, seed, step, threads): from betas[0], where v was drawn, to betas[count - 1], adding to the logarithms
-// of the weights: sums has n_chains numbers for every block of hidden and then of visible units. Takes 2 (count - 1) of
-// the random steps.
+// Annealed chains on their way to an RBM.
+struct Annealing {
+    const float *base, *shift;  // visible biases of the base-rate model; those of the RBM minus these
+    Columns v, h;
+    int64_t n_visible, n_hidden, n_chains;
+    double* sums;  // n_chains for every block of hidden, then of visible units
+    uint64_t seed, step;
+
+    // From inputs h to draws, a block of hidden units.
+    void draw_hidden(Range block, float from, float to, uint64_t now) const {
+        kernels->anneal(block, from, to, h, sums + block.begin / sum_block * n_chains, n_chains);
+        kernels->units({h, to, nullptr, {nullptr, 0}, 1, h, {seed, now}}, block, n_chains);
+    }
+    // What the visible units of a block, drawn one temperature before, add to the weights; fills bias for the block.
+    void weigh_visible(Range block, float from, float to, float* bias) const {
+        double* to_add = sums + ((n_hidden + sum_block - 1) / sum_block + block.begin / sum_block) * n_chains;
+        kernels->weigh(block, shift, static_cast<double>(to) - static_cast<double>(from), v, to_add, n_chains);
+        for (int64_t i = block.begin; i < block.end; i++) bias[i] = base[i] + to * shift[i];
+    }
+    // From products z without biases to draws v, a block of visible units.
+    void draw_visible(Range block, Columns z, float to, const float* bias, uint64_t now) const {
+        kernels->units({z, to, bias, {nullptr, 0}, 1, v, {seed, now}}, block, n_chains);
+    }
+};
+
+Annealing take_annealing(Arguments& a) {
+    Annealing all{};
+    all.base = a.address<float>(), all.shift = a.address<float>();
+    all.v = a.columns(), all.h = a.columns();
+    all.n_visible = a.integer(), all.n_hidden = a.integer(), all.n_chains = a.integer();
+    all.sums = a.address<double>();
+    all.seed = a.word(), all.step = a.word();
+    return all;
+}
+
+// anneal(base bias, visible bias - base bias, v, stride, h, stride, n_visible, n_hidden, n_chains, sums, seed, step,
+//        pattern, values, hidden bias, betas, count, threads): from betas[0], where v was drawn, to betas[count - 1],
+// adding to the logarithms of the weights. Takes 2 (count - 1) of the random steps.
 PyObject* py_anneal(PyObject*, PyObject* const* objects, Py_ssize_t count) {
-    Arguments a(objects, count, 16);
+    Arguments a(objects, count, 18);
+    const Annealing all = take_annealing(a);
     const Pattern* pattern = as_pattern(a);
-    const float *values = a.address<float>(), *hidden_bias = a.address<float>(), *base = a.address<float>();
-    const float *shift = a.address<float>(), *betas = a.address<float>();
-    const int64_t temperatures = a.integer();
-    const Columns v = a.columns(), h = a.columns();
-    double* sums = a.address<double>();
-    const int64_t n_chains = a.integer();
-    const uint64_t seed = a.word(), step = a.word();
-    const int64_t threads = a.integer();
+    const float *values = a.address<float>(), *hidden_bias = a.address<float>(), *betas = a.address<float>();
+    const int64_t temperatures = a.integer(), threads = a.integer();
     if (!a.ok) return nullptr;
     const Rows by_input = pattern->by_input(), by_output = pattern->by_output();
-    float* bias = static_cast<float*>(malloc(static_cast<size_t>(by_input.count) * sizeof(float)));
+    float* bias = static_cast<float*>(malloc(static_cast<size_t>(all.n_visible) * sizeof(float)));
     if (!bias) return PyErr_NoMemory();
-    double* visible_sums = sums + (by_output.count + sum_block - 1) / sum_block * n_chains;
     PyObject* result = run(a, threads, [=] {
         const Range hidden = my_blocks(by_output.indptr, by_output.count);
         const Range visible = my_blocks(by_input.indptr, by_input.count);
         for (int64_t t = 1; t < temperatures; t++) {
             const float from = betas[t - 1], to = betas[t];
-            const double difference = static_cast<double>(to) - static_cast<double>(from);
-            const uint64_t now = step + 2 * static_cast<uint64_t>(t - 1);
+            const uint64_t now = all.step + 2 * static_cast<uint64_t>(t - 1);
             for_blocks(hidden, [&](Range block) {
-                kernels->product(by_output, block, values, hidden_bias, v, h, n_chains);
-                kernels->anneal(block, from, to, h, sums + block.begin / sum_block * n_chains, n_chains);
-                kernels->units({h, to, nullptr, {nullptr, 0}, 1, h, {seed, now}}, block, n_chains);
+                kernels->product(by_output, block, values, hidden_bias, all.v, all.h, all.n_chains);
+                all.draw_hidden(block, from, to, now);
             });
             wait_for_team();
             for_blocks(visible, [&](Range block) {
-                kernels->weigh(block, shift, difference, v, visible_sums + block.begin / sum_block * n_chains, n_chains);
-                for (int64_t i = block.begin; i < block.end; i++) bias[i] = base[i] + to * shift[i];
-                kernels->product(by_input, block, values, nullptr, h, v, n_chains);
-                kernels->units({v, to, bias, {nullptr, 0}, 1, v, {seed, now + 1}}, block, n_chains);
+                all.weigh_visible(block, from, to, bias);
+                kernels->product(by_input, block, values, nullptr, all.h, all.v, all.n_chains);
+                all.draw_visible(block, all.v, to, bias, now + 1);
             });
             wait_for_team();
         }
     });
     free(bias);
     return result;
+}
+
+// anneal_hidden(as anneal up to step, from, to, threads): h holds the inputs of the hidden units, then their draws
+PyObject* py_anneal_hidden(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 15);
+    const Annealing all = take_annealing(a);
+    const float from = static_cast<float>(a.real()), to = static_cast<float>(a.real());
+    const int64_t threads = a.integer();
+    return run(a, threads, [=] {
+        for_blocks(my_blocks(all.n_hidden), [&](Range block) { all.draw_hidden(block, from, to, all.step); });
+    });
+}
+
+// anneal_visible(as anneal up to step, z, stride, from, to, threads): z holds the products of the hidden units' draws
+PyObject* py_anneal_visible(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Arguments a(objects, count, 17);
+    const Annealing all = take_annealing(a);
+    const Columns z = a.columns();
+    const float from = static_cast<float>(a.real()), to = static_cast<float>(a.real());
+    const int64_t threads = a.integer();
+    return run(a, threads, [=] {
+        for_blocks(my_blocks(all.n_visible), [&](Range block) {
+            float bias[sum_block];
+            all.weigh_visible(block, from, to, bias - block.begin);
+            all.draw_visible(block, z, to, bias - block.begin, all.step + 1);
+        });
+    });
 }
 
 // cross_entropy(logits, stride, labels, classes, n_batch, gradient, stride, scale): the sum of the losses
@@ -772,7 +824,7 @@ PyObject* py_has_openmp(PyObject*, PyObject* const*, Py_ssize_t) {
 PyMethodDef methods[] = {
     METHOD(product),  METHOD(gradients), METHOD(activate), METHOD(activate_backward),
     METHOD(stack_forward), METHOD(stack_backward), METHOD(descend), METHOD(cross_entropy), METHOD(contrast),
-    METHOD(units), METHOD(anneal),   METHOD(gather),    METHOD(gather_moved), METHOD(to_columns), METHOD(prune), METHOD(refill),
+    METHOD(units), METHOD(anneal), METHOD(anneal_hidden), METHOD(anneal_visible),   METHOD(gather),    METHOD(gather_moved), METHOD(to_columns), METHOD(prune), METHOD(refill),
     METHOD(simd),     METHOD(use_simd),  METHOD(has_openmp),
     {nullptr, nullptr, 0, nullptr},
 };

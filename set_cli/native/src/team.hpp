@@ -61,6 +61,11 @@ inline Range my_blocks(const int32_t* indptr, int64_t rows) {
     return {at(me), at(me + 1)};
 }
 
+inline Range my_blocks(int64_t rows) {
+    const Range blocks = my_share((rows + sum_block - 1) / sum_block);
+    return {blocks.begin * sum_block, blocks.end * sum_block < rows ? blocks.end * sum_block : rows};
+}
+
 // Momenta of silent connections decay into subnormal numbers, which some processors compute a hundred times slower.
 class FlushToZero {
 #if defined(__x86_64__)
