@@ -50,10 +50,10 @@ def main(
 
     Workloads: cifar10_mlp (SReLU, dropout), cifar10_mlp_relu, mnist_mlp, higgs_mlp, million (ReLU); mnist_rbm (CD-1);
     evolve and init, with _million behind them also on that network. `dense` is plain torch with SGD(fused=True),
-    `masked` dense weights under a mask (torch.nn.utils.prune; not the engine of that name), `torch` its CSR products,
-    `native` our kernels; only `native` fuses SReLU and dropout, so cifar10_mlp_relu is what shows sparsity alone.
-    Rounds are interleaved in one process; a ratio is the median over the rounds. vs dense 20 means twenty times
-    faster than dense.
+    `masked` dense weights under a mask (torch.nn.utils.prune, of an RBM a mask on the gradient; not the engine of
+    that name), `torch` its CSR products, `native` our kernels; only `native` fuses SReLU and dropout, so
+    cifar10_mlp_relu is what shows sparsity alone. Rounds are interleaved in one process; a ratio is the median over
+    the rounds. vs dense 20 means twenty times faster than dense.
     """
     try:
         rows = _measure(workloads, engines, threads, repeats, memory)

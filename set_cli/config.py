@@ -176,7 +176,7 @@ def from_mapping(mapping: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(dict(mapping))
     except ValidationError as error:
-        raise ConfigError(_sentence(error)) from None
+        raise ConfigError(sentence(error)) from None
 
 
 def scientific(config: Config) -> dict[str, Any]:
@@ -242,7 +242,8 @@ def _refuse_interpolation(mapping: Mapping[str, Any]) -> None:
                 raise ConfigError(f"{key}: expected a plain value, found the interpolation {item!r}")
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence(error: ValidationError) -> str:
+    """The first fault: what was expected of which key, and what was found."""
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
     message, found = first["msg"], first["input"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +73,7 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
             record = Record(config, folder, network.plans, network.model, optimizer)
             with view:
                 record.begin(describe_start(config, command, data, network, device))
-                trainer = make_trainer(config, data, network.model)
+                trainer = make_trainer(config, data, network.model, record.rows())
                 scores = _train(config, data, network.model, trainer, optimizer, record, view, stop)
             return Outcome(path, False, record.finish(settings, data.tested_on, scores))
 
@@ -106,9 +106,10 @@ def _train(
         times = [time.perf_counter()]
         loss = trainer.train(inputs["train"], optimizer, epoch, after_step)
         times.append(time.perf_counter())
+        check_finite(model, record.path, config.train.lr, epoch, [loss])
         found = trainer.measure(tested, epoch, check)
         numbers = [value for score in found.values() for value in score.values()]
-        check_finite(model, record.path, config.train.lr, epoch, [loss, *numbers])
+        check_finite(model, record.path, config.train.lr, epoch, numbers)
         times.append(time.perf_counter())
         connections = count_connections(model)
         change = evolve_model(model, optimizer, config, epoch)  # the last removal is not refilled
@@ -176,7 +177,8 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
     try:
         if is_rbm:
             engine = engines.get(plans[0].name, "auto")
-            mean, rows, n_chains = training_mean(data), len(data.train), config.train.batch_size
+            mean, rows = training_mean(data), len(data.train)
+            n_chains = min(config.train.batch_size, rows)
             rbm = build_rbm(plans[0], config.model, epsilon, engine, config.seed, mean, rows, n_chains)
             return Network(plans, rbm, choices)
         return Network(plans, build_mlp(plans, config.model, epsilon, engines, config.seed), choices)
@@ -184,10 +186,10 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
         raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None
 
 
-def make_trainer(config: Config, data: DataSet, model: nn.Module) -> Trainer:
-    """How this architecture is trained and measured."""
+def make_trainer(config: Config, data: DataSet, model: nn.Module, rows: Sequence[Mapping[str, Any]]) -> Trainer:
+    """How this architecture is trained and measured; rows: the epochs so far."""
     if isinstance(model, RBM):
-        return Contrastive(config, model, log_odds(training_mean(data), len(data.train)))
+        return Contrastive(config, model, log_odds(training_mean(data), len(data.train)), rows)
     return Supervised(config, model)
 
 

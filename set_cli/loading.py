@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import nn
 
-from set_cli.config import Model
+from set_cli.config import Model, sentence
 from set_cli.description import restore_model
 from set_cli.errors import DataError
 from set_cli.models.mlp import build_mlp, plan_mlp
@@ -98,10 +98,11 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     try:
         layers, epsilon = read_json(path / "params.json")["layers"], config.get("epsilon")  # dense has none
         section = Model.model_validate(config["model"])
-        model = _untrained(section, epsilon, layers, config["seed"], config["train"]["batch_size"])
+        model = _untrained(section, epsilon, layers, config["seed"], len(checkpoint.arrays.get("model/chains", ())))
         restore_model(model, None, checkpoint.arrays)
     except (LookupError, TypeError, ValidationError, RuntimeError) as error:
-        raise DataError(f"{path}: configuration and checkpoint do not fit together ({error})") from None
+        reason = sentence(error) if isinstance(error, ValidationError) else str(error)
+        raise DataError(f"{path}: configuration and checkpoint do not fit together ({reason})") from None
     rows = read_rows(path / "metrics.jsonl") if checkpoint.epoch else []
     return TrainedRun(path, config, model.eval(), pd.DataFrame(rows), checksums)
 

@@ -27,7 +27,7 @@ from set_cli.progress import epoch_line, result_line, start_line
 from set_cli.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from set_cli.runs.degrees import PART, append_degrees, finish_degrees
 from set_cli.runs.folder import RunFolder, snapshot_epochs, snapshot_path
-from set_cli.runs.summary import metric_of, write_summary
+from set_cli.runs.summary import metric_of, read_rows, write_summary
 from set_cli.storage import make_folder, read_json, remove, write_arrays
 from set_cli.training.trainers import Scores
 
@@ -82,6 +82,11 @@ class Record:
         self.title = start_line(folder.path, self.epoch)
         folder.log(self.title)
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The epochs recorded so far."""
+        path = self.path / "metrics.jsonl"
+        return read_rows(path) if self.epoch else []
+
     def add(self, row: dict[str, Any], times: Sequence[float]) -> str:
         """Record an epoch, and return it in words.
 
@@ -114,7 +119,8 @@ class Record:
         degrees = layer_degrees(sparse_layers(self._model))
         finish_degrees(folder.path, {name: len(values) for name, values in degrees.items()})
         left = {part: score[metric_of(score)] for part, score in scores.items()}
-        figures = {"tested_on": tested_on, "after_last_removal": left}
+        error = scores["test"].get("log_z_error")
+        figures = {"tested_on": tested_on, "after_last_removal": left, "after_last_removal_error": error}
         summary = write_summary(folder.path, scientific(self._config), settings, figures)
         folder.set_status("done")
         remove(folder.path / PART)  # not before: until the run is done the checkpoint vouches for it

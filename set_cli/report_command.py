@@ -76,8 +76,10 @@ def _say_what_is_left_out(comparison: Comparison, folders: tuple[Path, ...]) -> 
     counts = Counter(run.why for run in comparison.left_out)
     if counts:
         click.echo("not counted: " + ", ".join(f"{n} {why}" for why, n in counts.items()), err=True)
-    for sentence in comparison.doubtful:
-        click.echo(f"doubtful: {printable(sentence)}", err=True)
     lines = [f"{run.why}: {run.path}" + (f" ({run.detail})" if run.detail else "") for run in comparison.left_out]
     for line in [*lines, *(f"missing: {sentence}" for sentence in comparison.missing)]:
         click.echo(f"  {printable(line)}", err=True)
+    if comparison.doubtful:
+        click.echo("counted, but doubtful:", err=True)
+    for sentence in comparison.doubtful:
+        click.echo(f"  {printable(sentence)}", err=True)

@@ -109,6 +109,11 @@ def test_what_cannot_be_drawn_is_refused_in_a_sentence(tmp_path: Path) -> None:
         draw_filters(filters, (2, 2), tmp_path / "a.png")
     with pytest.raises(ConfigError, match=r"a\.gif: expected a file name that ends in png, svg, pdf"):
         draw_filters(filters, (2, 3), tmp_path / "a.gif")
+    for shape in ((-2, -3), (6,), (1, 2, 3)):
+        with pytest.raises(ConfigError, match="expected the height and width"):
+            draw_filters(filters, shape, tmp_path / "a.png")
+    with pytest.raises(ConfigError, match="expected at least 1 hidden unit to draw, found 0"):
+        draw_filters(filters, (2, 3), tmp_path / "a.png", count=0)
     with pytest.raises(ConfigError, match="at least one epoch"):
         draw_input_degrees({}, (2, 3), tmp_path / "a.png")
     with pytest.raises(StorageError):

@@ -11,7 +11,6 @@ from torch import Tensor
 from set_cli import native
 
 DRAW = 32  # multiply-adds that a unit's probability and draw take as long as
-SUM_BLOCK = 32  # rows, sum_block of the kernels
 
 
 def draw(a: Tensor, seed: int, step: int, *, probabilities: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -99,9 +98,11 @@ class Chains:
     """
 
     def __init__(self, base: Tensor, shift: Tensor, n_hidden: int, v: Tensor, seed: int) -> None:
-        self._base, self._shift = base.contiguous(), shift.contiguous()
+        self._base, self._shift, self._bias = base.contiguous(), shift.contiguous(), torch.empty_like(shift)
         self._v, self._h = v, native.new_columns(len(v), n_hidden)
-        blocks = -(-n_hidden // SUM_BLOCK) + -(-v.shape[1] // SUM_BLOCK)
+        assert native.core is not None
+        rows = native.core.SUM_BLOCK
+        blocks = -(-n_hidden // rows) + -(-v.shape[1] // rows)
         self._sums = torch.zeros(blocks, len(v), dtype=torch.float64, device="cpu")
         self._seed, self._step = seed, 0
 
@@ -111,10 +112,9 @@ class Chains:
 
     def _arguments(self) -> tuple[int, ...]:
         v, h = self._v, self._h
-        return (
-            self._base.data_ptr(), self._shift.data_ptr(), v.data_ptr(), v.stride(1), h.data_ptr(), h.stride(1),
-            v.shape[1], h.shape[1], len(v), self._sums.data_ptr(), self._seed, self._step,
-        )  # fmt: skip
+        biases = (self._base.data_ptr(), self._shift.data_ptr(), self._bias.data_ptr())
+        units = (v.data_ptr(), v.stride(1), h.data_ptr(), h.stride(1), v.shape[1], h.shape[1], len(v))
+        return (*biases, *units, self._sums.data_ptr(), self._seed, self._step)
 
 
 class SparseChains(Chains):

@@ -28,9 +28,11 @@ def draw_filters(
 
     filters  (n_hidden, n_visible) weights, 0 where there is no connection: `RBM.filters()`
     shape    (height, width) of the visible units
-    Red is positive, blue negative, white no connection; each picture has its own scale. ConfigError for a shape that
-    the visible units do not have, and for other file names than PNG, SVG and PDF.
+    Red is positive, blue negative, white 0 or no connection; each picture has its own scale. ConfigError for a shape
+    that the visible units do not have, a count below 1, and other file names than PNG, SVG and PDF.
     """
+    if count < 1:
+        raise ConfigError(f"count: expected at least 1 hidden unit to draw, found {count}")
     height, width = _check_shape(shape, filters.shape[1])
     order = np.argsort(-np.square(filters).sum(axis=1), kind="stable")[:count]
     columns = math.ceil(math.sqrt(len(order)))
@@ -69,7 +71,7 @@ def draw_input_degrees(
 
 
 def _check_shape(shape: Sequence[int], units: int) -> tuple[int, int]:
-    if len(shape) != 2 or math.prod(shape) != units:
+    if len(shape) != 2 or min(shape) < 1 or math.prod(shape) != units:
         raise ConfigError(f"expected the height and width of {units} visible units, found {tuple(shape)}")
     return int(shape[0]), int(shape[1])
 

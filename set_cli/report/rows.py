@@ -102,11 +102,13 @@ def _row(runs: list[FinishedRun]) -> dict[str, Any]:
 
 
 def _doubtful(runs: Sequence[FinishedRun]) -> list[str]:
-    return [
-        f"{run.path}: the annealed chains disagree after the last epoch: its log-probability is likely too high"
-        for run in runs
-        if run.summary.get("last_chains_agree") is False
-    ]
+    sentences = []
+    for run in runs:
+        figures = [figure for figure in ("last", "best") if run.summary.get(f"{figure}_chains_agree") is False]
+        if figures:
+            which = " and ".join(figures)
+            sentences.append(f"{run.path}: few annealed chains carry log Z: {which} may be off by more than its error")
+    return sentences
 
 
 def _deviation(values: pd.Series[float]) -> float | None:

@@ -59,9 +59,8 @@ def write_summary(
     timing = read_rows(folder / "timing.jsonl")
     metric = metric_of(key.removeprefix("test_") for key in rows[-1])
     best_on = "valid" if f"valid_{metric}" in rows[-1] else "test"
-    # An RBM's log-probability is not estimated in every epoch, and where the chains disagree it is likely too high.
-    measured = [row for row in rows if f"{best_on}_{metric}" in row and row.get("test_chains_agree", True)]
-    best = max([*measured, rows[-1]], key=lambda row: row[f"{best_on}_{metric}"])
+    # An RBM's log-probability is not estimated in every epoch.
+    best = max((row for row in rows if f"{best_on}_{metric}" in row), key=lambda row: row[f"{best_on}_{metric}"])
     totals = read_json(folder / "params.json")["total"]
     names = [*REPORTED, CURRENT, FINAL, *(str(snapshot_path(Path(), epoch)) for epoch in snapshot_epochs(folder))]
     summary = {
@@ -81,7 +80,9 @@ def write_summary(
         # Of an RBM's log-probabilities: the standard error of log Z, which the best of many estimates hides.
         "last_error": rows[-1].get("test_log_z_error"),
         "best_error": best.get("test_log_z_error"),
+        # Whether enough chains carry these estimates (None: nothing was estimated).
         "last_chains_agree": rows[-1].get("test_chains_agree"),
+        "best_chains_agree": best.get("test_chains_agree"),
         **{key: totals[key] for key in ("connections", "connections_final", "parameters", "dense_parameters")},
         "seconds_per_epoch": statistics.median(row["train_seconds"] + row["evolve_seconds"] for row in timing),
         "peak_memory_mb": max(row["peak_memory_mb"] for row in timing),

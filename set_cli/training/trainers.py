@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -45,26 +46,51 @@ class Supervised:
 
 
 class Contrastive:
-    """Contrastive divergence: an RBM. base_bias: of the base-rate model that estimates of log Z begin with."""
+    """Contrastive divergence: an RBM.
 
-    def __init__(self, config: Config, model: RBM, base_bias: NDArray[np.float32]) -> None:
+    base_bias  (n_visible,) of the base-rate model that estimates of log Z begin with
+    rows       the epochs so far, of a run that goes on
+    """
+
+    def __init__(
+        self, config: Config, model: RBM, base_bias: NDArray[np.float32], rows: Sequence[Mapping[str, Any]]
+    ) -> None:
         self._config, self._model, self._base_bias = config, model, base_bias
+        self._best_on = "valid" if config.data.valid else "test"
+        key = f"{self._best_on}_log_probability"
+        self._best = max((row[key] for row in rows if key in row), default=-math.inf)
 
     def train(self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep) -> float:
         return contrastive.train_epoch(self._model, inputs, optimizer, self._config, epoch, after_step)
 
     def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
+        """What is due. An epoch that seems the best so far is estimated again as the last one is.
+
+        The largest of many rough estimates would be the one that errs most.
+        """
         model, epochs = self._config.model, self._config.train.epochs
-        if epoch % model.epochs_between_estimates(epochs) and epoch < epochs:
+        is_last = epoch == epochs
+        if epoch % model.epochs_between_estimates(epochs) and not is_last:
             return {}
-        partition = self._estimate(epoch, model.ais_last if epoch == epochs else model.ais, check)
-        return {
-            name: contrastive.monitor(self._model, part, self._config.seed, partition) for name, part in parts.items()
-        }
+        scores = {name: contrastive.monitor(self._model, part, self._config.seed) for name, part in parts.items()}
+        schedule = model.ais_last if is_last else model.ais
+        partition = self._estimate(epoch, schedule, check)
+        if schedule != model.ais_last and -scores[self._best_on]["free_energy"] - partition.log_z > self._best:
+            partition = self._estimate(epoch, model.ais_last, check)
+        for score in scores.values():
+            score |= {
+                "log_probability": -score["free_energy"] - partition.log_z,
+                "log_z_error": partition.standard_error,
+                "effective_chains": partition.effective_chains,
+                "chains_agree": partition.chains_agree,
+                "temperatures": partition.temperatures,
+            }
+        self._best = max(self._best, scores[self._best_on]["log_probability"])
+        return scores
 
     def _estimate(self, epoch: int, schedule: str | None, check: Callable[[], None]) -> annealing.Partition:
         if min(self._model.n_hidden, self._model.n_visible) <= annealing.EXACT_UNITS:
-            return annealing.enumerate_states(self._model)
+            return annealing.enumerate_states(self._model, check)
         assert schedule is not None
         base = torch.from_numpy(self._base_bias).to(self._model.visible.bias.device)
         seed = streams.torch_seed(self._config.seed, "ais", epoch)

@@ -447,7 +447,7 @@ struct Contrast {
     int64_t n_batch, n_chains, steps;
     Random random;
     double* losses;  // per block of visible units
-    float* sums;     // of the data's visible units
+    float* sums;     // of the data's visible, then hidden units
 
     // The positive phase; the draws for the reconstruction in `drawn`.
     void see(Range hidden) const {
@@ -538,6 +538,7 @@ PyObject* py_contrast(PyObject*, PyObject* const* objects, Py_ssize_t count) {
 // Annealed chains on their way to an RBM.
 struct Annealing {
     const float *base, *shift;  // visible biases of the base-rate model; those of the RBM minus these
+    float* bias;                // those at the temperature of the moment
     Columns v, h;
     int64_t n_visible, n_hidden, n_chains;
     double* sums;  // n_chains for every block of hidden, then of visible units
@@ -549,20 +550,20 @@ struct Annealing {
         kernels->units({h, to, nullptr, {nullptr, 0}, 1, h, {seed, now}}, block, n_chains);
     }
     // What the visible units of a block, drawn one temperature before, add to the weights; fills bias for the block.
-    void weigh_visible(Range block, float from, float to, float* bias) const {
+    void weigh_visible(Range block, float from, float to) const {
         double* to_add = sums + ((n_hidden + sum_block - 1) / sum_block + block.begin / sum_block) * n_chains;
         kernels->weigh(block, shift, static_cast<double>(to) - static_cast<double>(from), v, to_add, n_chains);
         for (int64_t i = block.begin; i < block.end; i++) bias[i] = base[i] + to * shift[i];
     }
     // From products z without biases to draws v, a block of visible units.
-    void draw_visible(Range block, Columns z, float to, const float* bias, uint64_t now) const {
+    void draw_visible(Range block, Columns z, float to, uint64_t now) const {
         kernels->units({z, to, bias, {nullptr, 0}, 1, v, {seed, now}}, block, n_chains);
     }
 };
 
 Annealing take_annealing(Arguments& a) {
     Annealing all{};
-    all.base = a.address<float>(), all.shift = a.address<float>();
+    all.base = a.address<float>(), all.shift = a.address<float>(), all.bias = a.address<float>();
     all.v = a.columns(), all.h = a.columns();
     all.n_visible = a.integer(), all.n_hidden = a.integer(), all.n_chains = a.integer();
     all.sums = a.address<double>();
@@ -570,20 +571,18 @@ Annealing take_annealing(Arguments& a) {
     return all;
 }
 
-// anneal(base bias, visible bias - base bias, v, stride, h, stride, n_visible, n_hidden, n_chains, sums, seed, step,
+// anneal(base bias, visible bias - base bias, scratch (n_visible), v, stride, h, stride, n_visible, n_hidden, n_chains, sums, seed, step,
 //        pattern, values, hidden bias, betas, count, threads): from betas[0], where v was drawn, to betas[count - 1],
 // adding to the logarithms of the weights. Takes 2 (count - 1) of the random steps.
 PyObject* py_anneal(PyObject*, PyObject* const* objects, Py_ssize_t count) {
-    Arguments a(objects, count, 18);
+    Arguments a(objects, count, 19);
     const Annealing all = take_annealing(a);
     const Pattern* pattern = as_pattern(a);
     const float *values = a.address<float>(), *hidden_bias = a.address<float>(), *betas = a.address<float>();
     const int64_t temperatures = a.integer(), threads = a.integer();
     if (!a.ok) return nullptr;
     const Rows by_input = pattern->by_input(), by_output = pattern->by_output();
-    float* bias = static_cast<float*>(malloc(static_cast<size_t>(all.n_visible) * sizeof(float)));
-    if (!bias) return PyErr_NoMemory();
-    PyObject* result = run(a, threads, [=] {
+    return run(a, threads, [=] {
         const Range hidden = my_blocks(by_output.indptr, by_output.count);
         const Range visible = my_blocks(by_input.indptr, by_input.count);
         for (int64_t t = 1; t < temperatures; t++) {
@@ -595,20 +594,18 @@ PyObject* py_anneal(PyObject*, PyObject* const* objects, Py_ssize_t count) {
             });
             wait_for_team();
             for_blocks(visible, [&](Range block) {
-                all.weigh_visible(block, from, to, bias);
+                all.weigh_visible(block, from, to);
                 kernels->product(by_input, block, values, nullptr, all.h, all.v, all.n_chains);
-                all.draw_visible(block, all.v, to, bias, now + 1);
+                all.draw_visible(block, all.v, to, now + 1);
             });
             wait_for_team();
         }
     });
-    free(bias);
-    return result;
 }
 
 // anneal_hidden(as anneal up to step, from, to, threads): h holds the inputs of the hidden units, then their draws
 PyObject* py_anneal_hidden(PyObject*, PyObject* const* objects, Py_ssize_t count) {
-    Arguments a(objects, count, 15);
+    Arguments a(objects, count, 16);
     const Annealing all = take_annealing(a);
     const float from = static_cast<float>(a.real()), to = static_cast<float>(a.real());
     const int64_t threads = a.integer();
@@ -619,16 +616,15 @@ PyObject* py_anneal_hidden(PyObject*, PyObject* const* objects, Py_ssize_t count
 
 // anneal_visible(as anneal up to step, z, stride, from, to, threads): z holds the products of the hidden units' draws
 PyObject* py_anneal_visible(PyObject*, PyObject* const* objects, Py_ssize_t count) {
-    Arguments a(objects, count, 17);
+    Arguments a(objects, count, 18);
     const Annealing all = take_annealing(a);
     const Columns z = a.columns();
     const float from = static_cast<float>(a.real()), to = static_cast<float>(a.real());
     const int64_t threads = a.integer();
     return run(a, threads, [=] {
         for_blocks(my_blocks(all.n_visible), [&](Range block) {
-            float bias[sum_block];
-            all.weigh_visible(block, from, to, bias - block.begin);
-            all.draw_visible(block, z, to, bias - block.begin, all.step + 1);
+            all.weigh_visible(block, from, to);
+            all.draw_visible(block, z, to, all.step + 1);
         });
     });
 }
@@ -837,7 +833,8 @@ PyMODINIT_FUNC PyInit__core() {
     kernels = best_kernels();
     pattern_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&pattern_spec));
     PyObject* module = pattern_type ? PyModule_Create(&definition) : nullptr;
-    if (module && PyModule_AddObjectRef(module, "Pattern", reinterpret_cast<PyObject*>(pattern_type)) < 0) {
+    if (module && (PyModule_AddObjectRef(module, "Pattern", reinterpret_cast<PyObject*>(pattern_type)) < 0 ||
+                   PyModule_AddIntConstant(module, "SUM_BLOCK", sum_block) < 0)) {
         Py_DECREF(module);
         return nullptr;
     }
