@@ -72,7 +72,7 @@ class Model(Section):
     cd_steps: Annotated[int, Field(ge=1, le=10**5)] | None = None
     persistent: bool | None = None
     ais: AisSchedule | None = None
-    ais_last: AisSchedule | None = None  # after the last epoch
+    ais_last: AisSchedule | None = None  # of the last and the best epoch
     ais_every: Annotated[int, Field(ge=1, le=10**6)] | None = None  # epochs
 
     @model_validator(mode="after")

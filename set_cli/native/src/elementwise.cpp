@@ -20,7 +20,8 @@ void draw_kept(const Dropout& dropout, int64_t row, int64_t n_batch) {
             random_words(dropout.random, row, first, lane, c);
             for (int q = 0; q < 4; q++) kept[q] |= bits_at_least(c[q], dropout.threshold) << lane;
         }
-        for (int q = 0; q < 4 && first + q * word < n_batch; q++) bits[first / word + q] = static_cast<uint16_t>(kept[q]);
+        for (int q = 0; q < 4 && first + q * word < n_batch; q++)
+            bits[first / word + q] = static_cast<uint16_t>(kept[q]);
     }
 }
 

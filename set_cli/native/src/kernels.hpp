@@ -79,8 +79,8 @@ struct Kernels {
     void (*product)(const Rows&, Range mine, const float* values, const float* bias, Columns in, Columns out,
                     int64_t n_batch);
     // One walk over the inputs' rows: dx[i] = sum_k values[k] dy[indices[k]] and dw[k] = <x[i], dy[indices[k]]>, or
-    // that much more if `add`; dx.data may be null, or x.data. With relu not 0, x is what ReLU and dropout of that scale gave, and dx goes on
-    // through them: relu * dx where x > 0, else 0.
+    // that much more if `add`; dx.data may be null, or x.data. With relu not 0, x is what ReLU and dropout of that
+    // scale gave, and dx goes on through them: relu * dx where x > 0, else 0.
     void (*gradients)(const Rows&, Range mine, const float* values, Columns x, Columns dy, Columns dx, float* dw,
                       bool add, float relu, int64_t n_batch);
     // out[r] = the sum of row r

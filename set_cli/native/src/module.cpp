@@ -484,7 +484,8 @@ struct Contrast {
         }
         wait_for_team();
         kernels->product(by_output, hidden, values, hidden_bias, v1, h1, n_chains);
-        kernels->units({h1, 1, nullptr, h1, 1.0f / static_cast<float>(n_chains), chain, at(2 * steps)}, hidden, n_chains);
+        const float share = 1.0f / static_cast<float>(n_chains);
+        kernels->units({h1, 1, nullptr, h1, share, chain, at(2 * steps)}, hidden, n_chains);
         wait_for_team();
         compare(hidden, visible);
     }
@@ -519,7 +520,8 @@ PyObject* py_contrast(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     c.random.seed = a.word(), c.random.step = a.word();
     const int64_t threads = a.integer();
     if (!a.ok) return nullptr;
-    const int64_t rows = int64_t{c.by_input.count} + c.by_output.count, blocks = (c.by_input.count + sum_block - 1) / sum_block;
+    const int64_t rows = int64_t{c.by_input.count} + c.by_output.count;
+    const int64_t blocks = (c.by_input.count + sum_block - 1) / sum_block;
     c.losses = static_cast<double*>(malloc(static_cast<size_t>(blocks) * sizeof(double)));
     c.sums = static_cast<float*>(malloc(static_cast<size_t>(rows) * sizeof(float)));
     double loss = 0;
@@ -571,9 +573,9 @@ Annealing take_annealing(Arguments& a) {
     return all;
 }
 
-// anneal(base bias, visible bias - base bias, scratch (n_visible), v, stride, h, stride, n_visible, n_hidden, n_chains, sums, seed, step,
-//        pattern, values, hidden bias, betas, count, threads): from betas[0], where v was drawn, to betas[count - 1],
-// adding to the logarithms of the weights. Takes 2 (count - 1) of the random steps.
+// anneal(base bias, visible bias - base bias, scratch (n_visible), v, stride, h, stride, n_visible, n_hidden, n_chains,
+//        sums, seed, step, pattern, values, hidden bias, betas, count, threads): from betas[0], where v was drawn, to
+// betas[count - 1], adding to the logarithms of the weights. Takes 2 (count - 1) of the random steps.
 PyObject* py_anneal(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     Arguments a(objects, count, 19);
     const Annealing all = take_annealing(a);
@@ -816,12 +818,13 @@ PyObject* py_has_openmp(PyObject*, PyObject* const*, Py_ssize_t) {
 #endif
 }
 
-#define METHOD(name) {#name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(py_##name)), METH_FASTCALL, nullptr}
+#define METHOD(name) \
+    {#name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(py_##name)), METH_FASTCALL, nullptr}
 PyMethodDef methods[] = {
-    METHOD(product),  METHOD(gradients), METHOD(activate), METHOD(activate_backward),
-    METHOD(stack_forward), METHOD(stack_backward), METHOD(descend), METHOD(cross_entropy), METHOD(contrast),
-    METHOD(units), METHOD(anneal), METHOD(anneal_hidden), METHOD(anneal_visible),   METHOD(gather),    METHOD(gather_moved), METHOD(to_columns), METHOD(prune), METHOD(refill),
-    METHOD(simd),     METHOD(use_simd),  METHOD(has_openmp),
+    METHOD(product), METHOD(gradients), METHOD(activate), METHOD(activate_backward), METHOD(stack_forward),
+    METHOD(stack_backward), METHOD(descend), METHOD(cross_entropy), METHOD(contrast), METHOD(units), METHOD(anneal),
+    METHOD(anneal_hidden), METHOD(anneal_visible), METHOD(gather), METHOD(gather_moved), METHOD(to_columns),
+    METHOD(prune), METHOD(refill), METHOD(simd), METHOD(use_simd), METHOD(has_openmp),
     {nullptr, nullptr, 0, nullptr},
 };
 PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_core", "Compiled kernels; see set_cli/native/__init__.py", -1,

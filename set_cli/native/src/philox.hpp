@@ -1,4 +1,5 @@
-// Random numbers as a function of where they are used: Philox4x32-7 (Salmon et al., SC 2011: seven rounds pass BigCrush).
+// Random numbers as a function of where they are used: Philox4x32-7 (Salmon et al., SC 2011: seven rounds pass
+// BigCrush).
 #pragma once
 #include "kernels.hpp"
 #include "simd.hpp"

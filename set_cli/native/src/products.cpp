@@ -191,9 +191,11 @@ void gradients(const Rows& rows, Range mine, const float* values, Columns x, Col
     const Tiles tiles(n_batch, backward_vectors);
     const bool fetch = dy.stride * rows.others * 4 > prefetch_from_bytes;
     if (dx.data)
-        (fetch ? gradients_of<true, true> : gradients_of<true, false>)(rows, mine, values, x, dy, dx, dw, add, relu, tiles);
+        (fetch ? gradients_of<true, true> : gradients_of<true, false>)(rows, mine, values, x, dy, dx, dw, add, relu,
+                                                                       tiles);
     else
-        (fetch ? gradients_of<false, true> : gradients_of<false, false>)(rows, mine, values, x, dy, dx, dw, add, relu, tiles);
+        (fetch ? gradients_of<false, true> : gradients_of<false, false>)(rows, mine, values, x, dy, dx, dw, add, relu,
+                                                                         tiles);
     if (!n_batch && !add)
         for (int64_t k = rows.indptr[mine.begin]; k < rows.indptr[mine.end]; k++) dw[k] = 0;
 }

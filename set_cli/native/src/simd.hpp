@@ -200,10 +200,13 @@ INLINE words count_words(uint32_t from) { return words{from, from + uint64_t{1}}
 INLINE words multiply(words a, words b) { return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu); }
 INLINE words upper_half(words a) { return a >> 32; }
 INLINE words exclusive_or(words a, words b) { return a ^ b; }
-INLINE void store_words(uint32_t* p, words a) { p[0] = static_cast<uint32_t>(a[0]), p[1] = static_cast<uint32_t>(a[1]); }
+INLINE void store_words(uint32_t* p, words a) {
+    p[0] = static_cast<uint32_t>(a[0]), p[1] = static_cast<uint32_t>(a[1]);
+}
 INLINE vec uniform(const uint32_t* p) {
     vec u;
-    for (int lane = 0; lane < width; lane++) u[lane] = static_cast<float>(static_cast<int32_t>(p[lane] >> 8)) * 0x1p-24f;
+    for (int lane = 0; lane < width; lane++)
+        u[lane] = static_cast<float>(static_cast<int32_t>(p[lane] >> 8)) * 0x1p-24f;
     return u;
 }
 INLINE unsigned bits_at_least(words a, uint32_t threshold) {
