@@ -11,8 +11,9 @@ from torch import nn
 
 from set_cli import native
 from set_cli.bench.measure import _ratio
-from set_cli.bench.workloads import ENGINES, NETWORKS, Network, prepare, why_not
+from set_cli.bench.workloads import ENGINES, MACHINES, NETWORKS, Machine, Network, prepare, why_not
 from set_cli.models.counts import sparse_layers
+from set_cli.models.rbm import RBM
 from tests.conftest import run_python
 
 BENCH = "import set_cli.bench_command; set_cli.bench_command.main()"
@@ -43,6 +44,46 @@ def test_json_has_the_contracts_rows_and_nothing_else_on_stdout(tmp_path: Path) 
     assert {row["threads"] for row in rows} == {1}
     assert "init with dense: not run: has no topology of its own" in result.stderr
     assert "1 threads, 1 rounds" in result.stderr
+
+
+def test_an_rbm_has_a_row_for_every_engine(tmp_path: Path) -> None:
+    arguments = ["--workload", "mnist_rbm", "--threads", "1", "--repeats", "1", "--no-memory", "--format", "json"]
+    result = run_python("-c", BENCH, *arguments, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(result.stdout)
+    assert all(list(row) == KEYS.split() for row in rows)
+    assert [row["engine"] for row in rows] == ["native", "torch", "masked", "dense"]
+    assert {row["workload"] for row in rows} == {"mnist_rbm"}
+    native_row, torch_row, masked, dense = rows
+    assert dense["connections"] == 784 * 2500
+    assert native_row["connections"] == torch_row["connections"]
+    for row in (native_row, masked):
+        assert abs(row["connections"] - 11 * (784 + 2500)) < 1000
+    assert dense["vs_dense"] == torch_row["vs_torch_csr"] == 1
+    assert all(row["peak_memory_mb"] is None and 0 < row["ms_best"] <= row["ms_median"] for row in rows)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_step_of_the_rbm_trains_the_connections_and_no_others(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that froze, or trained what a mask has taken out, would be timed all the same."""
+    made: list[RBM] = []
+    build = Machine.build
+
+    def keep(machine: Machine, engine: str) -> RBM:
+        made.append(build(machine, engine))
+        return made[-1]
+
+    monkeypatch.setattr(Machine, "build", keep)
+    monkeypatch.setitem(MACHINES, "small", Machine(40, 30, 3, 8))
+    task = prepare("small", engine)
+    (rbm,) = made
+    before = [parameter.detach().clone() for parameter in rbm.parameters()]
+    connected = before[0] != 0
+    for _ in range(3):
+        task.run()
+    assert all(not torch.equal(*both) for both in zip(rbm.parameters(), before, strict=True))
+    assert not rbm.layer1.weight[~connected].any()
+    assert task.connections == int(connected.sum())
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import signal
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,10 +14,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from sklearn.neural_network import BernoulliRBM
+from torch import Tensor, nn
 
 import set_cli
-from set_cli import native
+from set_cli import native, streams
+from set_cli.data.pairs import with_checksum
+from set_cli.data.prepare import bundled_digits
 from set_cli.experiment import Outcome, run
 from set_cli.interrupts import StopSignals
 from set_cli.models.rbm import RBM, log_odds
@@ -25,6 +29,7 @@ from set_cli.runs.summary import read_rows
 from set_cli.sparse import SparseLinear
 from set_cli.storage import read_arrays, read_json
 from set_cli.training import annealing
+from set_cli.training.contrastive import Divergence
 from set_cli.training.sampling import Sampler
 from tests.conftest import Compose
 
@@ -39,6 +44,15 @@ SMALL = (
     "model.cd_steps=2",
     "model.ais_last=quick",
 )
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Matrices this small take longer on two, and far longer where another process has the second core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def sparse_rbm(n_visible: int, n_hidden: int, engine: str = "torch", seed: int = 0, scale: float = 1.0) -> RBM:
@@ -129,17 +143,30 @@ def test_enumeration_refuses_what_would_take_for_ever() -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("kind", ["sparse", "dense"])
-def test_annealing_is_within_its_own_error_of_the_exact_value(kind: str, seed: int) -> None:
-    make = sparse_rbm if kind == "sparse" else dense_rbm
-    rbm = make(40, 12, seed=seed, scale=0.1 + 0.1 * seed)
+@pytest.mark.parametrize("engine", sorted({*ENGINES, "dense"} - {"masked"}))
+def test_annealing_is_within_its_own_error_of_the_exact_value(engine: str, seed: int) -> None:
+    scale = 0.1 + 0.1 * seed
+    rbm = dense_rbm(40, 12, seed, scale) if engine == "dense" else sparse_rbm(40, 12, engine, seed, scale)
+    check_annealing(rbm, torch.zeros(40), seed)
+
+
+def check_annealing(rbm: RBM, base: Tensor, seed: int) -> None:
     exact = annealing.enumerate_states(rbm).log_z
-    base = torch.zeros(40)
-    betas = annealing.schedule("quick")
-    found = annealing.anneal(rbm, base, betas, annealing.CHAINS, seed)
+    found = annealing.anneal(rbm, base, annealing.schedule("quick"), annealing.CHAINS, seed)
     # Four standard errors: one test in sixteen thousand would fail by chance; the floor is float32's.
     assert abs(found.log_z - exact) < 4 * found.standard_error + 1e-3
     assert 1 <= found.effective_chains <= annealing.CHAINS
+    assert found.temperatures == 1000
+
+
+@pytest.mark.parametrize("method", ["set", "fixprob", "dense"])
+def test_annealing_a_trained_rbm_is_within_its_own_error_of_the_exact_value(method: str, compose: Compose) -> None:
+    """Of training rows, as a run does it: chains that start near the data have more than one mode to find."""
+    rbm = set_cli.load(train(compose, f"method={method}", "train.lr=0.2", "train.epochs=20").path).model
+    assert isinstance(rbm, RBM)
+    assert (rbm.compiled() is not None) == (method != "dense" and native.core is not None)
+    rows = bundled_digits()[0]["train"].x
+    check_annealing(rbm, torch.from_numpy(log_odds((rows / 16).mean(axis=0).astype(np.float32), len(rows))), seed=0)
 
 
 def test_the_papers_schedule_has_its_14_500_steps() -> None:
@@ -199,6 +226,48 @@ def test_the_gradient_from_the_exact_distribution_is_that_of_the_log_probability
     assert gradient == pytest.approx(slope, abs=2e-3)
 
 
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("engine", [*ENGINES, "dense"])
+def test_contrastive_divergence_goes_from_side_to_side_as_written_down(engine: str, persistent: bool) -> None:
+    """Inputs of 50 and more leave nothing to chance: every engine has to reach the same units."""
+    rbm = dense_rbm(9, 7) if engine == "dense" else sparse_rbm(9, 7, engine)
+    with torch.no_grad():
+        for parameter in rbm.parameters():
+            parameter.copy_(parameter.sign() * (50 if parameter.shape in ((9,), (7,)) else 100))
+    weights, b, c = arrays(rbm)
+    rng = np.random.default_rng(0)
+    chains = rng.integers(0, 2, (5, 7)).astype(np.float64)
+    if persistent:
+        rbm.chains = torch.from_numpy(chains).float()
+    divergence = Divergence(rbm, 2, seed=0)
+    for n in (13, 13, 4):  # the last batch is smaller than the others and than the chains
+        v0 = rng.integers(0, 2, (n, 9)).astype(np.float64)
+        h0 = (v0 @ weights + c > 0).astype(np.float64)
+        a = h0 @ weights.T + b
+        h = chains if persistent else h0
+        for _ in range(2):
+            v1 = (h @ weights.T + b > 0).astype(np.float64)
+            h = (v1 @ weights + c > 0).astype(np.float64)
+        loss = float(divergence.differentiate(torch.from_numpy(v0).float()))
+        assert loss == pytest.approx((np.maximum(a, 0) - v0 * a).sum(), rel=1e-5)
+        slow = v1.T @ h / len(v1) - v0.T @ h0 / n
+        layer = rbm.layer1
+        assert layer.weight.grad is not None
+        assert layer.bias is not None
+        assert layer.bias.grad is not None
+        assert rbm.visible.bias.grad is not None
+        expected = slow[weights != 0] if isinstance(layer, SparseLinear) else slow.T
+        np.testing.assert_allclose(layer.weight.grad, expected, atol=1e-6)
+        np.testing.assert_allclose(layer.bias.grad, h.mean(axis=0) - h0.mean(axis=0), atol=1e-6)
+        np.testing.assert_allclose(rbm.visible.bias.grad, v1.mean(axis=0) - v0.mean(axis=0), atol=1e-6)
+        if persistent:
+            chains = h
+            assert rbm.chains is not None
+            assert np.array_equal(rbm.chains, chains)
+        else:
+            assert rbm.chains is None
+
+
 @pytest.mark.parametrize("kernels", [True, False])
 def test_draws_have_their_probabilities(kernels: bool) -> None:
     p = torch.tensor([0.0, 0.2, 0.5, 1.0]).repeat(20_000, 1)
@@ -254,6 +323,7 @@ def test_a_run_of_each_method_has_the_contracts_numbers(method: str, compose: Co
     ):
         assert all(math.isfinite(row[f"{part}_{name}"]) for row in rows)
     assert rows[-1]["test_log_probability"] > rows[0]["test_log_probability"]
+    assert {row["test_temperatures"] for row in rows} == {0}  # 12 hidden units: log Z is exact
     summary = outcome.summary
     assert (summary["metric"], summary["best_on"]) == ("log_probability", "valid")
     assert summary["last"] == rows[-1]["test_log_probability"] > -64 * math.log(2)  # better than coins
@@ -266,22 +336,74 @@ def test_a_run_of_each_method_has_the_contracts_numbers(method: str, compose: Co
         assert rows[-1]["regrown"] == 0
 
 
+@pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("method", ["set", "dense"])
-def test_an_interrupted_run_goes_on_bit_for_bit(method: str, compose: Compose, tmp_path: Path) -> None:
-    whole = content(train(compose, f"method={method}", f"runs_dir={tmp_path}/whole").path)
+def test_an_interrupted_run_goes_on_bit_for_bit(
+    method: str, persistent: bool, compose: Compose, tmp_path: Path
+) -> None:
+    asked = (f"method={method}", f"model.persistent={str(persistent).lower()}")
+    whole = content(train(compose, *asked, f"runs_dir={tmp_path}/whole").path)
     with pytest.raises(set_cli.errors.Interrupted):
-        train(compose, f"method={method}", view=StopAt(3))
-    resumed = train(compose, f"method={method}")
+        train(compose, *asked, view=StopAt(3))
+    resumed = train(compose, *asked)
     assert read_json(resumed.path / "run.json")[-1]["resumed_after_epoch"] == 2
     assert content(resumed.path) == whole
+    assert ("checkpoint.npz:model/chains" in whole) == persistent
+
+
+@pytest.mark.parametrize("method", ["set", "dense"])
+@pytest.mark.parametrize(("rows", "lr"), [(1130, 0.05), (50, 0.1)], ids=["smaller last batch", "less than a batch"])
+def test_persistent_chains_learn_and_are_kept(rows: int, lr: float, method: str, compose: Compose) -> None:
+    asked = (f"method={method}", "model.persistent=true", f"data.train_limit={rows}", f"train.lr={lr}")
+    outcome = train(compose, *asked, "train.epochs=40")
+    found = [row["test_log_probability"] for row in read_rows(outcome.path / "metrics.jsonl")]
+    assert np.mean(found[-5:]) > found[0] + 0.3  # of the mean, since persistent chains swing
+    rbm = set_cli.load(outcome.path).model
+    assert isinstance(rbm, RBM)
+    assert rbm.chains is not None
+    assert rbm.chains.shape == (min(rows, 100), 12)  # as many as a batch has rows
+    assert set(rbm.chains.flatten().tolist()) == {0.0, 1.0}
+    assert len({tuple(chain) for chain in rbm.chains.tolist()}) > 1
+    assert np.array_equal(rbm.chains, read_arrays(outcome.path / "checkpoint.npz")["model/chains"])
 
 
 def test_log_z_is_estimated_every_so_often_and_after_the_last_epoch(compose: Compose) -> None:
     outcome = train(compose, "model.ais_every=3", "model.hidden=[40]", "train.epochs=4", "data.train_limit=200")
     rows = read_rows(outcome.path / "metrics.jsonl")
     assert ["test_log_probability" in row for row in rows] == [False, False, True, True]
+    assert not [key for row in rows[:2] for key in row if key.startswith("test_")]
     assert outcome.summary["best_epoch"] in (3, 4)
     assert all(row["test_log_z_error"] > 0 for row in rows[2:])  # 40 x 64: no enumeration
+
+
+def test_an_epoch_that_seems_the_best_is_estimated_as_the_last_one_is(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """log Z made up for every epoch: the rough estimate, then the one of 14,500 temperatures."""
+    made_up = {1: (10, 10), 2: (12, 0), 3: (8, 11), 4: (9, 9.5), 5: (0, 10)}
+    epoch_of = {streams.torch_seed(0, "ais", epoch): epoch for epoch in made_up}
+
+    def anneal(
+        model: RBM, base: Tensor, betas: Floats, chains: int, seed: int, check: Callable[[], None]
+    ) -> annealing.Partition:
+        epoch, temperatures = epoch_of[seed], len(betas) - 1
+        log_z = made_up[epoch][temperatures == 14_500]
+        carry = annealing.FEW_CHAINS - (epoch == 4)
+        return annealing.Partition(log_z, 0.1, carry, temperatures)
+
+    monkeypatch.setattr(annealing, "anneal", anneal)
+    asked = ("method=fixprob", "model.hidden=[30]", "model.ais_last=paper", "train.epochs=5", "train.lr=1e-9")
+    with pytest.raises(set_cli.errors.Interrupted):  # what was the best is known after that too
+        train(compose, *asked, view=StopAt(2))
+    outcome = train(compose, *asked)
+    rows = read_rows(outcome.path / "metrics.jsonl")
+    assert [row["test_temperatures"] for row in rows] == [14_500, 1000, 14_500, 14_500, 14_500]
+    log_z = [-row["test_free_energy"] - row["test_log_probability"] for row in rows]
+    assert log_z == pytest.approx([10, 12, 11, 9.5, 10])
+    assert [row["test_chains_agree"] for row in rows] == [True, True, True, False, True]
+    summary = outcome.summary
+    assert (summary["best_epoch"], summary["best"]) == (4, rows[3]["test_log_probability"])
+    assert (summary["best_chains_agree"], summary["last_chains_agree"]) == (False, True)
 
 
 def test_a_trained_rbm_is_loaded_with_its_reconstructions_and_hidden_units(compose: Compose) -> None:
@@ -305,3 +427,30 @@ def test_settings_of_another_architecture_are_refused(overrides: list[str], sent
     with pytest.raises(set_cli.errors.ConfigError) as caught:
         compose(*SMALL, *overrides)
     assert str(caught.value) == sentence
+
+
+def test_persistent_chains_learn_as_well_as_scikit_learns(compose: Compose, tmp_path: Path) -> None:
+    """The same rows, hidden units, batches, learning rate and epochs; the same annealing measures all of them."""
+    sampler, parts = Sampler(0, torch.device("cpu")), bundled_digits()[0]
+    rows = {name: sampler.values(torch.from_numpy(parts[name].x) / 16) for name in ("train", "test")}
+    file = tmp_path / "digits.npz"
+    np.savez(file, allow_pickle=False, **{f"x_{name}": x.numpy().astype(np.uint8) for name, x in rows.items()})
+    theirs = BernoulliRBM(64, learning_rate=0.02, batch_size=10, n_iter=40, random_state=0).fit(rows["train"].numpy())
+    rbm = RBM(nn.Linear(64, 64), theirs.intercept_visible_.astype(np.float32))
+    rbm.layer1.load_state_dict(
+        {"weight": torch.from_numpy(theirs.components_), "bias": torch.from_numpy(theirs.intercept_hidden_)}
+    )
+    base = torch.from_numpy(log_odds(rows["train"].mean(dim=0).numpy(), len(rows["train"])))
+    partition = annealing.anneal(rbm, base, annealing.schedule("quick"), annealing.CHAINS, 0)
+    reached = -float(rbm.free_energy(rows["test"]).mean()) - partition.log_z
+    assert reached > -26  # a base-rate model has -31
+    for method in ("dense", "set"):
+        config = compose(
+            "dataset=custom", f"dataset.path={file}", "model=rbm", f"method={method}", "epsilon=11",
+            "model.hidden=[64]", "model.persistent=true", "model.ais_every=40", "model.ais_last=quick",
+            "train.lr=0.02", "train.momentum=0", "train.weight_decay=0", "train.batch_size=10", "train.epochs=40",
+        )  # fmt: skip
+        with StopSignals() as stop:
+            summary = run(with_checksum(config), {}, ["set-train"], NoView(), stop).summary
+        assert summary["last_chains_agree"]
+        assert summary["last"] > reached - 0.5
