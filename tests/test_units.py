@@ -29,7 +29,7 @@ simd, two_threads = test_native.simd, test_native.two_threads  # fixtures, the s
 Floats = NDArray[np.float64]
 SEED = 0x1234567_89ABCDEF  # both halves of the key
 STEP = 2**33 - 2  # both halves of the counter; a run of steps carries from one to the other
-# A probability in float32 is this near to the replay's in float64; see `Replay.draw`.
+# The kernels' probabilities, in float32, are nearer than this to the replay's.
 MARGIN = 1e-6
 BETAS = np.linspace(0, 1, 10, dtype=np.float32)
 BEYOND = 7.0  # what lies behind the rows, where nothing is to be written; no value that a unit can have
@@ -250,7 +250,7 @@ def moved_on(rbm: Case, chain: Floats | None, threads: int) -> tuple[Statistics,
 
 @pytest.mark.parametrize("persistent", [False, True])
 def test_a_step_has_the_same_bits_on_any_number_of_threads(simd: str, persistent: bool) -> None:
-    """Five threads have fewer blocks of visible units than there are threads."""
+    """The visible units are three blocks: two of five threads have none."""
     rbm = case(70, 90, seed=0)
     chain = coins(33, 90, seed=1) if persistent else None
     expected, afterwards = moved_on(rbm, chain, 1)

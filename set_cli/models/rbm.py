@@ -75,7 +75,7 @@ class RBM(nn.Module):
     def hidden_input(self, v: Tensor) -> Tensor:
         """v W + c (n, n_hidden)."""
         layer = self.layer1
-        self._check(v, self.n_visible)
+        self.check_units(v, self.n_visible)
         if isinstance(layer, SparseLinear):
             engine = layer.engine
             return engine.spmm(engine.arrange(v), layer.weight, layer.bias, layer.device_pattern())
@@ -84,7 +84,7 @@ class RBM(nn.Module):
     def visible_input(self, h: Tensor) -> Tensor:
         """h W^T + b (n, n_visible)."""
         layer = self.layer1
-        self._check(h, self.n_hidden)
+        self.check_units(h, self.n_hidden)
         if isinstance(layer, SparseLinear):
             engine = layer.engine
             return engine.spmm_t(engine.arrange(h), layer.weight, layer.device_pattern()).add_(self.visible.bias)
@@ -112,7 +112,7 @@ class RBM(nn.Module):
         pattern = layer.device_pattern()
         return Connections(pattern.compiled, pattern.shape, *tensors)
 
-    def _check(self, x: Tensor, units: int) -> None:
+    def check_units(self, x: Tensor, units: int) -> None:
         """ValueError where the engines would take these units for others."""
         weight = self.layer1.weight
         if x.ndim != 2 or x.shape[1] != units or x.dtype != weight.dtype or x.device != weight.device:

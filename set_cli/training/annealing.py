@@ -74,6 +74,8 @@ def anneal(
     base_bias  (n_visible,) visible biases of the base-rate model, whose hidden units are independent of them
     check      called every so often; may raise to stop
     """
+    if base_bias.shape != (model.n_visible,):  # the kernels see addresses only
+        raise ValueError(f"expected {model.n_visible} visible biases, got shape {tuple(base_bias.shape)}")
     sampler = Sampler(seed, base_bias.device)
     v = sampler.values(base_bias.sigmoid().expand(chains, -1))
     moving = _chains(model, base_bias, v, sampler, seed)

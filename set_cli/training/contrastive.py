@@ -87,6 +87,9 @@ class Divergence:
     def _in_one_call(self, kernels: units.Connections, v: Tensor) -> float:
         """With random numbers of the kernels' own."""
         model = self._model
+        model.check_units(v, model.n_visible)  # the kernels see addresses only
+        if model.chains is not None:
+            model.check_units(model.chains, model.n_hidden)
         if model.chains is not None and not native.is_columns(model.chains):  # as one chain may lie
             model.chains = native.to_columns(model.chains)
         step = self._batches * (2 * self._steps + 1)
