@@ -75,8 +75,8 @@ class Contrastive:
         scores = {name: contrastive.monitor(self._model, part, self._config.seed) for name, part in parts.items()}
         schedule = model.ais_last if is_last else model.ais
         partition = self._estimate(epoch, schedule, check)
-        could_be_better = (schedule, model.ais_last) == ("quick", "paper") and partition.temperatures > 0
-        if could_be_better and -scores[self._best_on]["free_energy"] - partition.log_z > self._best:
+        is_rough = (schedule, model.ais_last) == ("quick", "paper") and partition.temperatures > 0
+        if is_rough and -scores[self._best_on]["free_energy"] - partition.log_z > self._best:
             partition = self._estimate(epoch, model.ais_last, check)
         for score in scores.values():
             score |= {
