@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import set_cli
-from set_cli.errors import OutOfMemory, SetError
+from set_cli.errors import ConfigError, OutOfMemory, SetError
 from set_cli.single import prepare_for_torch
 
 if TYPE_CHECKING:
@@ -36,27 +36,35 @@ class SeveralNames(click.Command):
 @click.command(cls=SeveralNames)
 @click.option("--workload", "workloads", multiple=True, metavar="NAME...", help="Default: all.")
 @click.option(
-    "--engine", "engines", multiple=True, metavar="NAME...", help="native, torch, masked, dense; default: all."
+    "--engine", "engines", multiple=True, metavar="NAME...", help="native, torch, triton, masked, dense; default: all."
 )
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(1, 4096), help="Default: every core this process may use.")
 @click.option("--repeats", type=click.IntRange(1, 1000), default=7, show_default=True, help="Interleaved rounds.")
 @click.option("--memory/--no-memory", default=True, help="Also measure peak memory, a child process per engine.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.version_option(set_cli.__version__, message="set-bench %(version)s")
 def main(
-    workloads: tuple[str, ...], engines: tuple[str, ...], threads: int | None, repeats: int, memory: bool, form: str
+    workloads: tuple[str, ...],
+    engines: tuple[str, ...],
+    device: str,
+    threads: int | None,
+    repeats: int,
+    memory: bool,
+    form: str,
 ) -> None:
     """Time the engines side by side on whole training steps, the update by SGD with momentum included.
 
-    Workloads: cifar10_mlp (SReLU, dropout), cifar10_mlp_relu, mnist_mlp, higgs_mlp, million (ReLU); mnist_rbm (CD-1);
-    evolve and init, with _million behind them also on that network. `dense` is plain torch with SGD(fused=True),
-    `masked` dense weights under a mask (torch.nn.utils.prune, of an RBM a mask on the gradient; not the engine of
-    that name), `torch` its CSR products, `native` our kernels; only `native` fuses SReLU and dropout, so
-    cifar10_mlp_relu is what shows sparsity alone. Rounds are interleaved in one process; a ratio is the median over
-    the rounds. vs dense 20 means twenty times faster than dense.
+    Workloads: cifar10_mlp (SReLU, dropout), cifar10_mlp_relu, mnist_mlp, higgs_mlp, million (ReLU); cifar10_cnn, its
+    convolutions dense; mnist_rbm (CD-1); evolve and init, with _million behind them also on that network. `dense` is
+    plain torch with SGD(fused=True), `masked` dense weights under a mask (torch.nn.utils.prune, of an RBM a mask on
+    the gradient; not the engine of that name), `torch` its CSR products, `native` our kernels, `triton` those for a
+    GPU; only `native` fuses SReLU and dropout, so cifar10_mlp_relu is what shows sparsity alone. Rounds are
+    interleaved in one process; a ratio is the median over the rounds. vs dense 20 means twenty times faster than
+    dense.
     """
     try:
-        rows = _measure(workloads, engines, threads, repeats, memory)
+        rows = _measure(workloads, engines, device, threads, repeats, memory)
     except SetError as error:
         click.echo(f"set-bench: {error}", err=True)
         sys.exit(error.exit_code)
@@ -73,7 +81,7 @@ def main(
 
 
 def _measure(
-    workloads: tuple[str, ...], engines: tuple[str, ...], threads: int | None, repeats: int, memory: bool
+    workloads: tuple[str, ...], engines: tuple[str, ...], device: str, threads: int | None, repeats: int, memory: bool
 ) -> list[Row]:
     prepare_for_torch()
     # torch takes over a second to import: --help must not wait for it.
@@ -91,18 +99,21 @@ def _measure(
 
     torch.set_num_threads(threads or native.available_cores())
     torch.set_flush_denormal(True)
-    click.echo(machine_line(repeats), err=True)
+    place = torch.device(device)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch finds no GPU here; use --device cpu, or install torch built for CUDA")
+    click.echo(machine_line(repeats, place), err=True)
     rows: list[Row] = []
     for workload in workloads or WORKLOADS:
         able = []
         for engine in engines or ENGINES:
-            reason = why_not(workload, engine)
+            reason = why_not(workload, engine, place)
             if reason is None:
                 able.append(engine)
             else:
                 click.echo(f"{workload} with {engine}: not run: {reason}", err=True)
         if able:
-            rows += measure(workload, able, repeats, memory, _progress)
+            rows += measure(workload, able, repeats, memory, _progress, place)
     _progress("")
     return rows
 

@@ -64,11 +64,13 @@ AisSchedule = Literal["quick", "paper"]
 class Model(Section):
     """Keys of one architecture are None for the others."""
 
-    name: Literal["mlp", "rbm"]
+    name: Literal["mlp", "cnn", "rbm"]
     hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=1000, strict=False)]  # neurons per layer
     init: Literal["glorot", "sparse_fan_in", "normal"]
     activation: Literal["srelu", "relu"] | None = None
     dropout: Fraction | None = None  # of every hidden layer's outputs
+    channels: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8, strict=False)] | None = None  # per block
+    sparse_convolutions: bool | None = None
     cd_steps: Annotated[int, Field(ge=1, le=10**5)] | None = None
     persistent: bool | None = None
     ais: AisSchedule | None = None
@@ -77,14 +79,16 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _keys_belong_to_their_architecture(self) -> Self:
-        own = {"mlp": ("activation", "dropout"), "rbm": ("cd_steps", "persistent", "ais", "ais_last")}
-        for name, keys in own.items():
-            for key in keys:
-                if (getattr(self, key) is None) == (self.name == name):
-                    raise ValueError(f"model.{key} is for model={name}, which needs it")
+        own = {"rbm": ("cd_steps", "persistent", "ais", "ais_last"), "cnn": ("channels", "sparse_convolutions")}
+        owners: dict[str, tuple[str, ...]] = {key: (name,) for name, keys in own.items() for key in keys}
+        owners |= dict.fromkeys(("activation", "dropout"), ("mlp", "cnn"))
+        for key, names in owners.items():
+            if (getattr(self, key) is None) == (self.name in names):
+                needs = "needs" if len(names) == 1 else "need"
+                raise ValueError(f"model.{key} is for model={' and model='.join(names)}, which {needs} it")
         if self.name != "rbm" and self.ais_every is not None:
             raise ValueError("model.ais_every is for model=rbm")
-        if self.name == "mlp" and self.init == "normal":
+        if self.name != "rbm" and self.init == "normal":
             raise ValueError("model.init=normal is for model=rbm: expected glorot or sparse_fan_in")
         if self.name == "rbm" and len(self.hidden) != 1:
             raise ValueError(f"model.hidden: expected one hidden layer for model=rbm, found {list(self.hidden)}")
@@ -102,8 +106,10 @@ class Method(Section):
 
 class Backend(Section):
     name: Literal["auto", "cpu", "cuda"]
-    engine: Literal["auto", "native", "torch", "masked"]
+    engine: Literal["auto", "native", "torch", "triton", "masked"]
     threads: Annotated[int, Field(ge=1, le=4096)] | None
+    precision: Literal["float32", "bfloat16"]  # of activations; weights and sums are float32
+    deterministic: bool  # on a GPU: torch's operations repeat bit for bit; on the CPU they do anyway
 
 
 class Train(Section):
@@ -192,9 +198,13 @@ def scientific(config: Config) -> dict[str, Any]:
         del keys["zeta"], keys["method"]["regrow_init"]
     if config.method.name == "dense":
         del keys["epsilon"]
-    elif config.backend.engine != "auto":
-        keys["backend"] = {"engine": config.backend.engine}
-    return keys
+        if config.model.sparse_convolutions:
+            keys["model"]["sparse_convolutions"] = False  # without meaning here: one baseline, trained once
+    asked = {"engine": (config.backend.engine, "auto"), "precision": (config.backend.precision, "float32")}
+    if config.method.name == "dense":
+        del asked["engine"]
+    backend = {key: value for key, (value, default) in asked.items() if value != default}
+    return keys | ({"backend": backend} if backend else {})
 
 
 def canonical_json(value: object) -> str:

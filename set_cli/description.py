@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from set_cli.config import Train
+from set_cli.models.cnn import Images
 from set_cli.models.counts import count_layers, count_totals
 from set_cli.models.mlp import LayerPlan
 from set_cli.sparse import SparseLinear
@@ -32,7 +33,7 @@ def describe_layers(plans: list[LayerPlan], choices: Mapping[str, Choice]) -> di
 
 
 def describe_parameters(plans: list[LayerPlan], model: nn.Module, train: Train) -> dict[str, Any]:
-    """params.json at the start: per layer and in total what was asked for and what is there."""
+    """params.json at the start: per layer and in total what was asked for and what is there; a CNN's images."""
     layers = count_layers(model, optimizer_copies=1 if train.momentum else 0)
     rows = [
         dict(count)
@@ -45,14 +46,17 @@ def describe_parameters(plans: list[LayerPlan], model: nn.Module, train: Train) 
         for plan, count in zip(plans, layers, strict=True)
     ]
     asked = sum(plan.connections_asked for plan in plans)
-    return {"layers": rows, "total": count_totals(layers) | {"connections_asked": asked, "connections_final": None}}
+    first = next(iter(model.children()), None)
+    images = {"images": list(first.shape)} if isinstance(first, Images) else {}
+    total = count_totals(layers) | {"connections_asked": asked, "connections_final": None}
+    return {"layers": rows, "total": total} | images
 
 
 def finish_parameters(params: dict[str, Any], model: nn.Module) -> dict[str, Any]:
     """params.json after the last removal: connections_final filled in, per layer and in total."""
     final = [layer["connections"] for layer in count_layers(model, optimizer_copies=0)]
     layers = [row | {"connections_final": count} for row, count in zip(params["layers"], final, strict=True)]
-    return {"layers": layers, "total": params["total"] | {"connections_final": sum(final)}}
+    return params | {"layers": layers, "total": params["total"] | {"connections_final": sum(final)}}
 
 
 def layer_degrees(layers: Mapping[str, SparseLinear]) -> dict[str, NDArray[np.int32]]:

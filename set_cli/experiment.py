@@ -13,22 +13,23 @@ import torch
 from torch import nn
 
 from set_cli import native
-from set_cli.config import Backend, Config
+from set_cli.config import Config
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet, load_data, needs_labels, training_mean
 from set_cli.description import describe_layers
-from set_cli.errors import ConfigError, DivergedError, OutOfMemory
+from set_cli.devices import choose_device, describe_device, prepare
+from set_cli.errors import DivergedError, OutOfMemory
 from set_cli.interrupts import StopSignals
 from set_cli.models.counts import count_connections
-from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
-from set_cli.models.rbm import RBM, build_rbm, log_odds, plan_rbm
+from set_cli.models.rbm import RBM, log_odds
+from set_cli.network import Network, build_network, in_words
 from set_cli.progress import View, make_bar, note
 from set_cli.record import Record
 from set_cli.runs.environment import describe_environment
 from set_cli.runs.folder import RunFolder, locate, read_status
 from set_cli.runs.summary import SUMMARY
-from set_cli.sparse.engines import Choice, choose
+from set_cli.sparse.engines import Choice
 from set_cli.storage import read_json
 from set_cli.training.evolution import Change, evolve_model
 from set_cli.training.optimizer import build_optimizer
@@ -57,22 +58,24 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
     if status == "done":
         return Outcome(path, True, read_json(path / SUMMARY))
     with _memory_errors():
-        device = choose_device(config.backend)
+        device, why = choose_device(config.backend)
+        prepare(device, deterministic=config.backend.deterministic)
         torch.set_num_threads(config.backend.threads or native.available_cores())
         torch.set_flush_denormal(True)  # before the threads start, which take it over; why: native/src/team.hpp
         labels = needs_labels(config.model.name)
         with stop.at_once("nothing was begun"):
             data = load_data(config.dataset, config.data, labels=labels, bar=make_bar(config.progress), say=note)
         network = build_network(config, data, device)
+        _tell_what_is_slower(config, device, why, network.choices)
         stop.check("nothing was begun")
-        with RunFolder(path) as folder:
+        with _memory_errors(network.least_bytes), RunFolder(path) as folder:
             if read_status(path) == "done":  # another process finished it in the meantime
                 return Outcome(path, True, read_json(path / SUMMARY))
             network.model.to(device)
             optimizer = build_optimizer(network.model, config.train)
             record = Record(config, folder, network.plans, network.model, optimizer)
             with view:
-                record.begin(describe_start(config, command, data, network, device))
+                record.begin(describe_start(config, command, data, network, device, why))
                 trainer = make_trainer(config, data, network.model, record.rows())
                 scores = _train(config, data, network.model, trainer, optimizer, record, view, stop)
             return Outcome(path, False, record.finish(settings, data.tested_on, scores))
@@ -128,16 +131,26 @@ def check_finite(model: nn.Module, path: Path, lr: float, epoch: int, losses: li
         )
 
 
+def _tell_what_is_slower(config: Config, device: torch.device, why: str, choices: Mapping[str, Choice]) -> None:
+    """Where `auto` has to do with less than a machine like this could offer: never in silence."""
+    if config.backend.name == "auto" and device.type == "cpu" and torch.version.cuda:
+        note(f"note: backend={why}; training on the CPU")
+    if config.backend.engine == "auto" and any(choice.engine.name == "torch" for choice in choices.values()):
+        reason = next(choice.why for choice in choices.values() if choice.engine.name == "torch")
+        note(f"note: backend.engine={reason}. Training goes on with torch's sparse products, several times slower.")
+
+
 @contextmanager
-def _memory_errors() -> Iterator[None]:
-    """OutOfMemory for the several ways in which numpy and torch say it."""
+def _memory_errors(least: int | None = None) -> Iterator[None]:
+    """OutOfMemory for the several ways in which numpy and torch say it; least: bytes that training takes."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         cpu_allocator = "not enough memory" in str(error) or "can't allocate memory" in str(error)
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or cpu_allocator:
             first_line = str(error).partition("\n")[0]
-            raise OutOfMemory(f"out of memory ({first_line}); take a smaller model or batch") from error
+            estimate = "" if least is None else f"; training this network takes at least {in_words(least)}"
+            raise OutOfMemory(f"out of memory ({first_line}){estimate}; take a smaller model or batch") from error
         raise
 
 
@@ -150,42 +163,6 @@ def metrics_row(epoch: int, loss: float, scores: Scores, connections: int, chang
     return row | {"connections": connections} | counts
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """A model with its initial weights, the plans of its layers, and the engine of each sparse one."""
-
-    plans: list[LayerPlan]
-    model: nn.Module
-    choices: Mapping[str, Choice]
-
-
-def build_network(config: Config, data: DataSet, device: torch.device) -> Network:
-    """The network that the configuration asks for; ConfigError where an engine is not there, or a layer too large."""
-    epsilon = None if config.method.name == "dense" else config.epsilon
-    is_rbm = config.model.name == "rbm"
-    plans = (
-        plan_rbm(config.model, epsilon, data.card.features)
-        if is_rbm
-        else plan_mlp(config.model, epsilon, data.card.features, data.card.classes)
-    )
-    name = config.backend.engine
-    try:
-        choices = {p.name: choose(name, p.probability, torch.float32, device) for p in plans if p.sparse}
-    except ValueError as error:
-        raise ConfigError(f"backend.engine={name}: {error}") from None
-    engines = {layer: choice.engine.name for layer, choice in choices.items()}
-    try:
-        if is_rbm:
-            engine = engines.get(plans[0].name, "auto")
-            mean, rows = training_mean(data), len(data.train)
-            n_chains = min(config.train.batch_size, rows)
-            rbm = build_rbm(plans[0], config.model, epsilon, engine, config.seed, mean, rows, n_chains)
-            return Network(plans, rbm, choices)
-        return Network(plans, build_mlp(plans, config.model, epsilon, engines, config.seed), choices)
-    except ValueError as error:
-        raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None
-
-
 def make_trainer(config: Config, data: DataSet, model: nn.Module, rows: Sequence[Mapping[str, Any]]) -> Trainer:
     """How this architecture is trained and measured; rows: the epochs so far."""
     if isinstance(model, RBM):
@@ -194,32 +171,28 @@ def make_trainer(config: Config, data: DataSet, model: nn.Module, rows: Sequence
 
 
 def describe_start(
-    config: Config, command: list[str], data: DataSet, network: Network, device: torch.device
+    config: Config, command: list[str], data: DataSet, network: Network, device: torch.device, why: str
 ) -> dict[str, Any]:
     """One entry of run.json: the environment, what was chosen in it, and what does not decide the numbers."""
     return describe_environment(command) | {
         "threads": torch.get_num_threads(),
         "kernels": native.describe(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": describe_device(device),
+        "device_why": why,
+        "least_bytes": network.least_bytes,
         "options": {
             "runs_dir": config.runs_dir,
             "resume": config.resume,
             "data.dir": config.data.dir,
             "backend.threads": config.backend.threads,
+            "backend.deterministic": config.backend.deterministic,
             "snapshots": config.snapshots.model_dump(),
         },
         "data": {part: len(rows) for part, rows in parts_of(data).items()}
-        | {"tested_on": data.tested_on, "origin": data.origin},
+        | {"tested_on": data.tested_on, "origin": data.origin, "shape": data.card.shape},
         "checksums": data.checksums,
         "layers": describe_layers(network.plans, network.choices),
     }
-
-
-def choose_device(backend: Backend) -> torch.device:
-    """The device asked for; `auto` is the CPU. ConfigError where there is no such device."""
-    if backend.name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("backend=cuda: torch finds no GPU here; use backend=cpu, or install torch built for CUDA")
-    return torch.device("cuda" if backend.name == "cuda" else "cpu")
 
 
 def parts_of(data: DataSet) -> dict[str, Part]:

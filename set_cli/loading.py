@@ -17,6 +17,7 @@ from torch import nn
 from set_cli.config import Model, sentence
 from set_cli.description import restore_model
 from set_cli.errors import DataError
+from set_cli.models.cnn import build_cnn, plan_cnn
 from set_cli.models.mlp import build_mlp, plan_mlp
 from set_cli.models.rbm import build_rbm, plan_rbm
 from set_cli.runs.checkpoint import CURRENT, load_checkpoint
@@ -96,27 +97,38 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     if checkpoint is None:
         raise DataError(f"{path}: the run has no checkpoint yet")
     try:
-        layers, epsilon = read_json(path / "params.json")["layers"], config.get("epsilon")  # dense has none
+        params, epsilon = read_json(path / "params.json"), config.get("epsilon")  # dense has none
         section = Model.model_validate(config["model"])
-        model = _untrained(section, epsilon, layers, config["seed"], len(checkpoint.arrays.get("model/chains", ())))
+        n_chains = len(checkpoint.arrays.get("model/chains", ()))
+        model = _untrained(section, epsilon, params, config["seed"], n_chains)
         restore_model(model, None, checkpoint.arrays)
-    except (LookupError, TypeError, ValidationError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
         reason = sentence(error) if isinstance(error, ValidationError) else str(error)
         raise DataError(f"{path}: configuration and checkpoint do not fit together ({reason})") from None
     rows = read_rows(path / "metrics.jsonl") if checkpoint.epoch else []
     return TrainedRun(path, config, model.eval(), pd.DataFrame(rows), checksums)
 
 
-def _untrained(
-    model: Model, epsilon: float | None, layers: Sequence[Mapping[str, Any]], seed: int, n_chains: int
-) -> nn.Module:
-    """The architecture of a run, whose arrays are still to be filled in; layers: those of params.json."""
-    features, outputs = int(layers[0]["shape"][0]), int(layers[-1]["shape"][1])
+def _untrained(model: Model, epsilon: float | None, params: Mapping[str, Any], seed: int, n_chains: int) -> nn.Module:
+    """The architecture of a run, whose arrays are still to be filled in; params: its params.json."""
+    shapes = [tuple(layer["shape"]) for layer in params["layers"]]
+    features, outputs = int(shapes[0][0]), int(shapes[-1][1])
+    match model.name:
+        case "cnn":
+            plans = plan_cnn(model, epsilon, params["images"], outputs)
+        case "rbm":
+            plans = plan_rbm(model, epsilon, features)
+        case "mlp":
+            plans = plan_mlp(model, epsilon, features, outputs)
+    if shapes != [(plan.n_in, plan.n_out) for plan in plans]:  # before anything of their size is allocated
+        raise ValueError("params.json has other layers than the configuration")
+    engines = dict.fromkeys([plan.name for plan in plans], "auto")
+    if model.name == "cnn":
+        return build_cnn(plans, model, epsilon, engines, seed, params["images"])
     if model.name == "rbm":
-        (plan,) = plan_rbm(model, epsilon, features)
-        return build_rbm(plan, model, epsilon, "auto", seed, np.full(features, 0.5, np.float32), 1, n_chains)
-    plans = plan_mlp(model, epsilon, features, outputs)
-    return build_mlp(plans, model, epsilon, dict.fromkeys([plan.name for plan in plans], "auto"), seed)
+        mean = np.full(features, 0.5, np.float32)
+        return build_rbm(plans[0], model, epsilon, "auto", seed, mean, 1, n_chains)
+    return build_mlp(plans, model, epsilon, engines, seed)
 
 
 def _check_unaltered(path: Path, name: str, checksums: Mapping[str, str]) -> None:

@@ -22,11 +22,8 @@ def train_and_tell(config: Config, settings: Mapping[str, Any], command: list[st
     stop.check("nothing was begun")
     prepare_for_torch()
     # torch takes over a second to import: a refusal or a signal comes first
-    from set_cli import native
     from set_cli.experiment import run
 
-    if native.core is None and config.backend.name != "cuda":
-        say(f"note: {native.missing}. Training goes on with torch's products, about three times slower.")
     outcome = run(config, settings, command, make_view(config.progress), stop)
     say(already_done(outcome.path) if outcome.skipped else result_line(outcome.summary, outcome.path))
 

@@ -12,11 +12,17 @@ from typing import Any, cast
 import hydra
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from set_cli.config import Config, from_mapping
 
 np.seterr(all="raise")
+
+# Without a GPU the kernels written for one run under Triton's interpreter, which it asks for at its import.
+INTERPRETER = "TRITON_INTERPRET"
+if not torch.cuda.is_available():
+    os.environ[INTERPRETER] = "1"
 
 Compose = Callable[..., Config]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -47,7 +53,8 @@ def compose(tmp_path: Path) -> Compose:
 
 def run_python(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """A Python child in `folder`, its output as text."""
-    environment = {key: value for key, value in os.environ.items() if key != "SET_DATA_DIR"} | variables
+    kept = {key: value for key, value in os.environ.items() if key not in ("SET_DATA_DIR", INTERPRETER)}
+    environment = kept | variables
     command = [sys.executable, "-P", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 

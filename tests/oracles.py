@@ -7,9 +7,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from set_cli.sparse.engines import ENGINES, why_missing
 from set_cli.sparse.pattern import Csr, from_positions
 
 Floats = NDArray[np.floating]
+INSTALLED_ENGINES = [name for name in ENGINES if why_missing(name) is None]
 
 
 def pruned_by_hand(weights: list[float], zeta: float) -> set[int]:

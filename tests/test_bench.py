@@ -14,10 +14,12 @@ from set_cli.bench.measure import _ratio
 from set_cli.bench.workloads import ENGINES, MACHINES, NETWORKS, Machine, Network, prepare, why_not
 from set_cli.models.counts import sparse_layers
 from set_cli.models.rbm import RBM
+from set_cli.sparse.engines import why_missing
 from tests.conftest import run_python
 
 BENCH = "import set_cli.bench_command; set_cli.bench_command.main()"
 SMALL = Network((20, 30, 25, 5), 3, 8, "srelu", 0.3)
+CONVOLUTIONAL = Network((64, 30, 25, 5), 3, 8, "relu", 0.3, (4, 6), (8, 8))
 KEYS = "workload engine device threads connections ms_median ms_best vs_dense vs_torch_csr peak_memory_mb"
 
 pytestmark = pytest.mark.skipif(native.core is None, reason=f"no compiled kernels here: {native.missing}")
@@ -63,7 +65,10 @@ def test_an_rbm_has_a_row_for_every_engine(tmp_path: Path) -> None:
     assert all(row["peak_memory_mb"] is None and 0 < row["ms_best"] <= row["ms_median"] for row in rows)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+RUNNABLE = [engine for engine in ENGINES if engine == "dense" or why_missing(engine) is None]
+
+
+@pytest.mark.parametrize("engine", RUNNABLE)
 def test_a_step_of_the_rbm_trains_the_connections_and_no_others(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that froze, or trained what a mask has taken out, would be timed all the same."""
     made: list[RBM] = []
@@ -90,8 +95,9 @@ def test_a_step_of_the_rbm_trains_the_connections_and_no_others(engine: str, mon
     ("arguments", "sentence"),
     [
         (["--workload", "cifar"], "workload cifar is not known: expected one of cifar10_mlp, "),
-        (["--engine", "scipy"], "engine scipy is not known: expected one of native, torch, masked, dense"),
+        (["--engine", "scipy"], "engine scipy is not known: expected one of native, torch, triton, masked, dense"),
         (["--repeats", "0"], "0 is not in the range"),
+        (["--device", "cuda"], "--device cuda: torch finds no GPU here; use --device cpu"),
     ],
 )
 def test_what_is_not_known_is_refused(arguments: list[str], sentence: str, tmp_path: Path) -> None:
@@ -111,6 +117,12 @@ def test_what_cannot_run_says_why() -> None:
     assert why_not("cifar10_mlp", "dense") is None
     with native.without_kernels():
         assert "switched off" in str(why_not("cifar10_mlp", "native"))
+    assert why_not("cifar10_mlp", "triton") == "it computes on a GPU, --device cuda"
+    gpu = torch.device("cuda")
+    assert why_not("cifar10_mlp", "native", gpu) == "it computes on the CPU"
+    assert why_not("cifar10_mlp", "torch", gpu) is None
+    assert why_not("evolve", "torch", gpu) is None
+    assert why_not("init", "torch", gpu) == "networks are drawn on the CPU"
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
@@ -120,7 +132,7 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
 
 
 def test_the_engines_have_the_networks_they_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    networks = {engine: SMALL.build(engine) for engine in ENGINES}
+    networks = {engine: SMALL.build(engine) for engine in RUNNABLE}
     for engine in ("native", "torch"):
         assert {layer.engine.name for layer in sparse_layers(networks[engine]).values()} == {engine}
     assert not sparse_layers(networks["dense"])
@@ -136,7 +148,12 @@ def test_the_engines_have_the_networks_they_name(monkeypatch: pytest.MonkeyPatch
     assert gradient is not None
     assert not gradient[mask == 0].any()
     monkeypatch.setitem(NETWORKS, "small", SMALL)
-    for engine in ENGINES:
-        task = prepare("small", engine)
-        task.run()
-        assert task.connections > 0
+    monkeypatch.setitem(NETWORKS, "convolutional", CONVOLUTIONAL)
+    for engine in RUNNABLE:
+        for workload in ("small", "convolutional"):
+            task = prepare(workload, engine)
+            task.run()
+            assert task.connections > 0
+    convolutional = CONVOLUTIONAL.build("native")
+    assert sum(isinstance(module, nn.Conv2d) for module in convolutional) == 4
+    assert list(sparse_layers(convolutional)) == ["layer1", "layer2"]

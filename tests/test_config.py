@@ -22,8 +22,10 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 # The surface that users and scripts rely on: adding a key is a visible change here.
 KEYS = [
+    "backend.deterministic",
     "backend.engine",
     "backend.name",
+    "backend.precision",
     "backend.threads",
     "data.augment.flip",
     "data.augment.rotation",
@@ -47,11 +49,13 @@ KEYS = [
     "model.ais_every",
     "model.ais_last",
     "model.cd_steps",
+    "model.channels",
     "model.dropout",
     "model.hidden",
     "model.init",
     "model.name",
     "model.persistent",
+    "model.sparse_convolutions",
     "progress",
     "resume",
     "runs_dir",
@@ -95,6 +99,11 @@ def test_every_backend_composes(backend: str) -> None:
 
 
 REFUSED_PAIRS = {
+    **{
+        f"{name}_cnn": f"{name} has no images, which model=cnn needs; use model=mlp"
+        for name in ("adult", "connect4", "dna", "higgs", "mushrooms", "rcv1", "web")
+    },
+    "nips_cnn": "nips has no images, which model=cnn needs; use model=rbm",
     "higgs_rbm": "higgs has real values, which model=rbm cannot take as probabilities; use model=mlp",
     "nips_mlp": "nips has no labels, which this model needs; use model=rbm",
 }
@@ -125,6 +134,7 @@ PAPER = {
     ("mnist", "mlp"): {"epsilon": 20, "zeta": 0.3, "hidden": (1000, 1000, 1000), "augmented": False},
     ("cifar10", "mlp"): {"epsilon": 20, "zeta": 0.3, "hidden": (4000, 1000, 4000), "augmented": True},
     ("higgs", "mlp"): {"epsilon": 20, "zeta": 0.3, "hidden": (1000, 1000, 1000), "augmented": False},
+    ("cifar10", "cnn"): {"epsilon": 20, "zeta": 0.3, "hidden": (2048, 2048), "augmented": True},
 }
 
 
@@ -133,7 +143,8 @@ def test_the_papers_pairs_have_the_papers_settings(dataset: str, model: str, com
     config, paper = compose(f"dataset={dataset}", f"model={model}"), PAPER[(dataset, model)]
     assert (config.epsilon, config.zeta) == (paper["epsilon"], paper["zeta"])
     assert config.model.hidden == paper["hidden"]
-    assert (config.model.activation, config.model.dropout, config.model.init) == ("srelu", 0.3, "glorot")
+    activation = "relu" if model == "cnn" else "srelu"
+    assert (config.model.activation, config.model.dropout, config.model.init) == (activation, 0.3, "glorot")
     assert config.method.regrow_init == "zero"
     train = config.train
     assert (train.epochs, train.lr, train.momentum, train.nesterov) == (1000, 0.01, 0.9, False)

@@ -12,8 +12,8 @@ from set_cli.config import Config, Dataset
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet, load_data
-from set_cli.experiment import build_network
 from set_cli.models.counts import sparse_layers
+from set_cli.network import build_network
 from set_cli.training.evolution import evolve_model
 from set_cli.training.optimizer import add_l1_gradient, build_optimizer, momentum_arrays, restore_momentum
 from set_cli.training.supervised import evaluate, is_finite, train_epoch
@@ -87,6 +87,24 @@ def test_evaluation_is_the_share_of_right_answers(compose: Compose) -> None:
         {"loss": pytest.approx(1.46, abs=0.01), "accuracy": 100.0},
         {"loss": pytest.approx(2.46, abs=0.01), "accuracy": 0.0},
     )
+
+
+def test_an_evaluation_can_be_stopped_between_batches(compose: Compose) -> None:
+    """A large test set takes many times the two seconds in which a signal must be answered."""
+    config = compose()
+    data = digits(config)
+    model, inputs = build_network(config, data, CPU).model, Inputs(data.test, data, CPU)
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, inputs, check, rows=100)
+    assert calls == 2
 
 
 def test_weight_decay_is_on_connection_weights_only(compose: Compose) -> None:

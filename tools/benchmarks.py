@@ -32,7 +32,7 @@ from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet
 from set_cli.native.elementwise import Draws, activate, activate_backward
 from set_cli.sparse import SparseLinear
-from set_cli.sparse.engines import ENGINES, compiled
+from set_cli.sparse.engines import compiled, find_engine
 
 TARGET = Path(__file__).resolve().parent.parent / "docs/benchmarks.md"
 BIN = Path(sys.executable).parent
@@ -213,7 +213,7 @@ def crossover() -> str:
             works = {}
             for name in times:
                 layer = SparseLinear(n_in, n_out, epsilon=epsilon, engine=name, seed=0)
-                x = ENGINES[name].arrange(torch.randn(n_batch, n_in)).requires_grad_()
+                x = find_engine(name).arrange(torch.randn(n_batch, n_in)).requires_grad_()
                 works[name] = lambda layer=layer, x=x: layer(x).sum().backward()
             for _ in range(3):
                 for name, work in works.items():

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from set_cli.bench.workloads import Task, prepare
+from set_cli.bench.workloads import CPU, Task, prepare
 
 SECONDS_PER_TURN = 0.15  # at least, of one engine in one round
 MOST_CALLS = 200  # per turn
@@ -38,11 +38,16 @@ class Row:
 
 
 def measure(
-    workload: str, engines: Sequence[str], repeats: int, memory: bool, progress: Callable[[str], None]
+    workload: str,
+    engines: Sequence[str],
+    repeats: int,
+    memory: bool,
+    progress: Callable[[str], None],
+    device: torch.device = CPU,
 ) -> list[Row]:
     """Every engine in turn, `repeats` rounds; a round's time is the median of its calls, a ratio that of a round."""
     progress(f"{workload}: preparing {', '.join(engines)}")
-    tasks = {engine: prepare(workload, engine) for engine in engines}
+    tasks = {engine: prepare(workload, engine, device) for engine in engines}
     calls = {engine: _calls_per_turn(task) for engine, task in tasks.items()}
     rounds: dict[str, list[float]] = {engine: [] for engine in engines}
     best = dict.fromkeys(engines, float("inf"))
@@ -66,14 +71,14 @@ def measure(
             Row(
                 workload,
                 engine,
-                "cpu",
+                device.type,
                 torch.get_num_threads(),
                 connections[engine],
                 round(1e3 * statistics.median(rounds[engine]), 4),
                 round(1e3 * best[engine], 4),
                 _ratio(rounds, engine, "dense"),
                 _ratio(rounds, engine, "torch"),
-                peak_memory(workload, engine) if memory else None,
+                peak_memory(workload, engine, device) if memory else None,
             )
         )
     return rows
@@ -98,18 +103,26 @@ def _ratio(rounds: dict[str, list[float]], engine: str, other: str) -> float | N
     return round(statistics.median(b / a for a, b in zip(rounds[engine], rounds[other], strict=True)), 3)
 
 
-def peak_memory(workload: str, engine: str) -> float:
-    """MB (10^6 bytes) of resident memory that building it and three steps add to a process with everything imported."""
+def peak_memory(workload: str, engine: str, device: torch.device = CPU) -> float:
+    """MB (10^6 bytes) that building it and three steps add to a process with everything imported.
+
+    Resident memory; on a GPU what torch has allocated there.
+    """
     program = [sys.executable, "-P", "-m", "set_cli.bench.measure"]
-    request = {"workload": workload, "engine": engine, "threads": torch.get_num_threads()}
+    request = {"workload": workload, "engine": engine, "threads": torch.get_num_threads(), "device": device.type}
     child = subprocess.run(program, input=json.dumps(request), capture_output=True, text=True, check=False)
     if child.returncode != 0:
         raise RuntimeError(f"{workload} with {engine}: the process that measures memory failed: {child.stderr.strip()}")
     return float(child.stdout)
 
 
-def _grown_memory(workload: str, engine: str) -> float:
-    """In the child: peak resident memory of the work minus what was there before."""
+def _grown_memory(workload: str, engine: str, device: torch.device) -> float:
+    """In the child: peak memory of the work minus what was there before."""
+    if device.type != "cpu":
+        task = prepare(workload, engine, device)
+        for _ in range(3):
+            task.run()
+        return torch.cuda.max_memory_allocated(device) / 1e6
     warm = torch.nn.Linear(64, 64)
     warm(torch.ones(64, 64)).sum().backward()
     torch.optim.SGD(warm.parameters(), lr=0.1, momentum=0.9, fused=True).step()
@@ -142,4 +155,4 @@ if __name__ == "__main__":
     asked = json.load(sys.stdin)
     torch.set_num_threads(asked["threads"])
     torch.set_flush_denormal(True)
-    print(_grown_memory(asked["workload"], asked["engine"]))
+    print(_grown_memory(asked["workload"], asked["engine"], torch.device(asked["device"])))

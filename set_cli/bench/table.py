@@ -26,12 +26,13 @@ HEADERS = [
 ]
 
 
-def machine_line(repeats: int) -> str:
-    """What ran on what: processor, cores, versions, kernels, threads, load."""
+def machine_line(repeats: int, device: torch.device | None = None) -> str:
+    """What ran on what: GPU, processor, cores, versions, kernels, threads, load."""
+    gpu = f"{torch.cuda.get_device_name(device)}; " if device is not None and device.type == "cuda" else ""
     kernels = ", ".join(f"{key} {value}" for key, value in native.describe().items())
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     return (
-        f"{processor()}, {os.cpu_count()} cores, load {load}; torch {torch.__version__}, Python "
+        f"{gpu}{processor()}, {os.cpu_count()} cores, load {load}; torch {torch.__version__}, Python "
         f"{platform.python_version()}; kernels: {kernels}; {torch.get_num_threads()} threads, {repeats} rounds"
     )
 

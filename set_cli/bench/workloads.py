@@ -19,11 +19,13 @@ from torch.nn.utils import prune
 
 from set_cli import native
 from set_cli.config import Model, Train
+from set_cli.models.activations import Activation
+from set_cli.models.cnn import build_cnn, plan_cnn
 from set_cli.models.counts import count_connections
 from set_cli.models.mlp import build_mlp, plan_mlp
 from set_cli.models.rbm import RBM, build_rbm, plan_rbm
 from set_cli.sparse import SparseLinear
-from set_cli.sparse.engines import find_engine
+from set_cli.sparse.engines import find_engine, why_missing
 from set_cli.sparse.topology import erdos_renyi
 from set_cli.training.contrastive import Divergence
 from set_cli.training.loss import cross_entropy
@@ -43,13 +45,18 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """n_in-hidden-…-classes, the output layer dense, trained in batches of n_batch rows."""
+    """n_in-hidden-…-classes, the output layer dense, trained in batches of n_batch rows.
+
+    channels, shape  of a CNN: its blocks before the hidden layers, and the images
+    """
 
     widths: tuple[int, ...]
     epsilon: float
     n_batch: int
     activation: Literal["relu", "srelu"] = "relu"
     dropout: float = 0.0
+    channels: tuple[int, ...] | None = None
+    shape: tuple[int, ...] = ()
 
     @property
     def dense_bytes(self) -> int:
@@ -58,18 +65,29 @@ class Network:
 
     def build(self, engine: str) -> nn.Sequential:
         """The network with its sparse layers on this engine; `dense` and `masked` as plain torch has them."""
-        *features_and_hidden, classes = self.widths
-        features, *hidden = features_and_hidden
-        model = Model(
-            name="mlp", hidden=tuple(hidden), activation=self.activation, dropout=self.dropout, init="sparse_fan_in"
-        )
         if engine in ("dense", "masked"):
-            network = build_mlp(plan_mlp(model, None, features, classes), model, None, {}, SEED)
+            network = self._build(None, engine)
             if engine == "masked":
                 _mask(network, self.epsilon)
             return network
-        plans = plan_mlp(model, self.epsilon, features, classes)
-        return build_mlp(plans, model, self.epsilon, {plan.name: engine for plan in plans}, SEED)
+        return self._build(self.epsilon, engine)
+
+    def _build(self, epsilon: float | None, engine: str) -> nn.Sequential:
+        features, *hidden, classes = self.widths
+        model = Model(
+            name="mlp" if self.channels is None else "cnn",
+            hidden=tuple(hidden),
+            activation=self.activation,
+            dropout=self.dropout,
+            init="sparse_fan_in",
+            channels=self.channels,
+            sparse_convolutions=None if self.channels is None else False,
+        )
+        if self.channels is None:
+            plans = plan_mlp(model, epsilon, features, classes)
+            return build_mlp(plans, model, epsilon, {plan.name: engine for plan in plans}, SEED)
+        plans = plan_cnn(model, epsilon, self.shape, classes)
+        return build_cnn(plans, model, epsilon, {plan.name: engine for plan in plans}, SEED, self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +136,7 @@ NETWORKS: dict[str, Network] = {
     "cifar10_mlp": Network((3072, 4000, 1000, 4000, 10), 20, 100, "srelu", 0.3),
     "cifar10_mlp_relu": Network((3072, 4000, 1000, 4000, 10), 20, 100),
     "mnist_mlp": Network((784, 1000, 1000, 1000, 10), 20, 100),
+    "cifar10_cnn": Network((3072, 2048, 2048, 10), 20, 100, "relu", 0.3, (32, 64, 128), (3, 32, 32)),
     "higgs_mlp": Network((28, 1000, 1000, 1000, 2), 10, 100),
     "million": Network((65536, 500_000, 500_000, 10), 10, 32),
 }
@@ -129,16 +148,23 @@ TOPOLOGY: Mapping[str, Network] = {
     for suffix, name in (("", "cifar10_mlp"), ("_million", "million"))
 }
 WORKLOADS = (*NETWORKS, *MACHINES, *TOPOLOGY)
-ENGINES = ("native", "torch", "masked", "dense")
+ENGINES = ("native", "torch", "triton", "masked", "dense")
+CPU = torch.device("cpu")
+ARRANGING = ("native", "torch", "triton")  # engines that read a batch fastest in a layout of their own
 LARGEST_DENSE = 8 << 30  # bytes
 
 
-def why_not(workload: str, engine: str) -> str | None:
-    """Why this engine does not do this workload here; None where it does."""
-    if engine == "native" and native.core is None:
-        return native.missing
+def why_not(workload: str, engine: str, device: torch.device = CPU) -> str | None:
+    """Why this engine does not do this workload on this device; None where it does."""
+    on_gpu = device.type != "cpu"
+    if engine == "native" and (on_gpu or native.core is None):
+        return "it computes on the CPU" if on_gpu else native.missing
+    if engine == "triton" and (missing := why_missing("triton") if on_gpu else "it computes on a GPU, --device cuda"):
+        return missing
     if workload in TOPOLOGY:
-        return "has no topology of its own" if engine in ("masked", "dense") else None
+        if on_gpu and workload.startswith("init"):
+            return "networks are drawn on the CPU"
+        return "has no topology of its own" if engine in ("triton", "masked", "dense") else None
     if workload in MACHINES:
         return None
     needed = NETWORKS[workload].dense_bytes
@@ -147,21 +173,35 @@ def why_not(workload: str, engine: str) -> str | None:
     return None
 
 
-def prepare(workload: str, engine: str) -> Task:
-    """The task, everything but the work itself done."""
+def prepare(workload: str, engine: str, device: torch.device = CPU) -> Task:
+    """The task, everything but the work itself done; on a GPU each run waits until the GPU is done."""
+    task = _prepare(workload, engine, device)
+    if device.type == "cpu":
+        return task
+
+    def run() -> None:
+        task.run()
+        torch.cuda.synchronize(device)
+
+    return Task(run, task.connections)
+
+
+def _prepare(workload: str, engine: str, device: torch.device) -> Task:
     if workload in TOPOLOGY:
         kernels = nullcontext if engine == "native" else native.without_kernels
         work = _evolve if workload.startswith("evolve") else _init
-        return work(TOPOLOGY[workload], kernels)
+        return work(TOPOLOGY[workload], kernels, device)
     if workload in MACHINES:
-        return _contrast(MACHINES[workload], engine)
+        return _contrast(MACHINES[workload], engine, device)
     network = NETWORKS[workload]
-    model = network.build(engine)
+    model = network.build(engine).to(device)
+    for activation in (module for module in model if isinstance(module, Activation)):
+        activation.reseed(SEED, device)
     optimizer = _optimizer(model, engine)
     generator = torch.Generator().manual_seed(SEED)
-    x = torch.randn(network.n_batch, network.widths[0], generator=generator)
-    y = torch.randint(network.widths[-1], (network.n_batch,), generator=generator)
-    if engine in ("native", "torch"):
+    x = torch.randn(network.n_batch, network.widths[0], generator=generator).to(device)
+    y = torch.randint(network.widths[-1], (network.n_batch,), generator=generator).to(device)
+    if engine in ARRANGING:
         x = find_engine(engine).arrange(x)  # as the input pipeline hands it over
 
     def step() -> None:
@@ -182,18 +222,19 @@ def _optimizer(model: nn.Module, engine: str) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=1e-5, momentum=0.9, weight_decay=2e-4, fused=True)
 
 
-def _contrast(machine: Machine, engine: str) -> Task:
+def _contrast(machine: Machine, engine: str, device: torch.device) -> Task:
     """Contrastive divergence; every engine but native draws with torch, as plain torch would."""
     kernels = nullcontext if engine == "native" else native.without_kernels
-    model = machine.build(engine)
+    model = machine.build(engine).to(device)
     optimizer = _optimizer(model, engine)
     generator = torch.Generator().manual_seed(SEED)
-    v = (torch.rand(machine.n_batch, machine.n_visible, generator=generator) < 0.2).float()
-    if engine in ("native", "torch"):
+    v = (torch.rand(machine.n_batch, machine.n_visible, generator=generator) < 0.2).float().to(device)
+    if engine in ARRANGING:
         v = find_engine(engine).arrange(v)
     mask = None
     if engine == "masked":
         mask = _dense_mask(machine.n_visible, machine.n_hidden, machine.epsilon, np.random.default_rng(SEED))
+        mask = mask.to(device)
         model.layer1.weight.data.mul_(mask)
     with kernels():
         divergence = Divergence(model, 1, SEED)
@@ -217,9 +258,9 @@ def _layers(network: Network) -> list[SparseLinear]:
     return [SparseLinear(n_in, n_out, epsilon=network.epsilon, seed=rng) for n_in, n_out in shapes]
 
 
-def _evolve(network: Network, kernels: Callable[[], AbstractContextManager[None]]) -> Task:
+def _evolve(network: Network, kernels: Callable[[], AbstractContextManager[None]], device: torch.device) -> Task:
     """Prune and regrow every sparse layer once, weights and momenta moved along."""
-    layers, rng = _layers(network), np.random.default_rng(SEED)
+    layers, rng = [layer.to(device) for layer in _layers(network)], np.random.default_rng(SEED)
     optimizer = torch.optim.SGD([layer.weight for layer in layers], lr=0.1, momentum=0.9)
     for layer in layers:
         optimizer.state[layer.weight]["momentum_buffer"] = torch.ones_like(layer.weight)
@@ -232,7 +273,7 @@ def _evolve(network: Network, kernels: Callable[[], AbstractContextManager[None]
     return Task(run, sum(layer.nnz for layer in layers))
 
 
-def _init(network: Network, kernels: Callable[[], AbstractContextManager[None]]) -> Task:
+def _init(network: Network, kernels: Callable[[], AbstractContextManager[None]], device: torch.device) -> Task:
     """Every sparse layer from nothing: topology, weights, and both orders of the connections."""
 
     def run() -> None:

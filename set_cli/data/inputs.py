@@ -34,9 +34,9 @@ class Inputs:
 
     def batch(self, rows: Tensor, maps: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x (n, features) float32, scaled and, with maps (n, 2, 3), moved; y (n,). rows (n,) int64 on the CPU."""
-        rows = rows.to(self.device, torch.int64)
         if len(rows) and int(rows.min()) < 0:  # too large ones are y's to refuse
             raise IndexError(f"expected rows 0 to {len(self) - 1}, got {int(rows.min())}")
+        rows = rows.to(self.device, torch.int64)
         y = self.y[rows]
         if self._fused:
             return self._gather(rows, maps), y

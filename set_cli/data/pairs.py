@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from set_cli.config import Config
-from set_cli.data.catalog import Form
+from set_cli.data.catalog import Card, Form
 from set_cli.data.custom import check_path
 from set_cli.data.entries import CATALOG
 from set_cli.data.files import data_folder
@@ -25,8 +25,12 @@ def check_pair(config: Config) -> None:
         raise NotApplicable(f"{name} has real values, which model={model} cannot take as probabilities; use model=mlp")
     if model == "rbm" and config.data.scaling != "unit":
         raise ConfigError("data.scaling: expected unit for model=rbm, whose visible units are probabilities")
+    if model == "rbm" and config.backend.precision != "float32":
+        raise ConfigError("backend.precision: expected float32 for model=rbm; bfloat16 is for model=mlp and cnn")
     if model == "rbm" and config.data.augment.is_on:
-        raise ConfigError("data.augment moves images for model=mlp; model=rbm is trained on them as they are")
+        raise ConfigError("data.augment moves images for model=mlp and cnn; model=rbm is trained on them as they are")
+    if name in CATALOG and model == "cnn" and CATALOG[name].shape is None:
+        raise NotApplicable(no_images(CATALOG[name]))
     if name == "custom":
         if config.dataset.path is None:
             raise NotApplicable("dataset=custom needs dataset.path=file.npz (or .csv, .mat, .svmlight)")
@@ -35,6 +39,13 @@ def check_pair(config: Config) -> None:
     card = CATALOG[name]
     if needs_labels(model) and not card.bundled:
         _form(config)
+
+
+def no_images(card: Card) -> str:
+    """Why a CNN cannot be trained on this data, and what to use."""
+    other = "mlp" if card.classes else "rbm"
+    hint = " (or give its file the array `shape`)" if card.name == "custom" else ""
+    return f"{card.name} has no images, which model=cnn needs; use model={other}{hint}"
 
 
 def with_checksum(config: Config) -> Config:

@@ -36,6 +36,8 @@ class Activation(nn.Module):
         self._generator = torch.Generator(device).manual_seed(seed)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.fused and x.ndim == 4 and native.takes(x) and not self.row_parameters:
+            return self._images(x)
         if self.fused and x.ndim == 2 and native.takes(x, *self.row_parameters):
             y: Tensor = FusedActivation.apply(  # type: ignore[no-untyped-call]
                 self.check_width(x), self.draw(), *self.row_parameters
@@ -46,6 +48,12 @@ class Activation(nn.Module):
             kept = torch.empty_like(y).uniform_(generator=self._generator).ge_(self.dropout)
             y = y * kept.div_(1 - self.dropout)
         return y
+
+    def _images(self, x: Tensor) -> Tensor:
+        """Images as one row of values each, in the order in which they lie in memory."""
+        rows = x.permute(0, 2, 3, 1).flatten(1)
+        y: Tensor = FusedActivation.apply(rows.t(), self.draw())  # type: ignore[no-untyped-call]
+        return y.t().view(len(x), *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
 
     def draw(self) -> Draws:
         """The dropout of the next forward in the compiled kernels."""

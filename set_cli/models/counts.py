@@ -18,6 +18,7 @@ class LayerCount(TypedDict):
     kind: str
     shape: list[int]
     connections: int
+    convolution_weights: int
     biases: int
     activation_parameters: int
     dense_equivalent: int
@@ -29,6 +30,11 @@ def connection_layers(model: nn.Module) -> Iterator[tuple[str, SparseLinear | nn
     for name, module in model.named_modules():
         if isinstance(module, SparseLinear | nn.Linear):
             yield name, module
+
+
+def convolutions(model: nn.Module) -> list[nn.Conv2d]:
+    """The dense convolutions, whose weights are no connections."""
+    return [module for module in model.modules() if isinstance(module, nn.Conv2d)]
 
 
 def sparse_layers(model: nn.Module) -> dict[str, SparseLinear]:
@@ -50,6 +56,8 @@ def count_layers(model: nn.Module, optimizer_copies: int) -> list[LayerCount]:
     for name, module in model.named_modules():
         if isinstance(module, SparseLinear | nn.Linear):
             counts.append(_count_layer(name, module, optimizer_copies))
+        elif isinstance(module, nn.Conv2d):
+            counts.append(_count_convolution(name, module, optimizer_copies))
         elif counts and isinstance(module, VisibleBias):
             counts[-1]["biases"] += module.bias.numel()
         elif counts and not list(module.children()):
@@ -64,6 +72,7 @@ def _count_layer(name: str, layer: SparseLinear | nn.Linear, optimizer_copies: i
         "kind": "sparse" if isinstance(layer, SparseLinear) else "dense",
         "shape": [layer.in_features, layer.out_features],
         "connections": layer.weight.numel(),
+        "convolution_weights": 0,
         "biases": 0 if layer.bias is None else layer.bias.numel(),
         "activation_parameters": 0,
         "dense_equivalent": layer.in_features * layer.out_features,
@@ -75,16 +84,36 @@ def _count_layer(name: str, layer: SparseLinear | nn.Linear, optimizer_copies: i
     }
 
 
+def _count_convolution(name: str, layer: nn.Conv2d, optimizer_copies: int) -> LayerCount:
+    """shape as a sparse one's: the values of a patch, and the output channels."""
+    weights = layer.weight.numel()
+    values = weights * layer.weight.element_size()
+    return {
+        "name": name,
+        "kind": "convolution",
+        "shape": [weights // layer.out_channels, layer.out_channels],
+        "connections": 0,
+        "convolution_weights": weights,
+        "biases": 0 if layer.bias is None else layer.bias.numel(),
+        "activation_parameters": 0,
+        "dense_equivalent": weights,
+        "bytes": {"values": values, "indices": 0, "optimizer": values * optimizer_copies},
+    }
+
+
 def count_totals(layers: list[LayerCount]) -> dict[str, Any]:
-    """Sums over the layers: connections, biases, activation parameters, parameters, dense equivalents, bytes."""
+    """Sums over the layers; `convolution_parameters` are the weights and biases of the dense convolutions."""
     sums = {
         key: sum(layer[key] for layer in layers)
-        for key in ("connections", "biases", "activation_parameters", "dense_equivalent")
+        for key in ("connections", "convolution_weights", "biases", "activation_parameters", "dense_equivalent")
     }
     extra = sums["biases"] + sums["activation_parameters"]
+    weights = sums["connections"] + sums["convolution_weights"]
     kinds = ("values", "indices", "optimizer")
+    convolutions = [layer for layer in layers if layer["kind"] == "convolution"]
     return sums | {
-        "parameters": sums["connections"] + extra,
+        "convolution_parameters": sum(layer["convolution_weights"] + layer["biases"] for layer in convolutions),
+        "parameters": weights + extra,
         "dense_parameters": sums["dense_equivalent"] + extra,
         "bytes": {kind: sum(layer["bytes"][kind] for layer in layers) for kind in kinds},
     }

@@ -22,7 +22,10 @@ from set_cli.sparse.topology import connection_probability
 
 @dataclass(frozen=True, slots=True)
 class LayerPlan:
-    """One layer before it is built; connections_asked is epsilon * (n_in + n_out), or all of them."""
+    """One layer before it is built; connections_asked is epsilon * (n_in + n_out), or all of them.
+
+    A convolution's n_in are the values of a patch; a dense one has weights, but no connections that anyone counts.
+    """
 
     name: str
     n_in: int
@@ -30,9 +33,12 @@ class LayerPlan:
     sparse: bool
     probability: float
     reason: str
+    convolution: bool = False
 
     @property
     def connections_asked(self) -> float:
+        if self.convolution and not self.sparse:
+            return 0
         return self.n_in * self.n_out * min(self.probability, 1)
 
 
@@ -66,8 +72,21 @@ def build_mlp(
     engines  of the sparse layers, by name. Where one is native the batch stays contiguous through the whole network.
     Every layer draws from its own stream of the seed: `set` and `fixprob` start from the same network.
     """
-    batch_contiguous = "native" in engines.values()
     modules: OrderedDict[str, nn.Module] = OrderedDict()
+    add_layers(modules, plans, model, epsilon, engines, seed)
+    return SparseSequential(modules)
+
+
+def add_layers(
+    modules: OrderedDict[str, nn.Module],
+    plans: list[LayerPlan],
+    model: Model,
+    epsilon: float | None,
+    engines: Mapping[str, str],
+    seed: int,
+) -> None:
+    """Put the layers of an MLP behind these modules; see `build_mlp`."""
+    batch_contiguous = "native" in engines.values()
     for i, plan in enumerate(plans, start=1):
         rng = streams.generator(seed, "init", i)
         if plan.sparse and epsilon is not None:
@@ -79,7 +98,6 @@ def build_mlp(
         if plan is not plans[-1]:
             rng = streams.generator(seed, "init", i, 1)
             modules[f"activation{i}"] = _activation(model, plan.n_out, rng, batch_contiguous)
-    return SparseSequential(modules)
 
 
 def _activation(model: Model, neurons: int, rng: np.random.Generator, fused: bool) -> Activation:

@@ -12,7 +12,7 @@ from typing import Any
 
 import set_cli
 
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "hydra-core", "omegaconf", "pydantic", "pandas")
+PACKAGES = ("torch", "triton", "numpy", "scipy", "scikit-learn", "hydra-core", "omegaconf", "pydantic", "pandas")
 
 
 def describe_environment(command: list[str]) -> dict[str, Any]:
@@ -24,13 +24,21 @@ def describe_environment(command: list[str]) -> dict[str, Any]:
         "pid": os.getpid(),
         "set_cli": set_cli.__version__,
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "git": _git_state(),
         "host": platform.node(),
         "system": platform.platform(),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
     }
+
+
+def _version(package: str) -> str | None:
+    """None for a package that is not installed; not all are needed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _git_state() -> dict[str, Any] | None:

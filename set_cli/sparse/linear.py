@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
-from set_cli.sparse import topology
+from set_cli.sparse import device_topology, topology
 from set_cli.sparse.engines import Engine, choose, find_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.pattern import Csr, check_pattern
 
+HALF = (torch.bfloat16, torch.float16)
 INITIAL_DEVIATION = 0.05  # of `init=normal`: N(0, 1) / 20 as the authors' SciPy RBM
 REGROW_DEVIATION = 0.1  # of a new connection's random value: N(0, 1) / 10 as the authors' SciPy MLP
 
@@ -44,8 +45,8 @@ class SparseProduct(torch.autograd.Function):
             dx, dw, db = engine.gradients(x, dy, weight, pattern)
             return dx, dw, db if wants_db else None, None, None
         dx = engine.spmm_t(dy, weight, pattern) if wants_dx else None
-        dw = engine.sddmm(x, dy, pattern) if wants_dw else None
-        return dx, dw, dy.sum(dim=0) if wants_db else None, None, None
+        dw = engine.sddmm(x, dy, pattern).to(weight.dtype) if wants_dw else None
+        return dx, dw, dy.sum(dim=0, dtype=weight.dtype) if wants_db else None, None, None
 
 
 class SparseLinear(nn.Module):
@@ -60,9 +61,10 @@ class SparseLinear(nn.Module):
     init      'glorot': uniform, limit sqrt(6 / (n_in + n_out)), the dense layer's fans, as the authors;
               'sparse_fan_in': uniform, limit sqrt(6 / connections of the output neuron);
               'normal': standard deviation 0.05, as the authors' RBM
-    engine    'native' (compiled kernels, float32 on the CPU), 'torch' (CSR products, any type and device), 'masked'
-              (dense products, the usual simulation) or 'auto': the fastest of these that there is for the layer's
-              type, device and density
+    engine    'native' (compiled kernels, float32 on the CPU), 'triton' (kernels for NVIDIA GPUs; activations may be
+              bfloat16 or float16, sums are float32), 'torch' (CSR products, any type and device), 'masked' (dense
+              products, the usual simulation) or 'auto': the fastest of these that there is for the layer's type,
+              device, shape and density
     seed      an int or a numpy Generator for topology and weights; None draws from torch's global generator
 
     weight (nnz,) is an ordinary 1-D Parameter, so any torch optimiser and state_dict work; `indptr` and `indices`
@@ -95,7 +97,7 @@ class SparseLinear(nn.Module):
         weights = initial_weights(pattern, init, rng)
         self.weight = nn.Parameter(torch.from_numpy(weights).to(torch.get_default_dtype()))
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
-        self._store(pattern, torch.device("cpu"))
+        self._store(torch.from_numpy(pattern.indptr), torch.from_numpy(pattern.indices))
 
     @property
     def pattern(self) -> Csr:
@@ -108,7 +110,8 @@ class SparseLinear(nn.Module):
         if self._engine is not None:
             return self._engine
         density = self.nnz / (self.in_features * self.out_features)
-        return choose("auto", density, self.weight.dtype, self.weight.device).engine
+        shape = (self.in_features, self.out_features)
+        return choose("auto", shape, density, self.weight.dtype, self.weight.device).engine
 
     @property
     def nnz(self) -> int:
@@ -116,16 +119,29 @@ class SparseLinear(nn.Module):
         return len(self.indices)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., n_in) to (..., n_out); ValueError for another width."""
+        """(..., n_in) to (..., n_out); ValueError for another width or type.
+
+        Under torch.autocast x is converted, as nn.Linear's is: to autocast's type where the engine takes that, else to
+        the weights'.
+        """
         if x.shape[-1] != self.in_features:
             raise ValueError(f"expected {self.in_features} features, got a tensor of shape {tuple(x.shape)}")
-        if x.dtype != self.weight.dtype or x.device != self.weight.device:
+        engine, kind = self.engine, x.device.type
+        if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+            return self._product(x, engine)
+        x = x.to(torch.get_autocast_dtype(kind) if engine.takes_half else self.weight.dtype)
+        with torch.autocast(kind, enabled=False):
+            return self._product(x, engine)
+
+    def _product(self, x: Tensor, engine: Engine) -> Tensor:
+        fits = x.dtype == self.weight.dtype or (engine.takes_half and x.dtype in HALF)
+        if not fits or x.device != self.weight.device:
             raise ValueError(
                 f"expected {self.weight.dtype} on {self.weight.device} like the weights, got {x.dtype} on {x.device}"
             )
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
         y: Tensor = SparseProduct.apply(  # type: ignore[no-untyped-call]
-            rows, self.weight, self.bias, self.device_pattern(), self.engine
+            rows, self.weight, self.bias, self.device_pattern(), engine
         )
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
@@ -155,27 +171,34 @@ class SparseLinear(nn.Module):
             raise ValueError(f"zeta: expected 0 <= zeta < 1, got {zeta}")
         if regrow_init not in ("zero", "random"):
             raise ValueError(f"regrow_init: expected 'zero' or 'random', got {regrow_init!r}")
-        pattern = self.pattern
-        if pattern.is_full:
+        if self.nnz == self.in_features * self.out_features:
             return None
-        weights = self.weight.detach().cpu().numpy()
-        if not np.isfinite(weights).all():
+        if not torch.isfinite(self.weight).all():
             raise ValueError("expected finite weights to evolve, got NaN or infinity")
         rng = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
-        evolution = topology.evolve(pattern, weights, zeta, rng, refill=refill)
-        source = torch.from_numpy(evolution.source).to(self.weight.device)
-        new_values = torch.zeros(evolution.pattern.nnz)
+        change = self._change(zeta, rng, refill)
+        is_new = change.source < 0
+        new_values = self.weight.new_zeros(len(change.source))
         if regrow_init == "random":
-            is_new = evolution.source < 0
-            new_values[torch.from_numpy(is_new)] = torch.from_numpy(
-                np.float32(regrow_deviation) * rng.standard_normal(int(is_new.sum()), dtype=np.float32)
-            )
+            drawn = np.float32(regrow_deviation) * rng.standard_normal(change.regrown, dtype=np.float32)
+            new_values[is_new] = torch.from_numpy(drawn).to(new_values)
         if optimizer is not None:
-            self._move_optimizer_state(optimizer, source)
-        moved = torch.where(source < 0, new_values.to(self.weight), _gather(self.weight, source))
-        self._replace_weight(moved)
-        self._store(evolution.pattern, self.weight.device)
-        return evolution
+            self._move_optimizer_state(optimizer, change.source)
+        self._replace_weight(torch.where(is_new, new_values, _gather(self.weight, change.source)))
+        self._store(change.indptr, change.indices)
+        return topology.Evolution(
+            self.pattern, change.source.cpu().numpy(), change.pruned, change.zeros, change.regrown
+        )
+
+    def _change(self, zeta: float, rng: np.random.Generator, refill: bool) -> device_topology.DeviceEvolution:
+        """What Algorithm 1 does to the connections, computed where they lie."""
+        weights = self.weight.detach()
+        if not _on_host(weights):
+            shape, structure = (self.in_features, self.out_features), (self.indptr, self.indices)
+            return device_topology.evolve(shape, *structure, weights, zeta, rng, refill=refill)
+        found = topology.evolve(self.pattern, weights.numpy(), zeta, rng, refill=refill)
+        indptr, indices, source = map(torch.from_numpy, (found.pattern.indptr, found.pattern.indices, found.source))
+        return device_topology.DeviceEvolution(indptr, indices, source, found.pruned, found.zeros, found.regrown)
 
     def extra_repr(self) -> str:
         return (
@@ -200,10 +223,10 @@ class SparseLinear(nn.Module):
         self.weight.data = values
         increment_version(self.weight)
 
-    def _store(self, pattern: Csr, device: torch.device) -> None:
-        self.register_buffer("indptr", torch.from_numpy(pattern.indptr).to(device))
-        self.register_buffer("indices", torch.from_numpy(pattern.indices).to(device))
-        self._derived = DevicePattern(pattern.shape, self.indptr, self.indices)
+    def _store(self, indptr: Tensor, indices: Tensor) -> None:
+        self.register_buffer("indptr", indptr)
+        self.register_buffer("indices", indices)
+        self._derived = DevicePattern((self.in_features, self.out_features), self.indptr, self.indices)
 
     def device_pattern(self) -> DevicePattern:
         """The connections as the engines read them."""
@@ -234,7 +257,8 @@ class SparseLinear(nn.Module):
             except ValueError as error:
                 error_msgs.append(f"{prefix.rstrip('.') or 'SparseLinear'}: {error}")
                 return
-            self._store(pattern, self.weight.device)
+            device = self.weight.device
+            self._store(torch.from_numpy(pattern.indptr).to(device), torch.from_numpy(pattern.indices).to(device))
             self._replace_weight(self.weight.new_empty(weight.shape))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
@@ -260,3 +284,7 @@ def _gather(values: Tensor, source: Tensor) -> Tensor:
     if not len(values):
         return values.new_zeros(len(source))
     return values.detach().index_select(0, source.clamp(min=0))
+
+
+def _on_host(tensor: Tensor) -> bool:
+    return tensor.is_cpu

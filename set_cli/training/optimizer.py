@@ -11,12 +11,13 @@ from torch.autograd.graph import increment_version
 
 from set_cli import native
 from set_cli.config import Train
-from set_cli.models.counts import connection_layers
+from set_cli.models.counts import connection_layers, convolutions
 
 
 def connection_weights(model: nn.Module) -> list[Tensor]:
-    """The weights on connections: what weight decay and L1 act on (as Keras' kernel regularisers do)."""
-    return [layer.weight for _, layer in connection_layers(model)]
+    """The weights of connections and convolutions: what weight decay and L1 act on (as Keras' kernel regularisers)."""
+    layers = [layer for _, layer in connection_layers(model)]
+    return [layer.weight for layer in (*layers, *convolutions(model))]
 
 
 class MomentumSGD(torch.optim.SGD):

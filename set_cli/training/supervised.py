@@ -39,11 +39,14 @@ def train_epoch(
     order = torch.from_numpy(streams.generator(seed, "data", epoch).permutation(len(inputs)))
     maps = _epoch_transforms(config.data.augment, inputs, streams.generator(seed, "augment", epoch))
     weights = connection_weights(model)
+    halves = config.backend.precision == "bfloat16"
     total = torch.zeros((), dtype=torch.float64, device=inputs.device)
     for start in range(0, len(order), train.batch_size):
         rows = order[start : start + train.batch_size]
         x, y = inputs.batch(rows, None if maps is None else maps[rows])
-        loss = cross_entropy(model(x), y)
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=halves):
+            logits = model(x)
+        loss = cross_entropy(logits.float(), y)
         drop_gradients(optimizer)
         loss.backward()  # type: ignore[no-untyped-call]
         if train.l1:
@@ -61,15 +64,22 @@ def _epoch_transforms(augment: Augment, inputs: Inputs, rng: np.random.Generator
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, inputs: Inputs) -> dict[str, float]:
-    """Mean cross-entropy ('loss', nats) and 'accuracy' (percent) over all rows, without dropout and augmentation."""
+def evaluate(
+    model: nn.Module, inputs: Inputs, check: Callable[[], None] = lambda: None, rows: int = EVALUATION_ROWS
+) -> dict[str, float]:
+    """Mean cross-entropy ('loss', nats) and 'accuracy' (percent) over all rows, without dropout and augmentation.
+
+    check  called after every batch; may raise to stop
+    rows   per batch
+    """
     model.eval()
     loss, hits = 0.0, 0
-    for start in range(0, len(inputs), EVALUATION_ROWS):
-        x, y = inputs.batch(torch.arange(start, min(start + EVALUATION_ROWS, len(inputs))))
+    for start in range(0, len(inputs), rows):
+        x, y = inputs.batch(torch.arange(start, min(start + rows, len(inputs))))
         logits = model(x)
         loss += cross_entropy(logits, y).item() * len(y)
         hits += int((logits.argmax(dim=1) == y).sum())
+        check()
     return {"loss": loss / len(inputs), "accuracy": 100 * hits / len(inputs)}
 
 

@@ -33,16 +33,19 @@ class Trainer(Protocol):
 
 
 class Supervised:
-    """Cross-entropy on labels: an MLP."""
+    """Cross-entropy on labels: an MLP or a CNN."""
 
     def __init__(self, config: Config, model: nn.Module) -> None:
         self._config, self._model = config, model
+        # Images grow on their way through convolutions: what is trained in batches of 100 may not fit in 1,000.
+        largest = max(100, config.train.batch_size) if config.model.name == "cnn" else supervised.EVALUATION_ROWS
+        self._rows = min(supervised.EVALUATION_ROWS, largest)
 
     def train(self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep) -> float:
         return supervised.train_epoch(self._model, inputs, optimizer, self._config, epoch, after_step)
 
     def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
-        return {name: supervised.evaluate(self._model, part) for name, part in parts.items()}
+        return {name: supervised.evaluate(self._model, part, check, self._rows) for name, part in parts.items()}
 
 
 class Contrastive:

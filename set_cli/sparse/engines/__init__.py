@@ -11,11 +11,16 @@ dy      (n_batch, n_out)  likewise
 values  (nnz,)            the weights in the pattern's input-major order, the dtype of x
 bias    (n_out,) or None
 
+x and dy may be bfloat16 or float16 beside float32 values where `takes_half` says so.
+
 `choose` says which engine a layer gets.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -27,6 +32,11 @@ from set_cli.sparse.engines.device_pattern import DevicePattern
 
 # A layer denser than this is faster as a dense product (docs/benchmarks.md, "Crossover").
 CROSSOVER = {"native": 0.6, "torch": 0.2}
+# On a GPU a layer is computed densely while its dense weights are at most this many (a quarter of a GiB), or where it
+# is denser than this and not larger than that. Derived from bandwidths (DECISIONS.md 32), not measured.
+DENSE_ON_GPU = 2**26
+CROSSOVER_ON_GPU, LARGEST_DENSE_ON_GPU = 0.1, 2**30
+TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class Forward(Protocol):
@@ -62,12 +72,23 @@ class Engine(NamedTuple):
     sddmm: SampledProduct
     arrange: Arrange
     gradients: Gradients | None = None
+    takes_half: bool = False
 
 
-ENGINES = {
-    "native": Engine("native", compiled.spmm, compiled.spmm_t, compiled.sddmm, native.to_columns, compiled.gradients),
-    "torch": Engine("torch", torch_csr.spmm, torch_csr.spmm_t, torch_csr.sddmm, torch_csr.arrange),
-    "masked": Engine("masked", masked.spmm, masked.spmm_t, masked.sddmm, masked.arrange),
+def _triton() -> Engine:
+    # Imported when asked for: it is not installed everywhere, and decides at its import whether to interpret.
+    from set_cli.sparse.engines import triton_rows as rows
+
+    return Engine("triton", rows.spmm, rows.spmm_t, rows.sddmm, rows.arrange, rows.gradients, takes_half=True)
+
+
+ENGINES: dict[str, Callable[[], Engine]] = {
+    "native": lambda: Engine(
+        "native", compiled.spmm, compiled.spmm_t, compiled.sddmm, native.to_columns, compiled.gradients
+    ),
+    "torch": lambda: Engine("torch", torch_csr.spmm, torch_csr.spmm_t, torch_csr.sddmm, torch_csr.arrange),
+    "triton": _triton,
+    "masked": lambda: Engine("masked", masked.spmm, masked.spmm_t, masked.sddmm, masked.arrange, takes_half=True),
 }
 
 
@@ -78,32 +99,110 @@ class Choice(NamedTuple):
     why: str
 
 
+@functools.cache
+def _engine(name: str) -> Engine:
+    return ENGINES[name]()
+
+
+def why_missing(name: str) -> str | None:
+    """What an engine lacks to be used at all; None where nothing."""
+    if name == "native" and native.core is None:
+        return f"{native.missing}; engine torch works without them"
+    if name == "triton":
+        return _why_no_triton()
+    return None
+
+
+@functools.cache
+def _why_no_triton() -> str | None:
+    others = "engines torch and masked work without it"
+    if importlib.util.find_spec("triton") is None:
+        return f"the package triton is not installed (`pip install triton`); {others}"
+    try:
+        _engine("triton")
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"the package triton cannot be loaded ({error}); {others}"
+    return None
+
+
 def find_engine(name: str) -> Engine:
     """The engine of that name; ValueError lists the names there are, or says what is missing."""
     if name not in ENGINES:
         raise ValueError(f"expected an engine out of auto, {', '.join(ENGINES)}, got {name!r}")
-    if name == "native" and native.core is None:
-        raise ValueError(f"engine native: {native.missing}; engine torch works without them")
-    return ENGINES[name]
+    missing = why_missing(name)
+    if missing is not None:
+        raise ValueError(f"engine {name}: {missing}")
+    return _engine(name)
 
 
-def choose(name: str, density: float, dtype: torch.dtype, device: torch.device) -> Choice:
-    """The engine for a layer of this density (connections / (n_in * n_out)), and why.
+def choose(name: str, shape: tuple[int, int], density: float, dtype: torch.dtype, device: torch.device) -> Choice:
+    """The engine for a layer of this shape (n_in, n_out) and density (connections / (n_in * n_out)), and why.
 
-    A name is taken at its word (ValueError where it cannot be). `auto`: native where the compiled kernels are, for
-    float32 on the CPU; else torch; and either way masked, dense products, for a layer denser than the crossover.
+    A name is taken at its word (ValueError where it cannot be). `auto` on the CPU: native where the compiled kernels
+    are, for float32; else torch; and either way masked, dense products, for a layer denser than the crossover. `auto`
+    on a GPU: masked while the dense weights are few or the layer is dense; else triton, or torch where there is none.
     """
     if name != "auto":
-        return Choice(find_engine(name), "asked for")
+        return Choice(_fitting(name, device), "asked for")
+    return _on_cpu(density, dtype) if device.type == "cpu" else _on_gpu(shape, density, dtype, device)
+
+
+def _fitting(name: str, device: torch.device) -> Engine:
+    engine = find_engine(name)
+    if name == "native" and device.type != "cpu":
+        raise ValueError(f"engine native computes on the CPU, not on {device.type}; use auto, triton, torch or masked")
+    if name == "triton" and device.type == "cpu" and not interpreted():
+        raise ValueError("engine triton computes on a GPU (backend=cuda); on the CPU use auto, native, torch or masked")
+    return engine
+
+
+def interpreted() -> bool:
+    """Whether Triton's interpreter stands in for a GPU; where Triton is installed."""
+    from set_cli.sparse.engines import triton_rows
+
+    return triton_rows.IS_INTERPRETED
+
+
+def _on_cpu(density: float, dtype: torch.dtype) -> Choice:
     if native.core is None:
         sparse, why = "torch", native.missing
-    elif device.type != "cpu" or dtype != torch.float32:
-        sparse, why = "torch", f"the compiled kernels take float32 on the CPU, this is {dtype} on {device.type}"
+    elif dtype != torch.float32:
+        sparse, why = "torch", f"the compiled kernels take float32, this is {dtype}"
     else:
         sparse, why = "native", "compiled kernels"
     crossover = CROSSOVER[sparse]
     if density > crossover:
-        return Choice(
-            ENGINES["masked"], f"auto: density {density:.3g} is above {crossover:g}, dense products are faster"
-        )
-    return Choice(ENGINES[sparse], f"auto: {why}; density {density:.3g} is not above {crossover:g}")
+        return _dense(f"density {density:.3g} is above {crossover:g}, dense products are faster")
+    return Choice(_engine(sparse), f"auto: {why}; density {density:.3g} is not above {crossover:g}")
+
+
+def _on_gpu(shape: tuple[int, int], density: float, dtype: torch.dtype, device: torch.device) -> Choice:
+    pairs = shape[0] * shape[1]
+    if pairs <= DENSE_ON_GPU:
+        return _dense(f"{pairs:,} dense weights are not above {DENSE_ON_GPU:,}, dense products are faster")
+    if density > CROSSOVER_ON_GPU and pairs <= LARGEST_DENSE_ON_GPU:
+        return _dense(f"density {density:.3g} is above {CROSSOVER_ON_GPU:g}, dense products are faster")
+    if device.type != "cuda":
+        missing: str | None = f"the kernels that gather rows are for NVIDIA GPUs, this is {device.type}"
+    elif dtype not in TRITON_TYPES:
+        missing = f"the kernels that gather rows take float32, bfloat16 and float16, this is {dtype}"
+    else:
+        missing = why_missing("triton") or (_why_no_launch(device) if torch.cuda.is_available() else None)
+    sparse, why = ("torch", missing) if missing else ("triton", "kernels that gather rows")
+    return Choice(_engine(sparse), f"auto: {why}; {pairs:,} dense weights are above {DENSE_ON_GPU:,}")
+
+
+@functools.cache
+def _why_no_launch(device: torch.device) -> str | None:
+    """Why the kernels do not start; Triton builds at its first launch, for which it needs a C compiler."""
+    indptr, indices = (torch.tensor(values, dtype=torch.int32, device=device) for values in ([0, 1], [0]))
+    one = torch.ones(1, 1, device=device)
+    try:
+        _engine("triton").spmm(one, one[0], None, DevicePattern((1, 1), indptr, indices))
+    except Exception as error:  # a compiler's failure is none of a few types
+        return f"the kernels that gather rows do not start here ({str(error).partition(chr(10))[0]})"
+    return None
+
+
+def _dense(why: str) -> Choice:
+    return Choice(_engine("masked"), f"auto: {why}")

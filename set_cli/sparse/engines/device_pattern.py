@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from set_cli import native
+from set_cli.sparse.device_topology import positions, transpose
 from set_cli.sparse.pattern import Csr, check_pattern
 
 
@@ -53,9 +54,12 @@ class DevicePattern:
         """The transposed structure on the same device; ValueError where the indices were changed into nonsense."""
         self._notice_changes()
         if self._by_output is None:
-            transposed, order = self.csr.transposed_order()
-            arrays = (transposed.indptr, transposed.indices, order)
-            self._by_output = ByOutput(*(torch.from_numpy(array).to(self.indices.device) for array in arrays))
+            if self.indices.is_cpu:
+                transposed, order = self.csr.transposed_order()
+                arrays = (transposed.indptr, transposed.indices, order)
+                self._by_output = ByOutput(*(torch.from_numpy(array) for array in arrays))
+            else:
+                self._by_output = ByOutput(*transpose(self.shape, self.indptr, self.indices))
         return self._by_output
 
     @property
@@ -63,9 +67,7 @@ class DevicePattern:
         """(nnz,) int64: input * n_out + output of every connection; ValueError as `by_output`."""
         self._notice_changes()
         if self._cells is None:
-            n_in, n_out = self.shape
-            rows = torch.arange(n_in, device=self.indices.device).repeat_interleave(self.indptr.diff())
-            self._cells = rows * n_out + self.indices
+            self._cells = positions(self.shape, self.indptr, self.indices)
         return self._cells
 
     @property

@@ -23,14 +23,14 @@ def arrange(x: Tensor) -> Tensor:
 
 
 def spmm(x: Tensor, values: Tensor, bias: Tensor | None, pattern: DevicePattern) -> Tensor:
-    """y = x @ W + bias, (n_batch, n_out)."""
-    weight = _dense(values, pattern)
-    return x @ weight if bias is None else torch.addmm(bias, x, weight)
+    """y = x @ W + bias, (n_batch, n_out), of x's type."""
+    weight = _dense(values.to(x.dtype), pattern)
+    return x @ weight if bias is None else torch.addmm(bias.to(x.dtype), x, weight)
 
 
 def spmm_t(dy: Tensor, values: Tensor, pattern: DevicePattern) -> Tensor:
-    """dx = dy @ W.T, (n_batch, n_in)."""
-    return dy @ _dense(values, pattern).t()
+    """dx = dy @ W.T, (n_batch, n_in), of dy's type."""
+    return dy @ _dense(values.to(dy.dtype), pattern).t()
 
 
 def sddmm(x: Tensor, dy: Tensor, pattern: DevicePattern) -> Tensor:

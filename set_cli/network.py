@@ -1,0 +1,109 @@
+"""The network that a configuration asks for: its layers, the engine of each, and whether there is memory for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from set_cli.config import Config, Model
+from set_cli.data.catalog import Card
+from set_cli.data.pairs import no_images
+from set_cli.data.prepare import DataSet, training_mean
+from set_cli.devices import free_memory
+from set_cli.errors import ConfigError, NotApplicable, OutOfMemory
+from set_cli.models.cnn import build_cnn, plan_cnn
+from set_cli.models.memory import training_bytes
+from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
+from set_cli.models.rbm import build_rbm, plan_rbm
+from set_cli.sparse.engines import Choice, choose
+from set_cli.sparse.pattern import check_size
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A model with its initial weights, the plans of its layers, and the engine of each sparse one."""
+
+    plans: list[LayerPlan]
+    model: nn.Module
+    choices: Mapping[str, Choice]
+    least_bytes: int  # that training it takes
+
+
+def build_network(config: Config, data: DataSet, device: torch.device) -> Network:
+    """The network that the configuration asks for.
+
+    Raises ConfigError where an engine is not there, or a layer too large for its indices; OutOfMemory where training
+    it would take more than is free; NotApplicable where the data does not suit it.
+    """
+    epsilon = None if config.method.name == "dense" else config.epsilon
+    model, card = config.model, data.card
+    plans = plan_network(model, epsilon, card)
+    name = config.backend.engine
+    try:
+        choices = {
+            p.name: choose(name, (p.n_in, p.n_out), p.probability, torch.float32, device) for p in plans if p.sparse
+        }
+    except ValueError as error:
+        raise ConfigError(f"backend.engine={name}: {error}") from None
+    engines = {layer: choice.engine.name for layer, choice in choices.items()}
+    if config.backend.deterministic and device.type != "cpu" and "torch" in engines.values():
+        raise ConfigError(
+            "backend.deterministic=true: cuSPARSE's products (engine torch) do not repeat bit for bit; expected "
+            "backend.engine=triton or masked"
+        )
+    try:
+        for plan in plans:
+            if plan.sparse:
+                check_size(plan.n_in, plan.n_out, round(plan.connections_asked))
+    except ValueError as error:
+        raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None
+    least = training_bytes(plans, engines, config, len(data.train), card.shape)
+    _check_memory(config, plans, least, device)
+    try:
+        if model.name == "rbm":
+            engine = engines.get(plans[0].name, "auto")
+            mean, rows = training_mean(data), len(data.train)
+            n_chains = min(config.train.batch_size, rows)
+            rbm = build_rbm(plans[0], config.model, epsilon, engine, config.seed, mean, rows, n_chains)
+            return Network(plans, rbm, choices, least)
+        if model.name == "cnn":
+            assert card.shape is not None
+            return Network(plans, build_cnn(plans, model, epsilon, engines, config.seed, card.shape), choices, least)
+        return Network(plans, build_mlp(plans, model, epsilon, engines, config.seed), choices, least)
+    except ValueError as error:
+        raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None
+
+
+def plan_network(model: Model, epsilon: float | None, card: Card) -> list[LayerPlan]:
+    """The layers; NotApplicable where the data are no images large enough for a CNN."""
+    if model.name == "rbm":
+        return plan_rbm(model, epsilon, card.features)
+    if model.name == "mlp":
+        return plan_mlp(model, epsilon, card.features, card.classes)
+    if card.shape is None:
+        raise NotApplicable(no_images(card))
+    try:
+        return plan_cnn(model, epsilon, card.shape, card.classes)
+    except ValueError as error:
+        raise NotApplicable(f"{card.name} with model=cnn: {error}") from None
+
+
+def _check_memory(config: Config, plans: list[LayerPlan], least: int, device: torch.device) -> None:
+    free = free_memory(device)
+    if free is not None and least > free:
+        keys = {"rbm": ["model.hidden"], "mlp": ["model.hidden"], "cnn": ["model.channels", "model.hidden"]}
+        smaller = keys[config.model.name] + ["epsilon"] * (config.method.name != "dense") + ["train.batch_size"]
+        raise OutOfMemory(
+            f"expected at least {in_words(least)} of free memory on the {device.type} to train "
+            f"{round(sum(plan.connections_asked for plan in plans)):,} connections, found {in_words(free)}; take a "
+            f"smaller {', '.join(smaller[:-1])} or {smaller[-1]}"
+        )
+
+
+def in_words(count: int) -> str:
+    """Bytes as people say them."""
+    size, unit = (count / 2**30, "GiB") if count >= 2**30 else (count / 2**20, "MiB")
+    return f"{size:,.1f} {unit}"

@@ -1,0 +1,133 @@
+"""What only a real GPU shows: products, evolution, whole runs, resuming, running out of memory."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import set_cli
+from set_cli.config import Dataset
+from set_cli.data.inputs import Inputs
+from set_cli.data.prepare import load_data
+from set_cli.errors import Interrupted, OutOfMemory
+from set_cli.models.activations import Activation
+from set_cli.network import build_network
+from set_cli.sparse import SparseLinear
+from set_cli.storage import read_json
+from set_cli.training.loss import cross_entropy
+from set_cli.training.optimizer import build_optimizer
+from tests.conftest import Compose
+from tests.oracles import INSTALLED_ENGINES, dense_weight, tolerance
+from tests.test_run import StopAt, science, train
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here"),
+]
+ON_GPU = sorted({*INSTALLED_ENGINES} - {"native"})
+SMALL = ("backend=cuda", "train.epochs=3", "data.train_limit=600")
+MODELS = {
+    "mlp": ("model=mlp", "model.hidden=[60,40]"),
+    "cnn": ("model=cnn", "model.channels=[8,12]", "model.hidden=[60,40]", "data.augment.rotation=10"),
+    "rbm": ("model=rbm", "model.hidden=[60]", "model.ais_last=quick"),
+}
+
+
+@pytest.mark.parametrize("engine", ON_GPU)
+@pytest.mark.parametrize(("n_in", "n_out", "n_batch"), [(7, 5, 1), (40, 30, 100), (3000, 2000, 300)])
+def test_every_engine_matches_the_dense_float64_oracle(engine: str, n_in: int, n_out: int, n_batch: int) -> None:
+    layer = SparseLinear(n_in, n_out, epsilon=3, engine=engine, seed=0).cuda()
+    x = torch.randn(n_batch, n_in, generator=torch.Generator().manual_seed(1))
+    dy = torch.randn(n_batch, n_out, generator=torch.Generator().manual_seed(2))
+    on_gpu = x.cuda().requires_grad_()
+    y = layer(on_gpu)
+    y.backward(dy.cuda())
+    weight = dense_weight(layer.pattern, layer.weight.detach().cpu().numpy())
+    expected_dw = (x.double().numpy().T @ dy.double().numpy()).reshape(-1)[layer.pattern.positions()]
+    for found, expected, terms in (
+        (y, x.double().numpy() @ weight, n_in),
+        (on_gpu.grad, dy.double().numpy() @ weight.T, n_out),
+        (layer.weight.grad, expected_dw, n_batch),
+    ):
+        assert found is not None
+        np.testing.assert_allclose(found.detach().cpu().numpy(), expected, rtol=0, atol=tolerance(terms, 16.0))
+
+
+def test_evolution_gives_the_cpus_connections() -> None:
+    for size in (50, 2000):
+        on_cpu, on_gpu = (SparseLinear(size, size, epsilon=10, seed=0) for _ in range(2))
+        on_gpu.cuda()
+        for epoch in range(3):
+            for layer in (on_cpu, on_gpu):
+                layer.evolve(0.3, seed=epoch, regrow_init="random")
+            assert torch.equal(on_cpu.indptr, on_gpu.indptr.cpu())
+            assert torch.equal(on_cpu.indices, on_gpu.indices.cpu())
+            assert torch.equal(on_cpu.weight, on_gpu.weight.cpu())
+
+
+@pytest.mark.parametrize("engine", ["auto", *ON_GPU])
+@pytest.mark.parametrize("model", MODELS)
+def test_a_run_ends_near_the_cpus(model: str, engine: str, compose: Compose) -> None:
+    overrides = (*SMALL, *MODELS[model])
+    found = train(compose(*overrides, f"backend.engine={engine}"))
+    (start,) = read_json(found.path / "run.json")
+    assert start["device"].startswith(torch.cuda.get_device_name())
+    expected = train(compose(*overrides, "backend=cpu", "train.momentum=0.9000001"))  # a folder of its own
+    tolerance_of = {"accuracy": 6.0, "log_probability": 1.5}[found.summary["metric"]]
+    assert abs(found.summary["last"] - expected.summary["last"]) < tolerance_of
+    assert found.summary["connections"] == expected.summary["connections"]
+    assert set_cli.load(found.path).metrics.shape[0] == 3
+
+
+@pytest.mark.parametrize("engine", sorted({*ON_GPU} - {"torch"}))
+@pytest.mark.parametrize("model", MODELS)
+def test_a_deterministic_run_repeats_and_resumes_bit_for_bit(
+    model: str, engine: str, compose: Compose, tmp_path: Path
+) -> None:
+    overrides = (*SMALL, *MODELS[model], "backend.deterministic=true", f"backend.engine={engine}")
+    whole = train(compose(*overrides))
+    config = compose(*overrides, f"runs_dir={tmp_path}/other")
+    with pytest.raises(Interrupted):
+        train(config, StopAt(2, signal.SIGTERM))
+    assert science(train(config).path) == science(whole.path)
+
+
+@pytest.mark.parametrize("engine", ON_GPU)
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_a_step_does_not_wait_for_the_gpu(model: str, engine: str, compose: Compose) -> None:
+    config = compose(*SMALL, *MODELS[model], f"backend.engine={engine}")
+    data, device = load_data(Dataset(name="digits"), config.data), torch.device("cuda")
+    network = build_network(config, data, device).model.to(device).train()
+    for activation in (module for module in network.modules() if isinstance(module, Activation)):
+        activation.reseed(0, device)
+    optimizer = build_optimizer(network, config.train)
+    x, y = Inputs(data.train, data, device).batch(torch.arange(100))
+    for mode in ("default", "error"):  # the first step derives structures and builds kernels
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            loss = cross_entropy(network(x), y)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("engine", ["masked", "triton"])
+def test_bfloat16_learns(engine: str, compose: Compose) -> None:
+    accuracies = [
+        train(compose(*SMALL, *MODELS["cnn"], f"backend.precision={precision}", f"backend.engine={engine}")).summary[
+            "last"
+        ]
+        for precision in ("float32", "bfloat16")
+    ]
+    assert abs(accuracies[0] - accuracies[1]) < 8
+
+
+def test_what_does_not_fit_is_refused_with_the_estimate(compose: Compose) -> None:
+    with pytest.raises(OutOfMemory, match=r"expected at least .* GiB of free memory on the cuda"):
+        train(compose("backend=cuda", "method=dense", "model.hidden=[200000,200000]"))
