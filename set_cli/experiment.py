@@ -29,7 +29,6 @@ from set_cli.record import Record
 from set_cli.runs.environment import describe_environment
 from set_cli.runs.folder import RunFolder, locate, read_status
 from set_cli.runs.summary import SUMMARY
-from set_cli.sparse.engines import Choice
 from set_cli.storage import read_json
 from set_cli.training.evolution import Change, evolve_model
 from set_cli.training.optimizer import build_optimizer
@@ -66,7 +65,7 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
         with stop.at_once("nothing was begun"):
             data = load_data(config.dataset, config.data, labels=labels, bar=make_bar(config.progress), say=note)
         network = build_network(config, data, device)
-        _tell_what_is_slower(config, device, why, network.choices)
+        _tell_what_is_slower(config, device, why, network)
         stop.check("nothing was begun")
         with _memory_errors(network.least_bytes), RunFolder(path) as folder:
             if read_status(path) == "done":  # another process finished it in the meantime
@@ -131,13 +130,13 @@ def check_finite(model: nn.Module, path: Path, lr: float, epoch: int, losses: li
         )
 
 
-def _tell_what_is_slower(config: Config, device: torch.device, why: str, choices: Mapping[str, Choice]) -> None:
+def _tell_what_is_slower(config: Config, device: torch.device, why: str, network: Network) -> None:
     """Where `auto` has to do with less than a machine like this could offer: never in silence."""
     if config.backend.name == "auto" and device.type == "cpu" and torch.version.cuda:
         note(f"note: backend={why}; training on the CPU")
-    if config.backend.engine == "auto" and any(choice.engine.name == "torch" for choice in choices.values()):
-        reason = next(choice.why for choice in choices.values() if choice.engine.name == "torch")
-        note(f"note: backend.engine={reason}. Training goes on with torch's sparse products, several times slower.")
+    reasons = [choice.why for choice in network.choices.values() if choice.engine.name == "torch"]
+    if config.backend.engine == "auto" and reasons:
+        note(f"note: backend.engine={reasons[0]}. Training goes on with torch's sparse products, several times slower.")
 
 
 @contextmanager

@@ -433,7 +433,7 @@ def test_a_trained_rbm_is_loaded_with_its_reconstructions_and_hidden_units(compo
     [
         (["model.hidden=[5,5]"], "model.hidden: expected one hidden layer for model=rbm, found [5, 5]"),
         (["model.cd_steps=0"], "model.cd_steps: expected greater than or equal to 1, found 0"),
-        (["+model.dropout=0.3"], "model.dropout is for model=mlp, which needs it"),
+        (["+model.dropout=0.3"], "model.dropout is for model=mlp and model=cnn, which need it"),
     ],
 )
 def test_settings_of_another_architecture_are_refused(overrides: list[str], sentence: str, compose: Compose) -> None:
