@@ -109,7 +109,7 @@ def test_an_epoch_in_bfloat16_learns_with_float32_weights(engine: str, compose: 
     losses = []
     for precision in ("float32", "bfloat16"):
         config = compose(f"backend.precision={precision}", f"backend.engine={engine}", "model.dropout=0",
-                         "data.train_limit=200", "model.hidden=[40,40]")  # fmt: skip
+                         "data.train_limit=60", "model.hidden=[20,20]", "train.batch_size=20")  # fmt: skip
         data = load_data(Dataset(name="digits"), config.data)
         model = network.build_network(config, data, CPU).model
         seen: list[torch.dtype] = []
@@ -117,7 +117,7 @@ def test_an_epoch_in_bfloat16_learns_with_float32_weights(engine: str, compose: 
         first.register_forward_hook(lambda layer, x, y, seen=seen: seen.append(y.dtype))
         optimizer = build_optimizer(model, config.train)
         inputs = Inputs(data.train, data, CPU)
-        losses.append([train_epoch(model, inputs, optimizer, config, epoch, lambda *_: None) for epoch in (1, 2)])
+        losses.append([train_epoch(model, inputs, optimizer, config, epoch, lambda *_: None) for epoch in (1,)])
         assert all(p.dtype == FLOAT and p.grad is not None and p.grad.dtype == FLOAT for p in model.parameters())
         halves = precision == "bfloat16" and engine in ("triton", "masked")
         assert set(seen) == {torch.bfloat16 if halves else FLOAT}
