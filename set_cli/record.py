@@ -122,9 +122,9 @@ class Record:
         error = scores["test"].get("log_z_error")
         figures = {"tested_on": tested_on, "after_last_removal": left, "after_last_removal_error": error}
         summary = write_summary(folder.path, scientific(self._config), settings, figures)
+        folder.log(result_line(summary, folder.path))
         folder.set_status("done")
         remove(folder.path / PART)  # not before: until the run is done the checkpoint vouches for it
-        folder.log(result_line(summary, folder.path))
         return summary
 
     def _add_topology(self, epoch: int) -> None:

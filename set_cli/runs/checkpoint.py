@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +35,12 @@ class Checkpoint:
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Make this the current checkpoint and keep the one before; at every instant one of the two is whole."""
-    meta = {"identity": checkpoint.identity, "epoch": checkpoint.epoch, "lengths": dict(checkpoint.lengths)}
+    meta = {
+        "identity": checkpoint.identity,
+        "epoch": checkpoint.epoch,
+        "lengths": dict(checkpoint.lengths),
+        "sha256": _digest(checkpoint),
+    }
     current = folder / CURRENT
     fresh = folder / "checkpoint.new.npz"
     write_arrays(fresh, {**checkpoint.arrays, META: np.frombuffer(json.dumps(meta).encode(), np.uint8)}, compress=False)
@@ -69,6 +75,19 @@ def _read(path: Path, identity: str | None) -> Checkpoint:
         checkpoint = Checkpoint(str(meta["identity"]), int(meta["epoch"]), arrays, dict(meta["lengths"]))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: expected a checkpoint, found something else ({error})") from None
+    if meta.get("sha256") != _digest(checkpoint):
+        raise DataError(f"{path}: damaged, its content does not have the SHA-256 that it was written with")
     if identity is not None and checkpoint.identity != identity:
         raise DataError(f"{path}: expected the checkpoint of run {identity}, found that of {checkpoint.identity}")
     return checkpoint
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    """SHA-256 of all that a checkpoint says. The archive's own CRC-32 of each array is too weak to vouch for a run."""
+    digest = hashlib.sha256()
+    head = [checkpoint.identity, checkpoint.epoch, sorted(checkpoint.lengths.items())]
+    digest.update(json.dumps(head).encode())
+    for name, array in sorted(checkpoint.arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -91,6 +91,7 @@ class RunFolder:
         self.path = path
         self.epoch = 0  # completed epochs, as status.json says
         self._begun = False  # before the first write a failure leaves the folder as it was
+        self._done = False  # and after the last one too
         make_folder(path)
         with storage_errors(path / "run.lock"):
             self._lock = os.open(path / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -113,7 +114,7 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if error is not None and self._begun:
+            if error is not None and self._begun and not self._done:
                 with suppress(StorageError):  # the disk may be what failed; the first error is the one to report
                     self._record_failure(error)
         finally:
@@ -133,6 +134,7 @@ class RunFolder:
         if status == "running":
             value |= {"pid": os.getpid(), "host": socket.gethostname()}
         write_json(self.path / "status.json", value)
+        self._done = status == "done"
 
     def write_config(self, scientific: Mapping[str, Any]) -> None:
         """Write config.json once; DataError where the folder holds another configuration."""
