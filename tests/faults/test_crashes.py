@@ -63,9 +63,23 @@ def test_an_error_at_every_call_is_told_and_mended(kind: str, tmp_path: Path, re
         config = configure("mlp", "set", tmp_path / "struck")
         code = struck(config, at, getattr(errno, kind))
         assert code == StorageError.exit_code, f"call {at}: {calls[at - 1]} ended with {code}"
+        if at == len(calls):  # the run was done before that call, and stays so
+            assert locate(config)[1] == "done"
         assert finish(config) == expected, f"call {at}: {calls[at - 1]}"
         shutil.rmtree(tmp_path / "struck")
         record["I/O errors injected"] += 1
+
+
+def test_every_rename_is_of_what_is_on_the_disk_and_is_then_there_itself(
+    tmp_path: Path, record: dict[str, int]
+) -> None:
+    """The order of calls that a power failure needs: content, its name, the folder that holds the name."""
+    _, calls = reference("mlp", "set", tmp_path)
+    for at, call in enumerate(calls):
+        if call == "replace":
+            assert calls[at - 1] == calls[at + 1] == "fsync", calls[at - 4 : at + 4]
+            record["renames in the right order"] += 1
+    assert record["renames in the right order"] > 20
 
 
 def test_random_kills(tmp_path: Path, record: dict[str, int]) -> None:
