@@ -156,7 +156,7 @@ from set_cli.sparse.engines import triton_rows as rows
 
 INTEGERS = ("n_batch", "x_stride", "y_stride", "dy_stride", "dx_stride", "nnz", "programs")
 INDICES = ("indptr", "indices", "order")
-CONSTANTS = ("HAS_ORDER", "HAS_BIAS", "WANTS_DX", "BLOCK", "CONNECTIONS")
+CONSTANTS = ("HAS_ORDER", "HAS_BIAS", "WANTS_DX", "WALKS", "BLOCK", "CONNECTIONS")
 
 def kind(name, half):
     if name in CONSTANTS:
@@ -170,7 +170,8 @@ def kind(name, half):
 for capability in (80, 90):
     for kernel, flags in ((rows._spmm_kernel, {"HAS_ORDER": True, "HAS_BIAS": True}),
                           (rows._spmm_kernel, {"HAS_ORDER": False, "HAS_BIAS": False}),
-                          (rows._gradients_kernel, {"WANTS_DX": True}), (rows._gradients_kernel, {"WANTS_DX": False})):
+                          (rows._gradients_kernel, {"WANTS_DX": True, "WALKS": False}),
+                          (rows._gradients_kernel, {"WANTS_DX": False, "WALKS": True})):
         for block in (1, 32, 128, rows.WIDEST_BLOCK):
             for half in (False, True):
                 signature = {name: kind(name, half) for name in kernel.arg_names}

@@ -58,11 +58,12 @@ def _spmm_kernel(  # type: ignore[no-untyped-def]
 def _gradients_kernel(  # type: ignore[no-untyped-def]
     indptr, indices, values, x, dy, dx, dw,
     n_batch, x_stride, dy_stride, dx_stride, nnz, programs,
-    WANTS_DX: tl.constexpr, BLOCK: tl.constexpr, CONNECTIONS: tl.constexpr,
+    WANTS_DX: tl.constexpr, WALKS: tl.constexpr, BLOCK: tl.constexpr, CONNECTIONS: tl.constexpr,
 ):  # fmt: skip
     """Row `row` of dx, and the gradients of its connections: every row of dy that they name is read once for both.
 
-    dw  (programs, nnz): what the blocks of the batch that a program walks through add up to
+    dw     (programs, nnz): what the blocks of the batch that a program walks through add up to
+    WALKS  whether a program has more than one block
     """
     row = (tl.program_id(0) // programs).to(tl.int64)
     program = (tl.program_id(0) % programs).to(tl.int64)
@@ -79,9 +80,10 @@ def _gradients_kernel(  # type: ignore[no-untyped-def]
             neighbour = tl.load(indices + k, mask=real, other=0).to(tl.int64)
             mask = real[:, None] & inside[None, :]
             rows = tl.load(dy + neighbour[:, None] * dy_stride + batch[None, :], mask=mask, other=0.0).to(tl.float32)
-            # Zero before the first block; nobody else writes here.
-            gradient = tl.load(own_dw + k, mask=real & (block >= programs * BLOCK), other=0.0)
-            tl.store(own_dw + k, gradient + tl.sum(rows * own[None, :], axis=1), mask=real)
+            gradient = tl.sum(rows * own[None, :], axis=1)
+            if WALKS:  # nothing stands there before the first block; nobody else writes there
+                gradient += tl.load(own_dw + k, mask=real & (block >= programs * BLOCK), other=0.0)
+            tl.store(own_dw + k, gradient, mask=real)
             if WANTS_DX:
                 weight = tl.load(values + k, mask=real, other=0.0).to(tl.float32)
                 total += tl.sum(weight[:, None] * rows, axis=0)
@@ -172,7 +174,7 @@ def _gradients(x: Tensor, dy: Tensor, values: Tensor | None, pattern: DevicePatt
             _gradients_kernel[(n_in * programs,)](
                 pattern.indptr, pattern.indices, parts if values is None else values, x, dy, dy if dx is None else dx,
                 parts, n_batch, x.stride(1), dy.stride(1), 0 if dx is None else dx.stride(1), nnz, programs,
-                WANTS_DX=dx is not None, BLOCK=block, CONNECTIONS=CONNECTIONS,
+                WANTS_DX=dx is not None, WALKS=blocks > programs, BLOCK=block, CONNECTIONS=CONNECTIONS,
             )  # fmt: skip
     dw = parts[0] if programs == 1 else parts.sum(dim=0)
     return dx, dw if values is None else dw.to(values.dtype)
