@@ -188,7 +188,7 @@ def describe_start(
             "snapshots": config.snapshots.model_dump(),
         },
         "data": {part: len(rows) for part, rows in parts_of(data).items()}
-        | {"tested_on": data.tested_on, "origin": data.origin, "shape": data.card.shape},
+        | {"tested_on": data.tested_on, "origin": data.origin},
         "checksums": data.checksums,
         "layers": describe_layers(network.plans, network.choices),
     }

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -75,6 +74,3 @@ def calls_of(config: Config) -> list[str]:
     with watched(Faults(Path(config.runs_dir), 0, None)) as faults:
         train(config)
     return faults.seen
-
-
-Science = Mapping[str, Any]
