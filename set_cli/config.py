@@ -158,6 +158,10 @@ class Snapshots(Section):
         return self.every or max(1, round(epochs / 50))
 
 
+class Checkpoints(Section):
+    minutes: Annotated[float, Field(ge=0, le=10**6), Plain] | None  # between two within an epoch; 0: after every step
+
+
 class Config(Section):
     """One run, checked."""
 
@@ -171,9 +175,15 @@ class Config(Section):
     runs_dir: Annotated[str, Field(min_length=1)]
     resume: Literal["auto", "never", "must"]
     progress: Literal["auto", "rich", "plain", "none"]
+    time_limit: Annotated[float, Field(gt=0, le=10**7)] | None  # minutes of one start
+    retry_failed: bool  # by a sweep
     train: Train
     data: Data
     snapshots: Snapshots
+    checkpoints: Checkpoints
+
+
+UNSCIENTIFIC = {"runs_dir", "resume", "progress", "time_limit", "retry_failed", "snapshots", "checkpoints"}
 
 
 def from_mapping(mapping: Mapping[str, Any]) -> Config:
@@ -190,7 +200,7 @@ def scientific(config: Config) -> dict[str, Any]:
 
     Two commands with the same dictionary are one run; its hash names the folder (`identity`).
     """
-    keys = config.model_dump(mode="json", exclude={"runs_dir", "resume", "progress", "snapshots", "backend"})
+    keys = config.model_dump(mode="json", exclude=UNSCIENTIFIC | {"backend"})
     del keys["data"]["dir"], keys["data"]["fetch"], keys["dataset"]["path"]
     for section in ("dataset", "model"):
         keys[section] = {key: value for key, value in keys[section].items() if value is not None}

@@ -49,6 +49,10 @@ class OutOfMemory(SetError):
     exit_code = 7
 
 
+class TimeIsUp(SetError):
+    """The run took longer than its time_limit; it can go on later."""
+
+
 class Interrupted(SetError):
     """SIGINT or SIGTERM asked the run to stop; it can go on later."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from set_cli.runs.summary import SUMMARY
 from set_cli.storage import read_json
 from set_cli.training.evolution import Change, evolve_model
 from set_cli.training.optimizer import build_optimizer
+from set_cli.training.passes import NOT_BEGUN, State
 from set_cli.training.supervised import is_finite
 from set_cli.training.trainers import Contrastive, Scores, Supervised, Trainer
 
@@ -53,6 +54,7 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
     stop      asks the run to end between two steps
     Raises the errors of set_cli.errors; whatever happens, status.json says how the run stands.
     """
+    stop.limit(config.time_limit)
     path, status = locate(config)
     if status == "done":
         return Outcome(path, True, read_json(path / SUMMARY))
@@ -95,18 +97,22 @@ def _train(
     same = "the same command with resume=auto" if config.resume == "never" else "the same command"
 
     def check() -> None:
-        stop.check(f"{same} goes on after epoch {record.epoch}")
+        stop.check(f"{same} goes on {record.where()}")
 
-    def after_step(rows: int, of: int) -> None:
+    def after_step(rows: int, of: int, state: Callable[[], State]) -> None:
         view.step(record.epoch + 1, rows, of)
+        if rows < of and record.is_due:  # after the last step the checkpoint of the whole epoch is next
+            check_finite(model, record.path, config.train.lr, record.epoch + 1, [])
+            record.keep(state(), time.perf_counter() - times[0])
         check()
 
     tested = {name: part for name, part in inputs.items() if name != "train"}
     view.start(record.title, config.train.epochs, record.epoch)
-    final = None
+    final, begun, seconds = None, record.begun, record.seconds
     for epoch in range(record.epoch + 1, config.train.epochs + 1):
-        times = [time.perf_counter()]
-        loss = trainer.train(inputs["train"], optimizer, epoch, after_step)
+        times = [time.perf_counter() - seconds]
+        loss = trainer.train(inputs["train"], optimizer, epoch, after_step, begun)
+        begun, seconds = NOT_BEGUN, 0.0
         times.append(time.perf_counter())
         check_finite(model, record.path, config.train.lr, epoch, [loss])
         found = trainer.measure(tested, epoch, check)
@@ -117,7 +123,7 @@ def _train(
         change = evolve_model(model, optimizer, config, epoch)  # the last removal is not refilled
         times.append(time.perf_counter())
         row = metrics_row(epoch, loss, found, connections, change)
-        view.epoch(row, record.add(row, times))  # atomic; resume starts here
+        view.epoch(row, record.add(row, times, paused=stop.was_paused()))  # atomic; resume starts here
         final = None if change.pruned else found
     return final or trainer.measure(tested, config.train.epochs, check)
 

@@ -47,9 +47,11 @@ def measured_text(row: Mapping[str, Any]) -> str:
     return text + ("" if row.get("test_chains_agree", True) else "  (chains disagree)")
 
 
-def start_line(path: Path, done: int) -> str:
-    """Which run it is, and from where it goes on."""
-    return str(path) + (f", going on after epoch {done}" if done else "")
+def start_line(path: Path, epoch: int, rows: int) -> str:
+    """Which run it is, and from where it goes on: after so many epochs, and rows of the next one."""
+    if rows:
+        return f"{path}, going on after {rows:,} rows of epoch {epoch + 1}"
+    return str(path) + (f", going on after epoch {epoch}" if epoch else "")
 
 
 def result_line(summary: Mapping[str, Any], path: Path) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import resource
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -23,21 +25,25 @@ from set_cli.description import (
 from set_cli.errors import DataError
 from set_cli.models.counts import sparse_layers
 from set_cli.models.mlp import LayerPlan
-from set_cli.progress import epoch_line, result_line, start_line
+from set_cli.progress import epoch_line, note, result_line, start_line
 from set_cli.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from set_cli.runs.degrees import PART, append_degrees, finish_degrees
+from set_cli.runs.environment import differences
 from set_cli.runs.folder import RunFolder, snapshot_epochs, snapshot_path
 from set_cli.runs.summary import metric_of, read_rows, write_summary
 from set_cli.storage import make_folder, read_json, remove, write_arrays
+from set_cli.training.passes import NOT_BEGUN, ROWS, State
 from set_cli.training.trainers import Scores
 
 APPENDED = ("metrics.jsonl", "timing.jsonl", PART)
+WITHIN, SECONDS = "within/", "seconds"  # in a checkpoint: how far the epoch after its own had come, and in what time
 
 
 class Record:
     """Writes a run folder while model and optimiser are trained, and restores them from it.
 
     epoch  completed epochs
+    begun  the state of the epoch in progress, where a checkpoint within it is gone on from, and its seconds so far
     path   the run's folder
     title  which run it is, and from where it goes on
     """
@@ -54,6 +60,9 @@ class Record:
         self._model, self._optimizer = model, optimizer
         self.path = folder.path
         self.title = str(folder.path)
+        self.begun: State = NOT_BEGUN
+        self.seconds = 0.0
+        self._saved_at, self._within = time.monotonic(), False
 
     @property
     def epoch(self) -> int:
@@ -63,11 +72,16 @@ class Record:
         """Start the record with this entry of run.json, or restore the newest checkpoint."""
         folder = self._folder
         checkpoint = load_checkpoint(folder.path, identity(self._config))
+        changed: list[str] = []
         if checkpoint is not None:
-            _check_same_data(folder.path, start["checksums"])
+            before = read_json(folder.path / "run.json")[-1]
+            _check_same_data(folder.path, before["checksums"], start["checksums"])
+            changed = differences(before, start)
+            self._take_up(checkpoint.arrays)
         folder.epoch = checkpoint.epoch if checkpoint else 0
         folder.write_config(scientific(self._config))
-        folder.add_start({**start, "resumed_after_epoch": checkpoint.epoch if checkpoint else None})
+        resumed = {"resumed_after_epoch": folder.epoch, "resumed_after_rows": self._rows} if checkpoint else {}
+        folder.add_start({**start, "resumed_after_epoch": None, "differences": changed, **resumed})
         if checkpoint is None:
             folder.cut(dict.fromkeys(APPENDED, 0))
             self._drop_snapshots_after(-1)
@@ -79,18 +93,46 @@ class Record:
             self._drop_snapshots_after(checkpoint.epoch)
             restore_model(self._model, self._optimizer, checkpoint.arrays)
         folder.set_status("running")
-        self.title = start_line(folder.path, self.epoch)
+        self.title = start_line(folder.path, self.epoch, self._rows)
         folder.log(self.title)
+        for difference in changed:
+            note(f"note: {difference}: the run may not end with the bits of one that was never interrupted")
+
+    def _take_up(self, arrays: Mapping[str, Any]) -> None:
+        within = {name.removeprefix(WITHIN): value for name, value in arrays.items() if name.startswith(WITHIN)}
+        self.seconds = float(within.pop(SECONDS, 0.0))
+        self.begun, self._within = within, bool(within)
+
+    @property
+    def _rows(self) -> int:
+        """Rows of the epoch in progress that the checkpoint has seen."""
+        return int(self.begun[ROWS]) if self.begun else 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for a checkpoint within the epoch."""
+        minutes = self._config.checkpoints.minutes
+        return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+
+    def keep(self, state: State, seconds: float) -> None:
+        """A checkpoint within an epoch: the state of its pass over the rows, and the seconds it has taken so far."""
+        within = {**state, SECONDS: np.array(seconds)}
+        self._checkpoint(self.epoch, {WITHIN + name: value for name, value in within.items()})
+
+    def where(self) -> str:
+        """From where the newest checkpoint goes on."""
+        return f"in epoch {self.epoch + 1}" if self._within else f"after epoch {self.epoch}"
 
     def rows(self) -> list[dict[str, Any]]:
         """The epochs recorded so far."""
         path = self.path / "metrics.jsonl"
         return read_rows(path) if self.epoch else []
 
-    def add(self, row: dict[str, Any], times: Sequence[float]) -> str:
+    def add(self, row: dict[str, Any], times: Sequence[float], *, paused: bool) -> str:
         """Record an epoch, and return it in words.
 
-        times  seconds on one clock: before training, after it, after evaluation, after evolution
+        times   seconds on one clock: before training, after it, after evaluation, after evolution
+        paused  whether the process was stopped meanwhile: these are then no times of ours
 
         Topology, rows, then the checkpoint that vouches for them: every instant between leaves a whole state.
         """
@@ -100,7 +142,8 @@ class Record:
         folder.append_row("metrics.jsonl", row)
         parts = zip(("train", "evaluate", "evolve"), times, times[1:], strict=False)
         seconds = {f"{part}_seconds": round(after - before, 6) for part, before, after in parts}
-        folder.append_row("timing.jsonl", {"epoch": epoch} | seconds | {"peak_memory_mb": peak_memory_mb()})
+        marked = {"paused": True} if paused else {}
+        folder.append_row("timing.jsonl", {"epoch": epoch} | seconds | {"peak_memory_mb": peak_memory_mb()} | marked)
         self._checkpoint(epoch)
         folder.epoch = epoch
         folder.set_status("running")
@@ -120,7 +163,13 @@ class Record:
         finish_degrees(folder.path, {name: len(values) for name, values in degrees.items()})
         left = {part: score[metric_of(score)] for part, score in scores.items()}
         error = scores["test"].get("log_z_error")
-        figures = {"tested_on": tested_on, "after_last_removal": left, "after_last_removal_error": error}
+        starts = read_json(folder.path / "run.json")
+        figures = {
+            "tested_on": tested_on,
+            "after_last_removal": left,
+            "after_last_removal_error": error,
+            "differences": [difference for start in starts for difference in start["differences"]],
+        }
         summary = write_summary(folder.path, scientific(self._config), settings, figures)
         folder.log(result_line(summary, folder.path))
         folder.set_status("done")
@@ -142,15 +191,15 @@ class Record:
             if other > epoch:
                 remove(snapshot_path(self._folder.path, other))
 
-    def _checkpoint(self, epoch: int) -> None:
-        arrays = model_arrays(self._model, self._optimizer)
+    def _checkpoint(self, epoch: int, within: State = NOT_BEGUN) -> None:
+        arrays = {**model_arrays(self._model, self._optimizer), **within}
         lengths = self._folder.lengths(*APPENDED)
         save_checkpoint(self._folder.path, Checkpoint(identity(self._config), epoch, arrays, lengths))
+        self._saved_at, self._within = time.monotonic(), bool(within)
 
 
-def _check_same_data(path: Path, checksums: Mapping[str, str]) -> None:
+def _check_same_data(path: Path, before: Mapping[str, str], checksums: Mapping[str, str]) -> None:
     """DataError where the run that is to go on was trained on other data."""
-    before = read_json(path / "run.json")[-1]["checksums"]
     if before != checksums:
         changed = ", ".join(
             sorted(name for name in before.keys() | checksums if before.get(name) != checksums.get(name))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +22,42 @@ from set_cli import experiment, native, record
 from set_cli.config import Config, Dataset, canonical_json, identity, scientific
 from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import load_data
-from set_cli.errors import BusyError, ConfigError, DataError, DivergedError, Interrupted, StorageError
+from set_cli.errors import BusyError, ConfigError, DataError, DivergedError, Interrupted, StorageError, TimeIsUp
 from set_cli.experiment import Outcome, run
 from set_cli.interrupts import StopSignals
 from set_cli.progress import NoView
+from set_cli.report.collect import FinishedRun, read_run
+from set_cli.report.rows import compare
+from set_cli.runs import checkpoint as checkpoint_module
+from set_cli.runs.checkpoint import Checkpoint, load_checkpoint
 from set_cli.runs.folder import RunFolder, locate
 from set_cli.runs.summary import read_rows
-from set_cli.storage import read_arrays, read_json
+from set_cli.storage import read_arrays, read_json, write_json
 from set_cli.training import supervised
 from set_cli.training.supervised import evaluate
 from tests.conftest import Compose
+from tests.faults.runs import MODELS, TINY
 
 SMALL = ("train.epochs=4", "model.hidden=[40,30]", "train.batch_size=100", "data.augment.flip=true")
 
 
+CURRENT_STOP: list[StopSignals] = []
+
+
 def train(config: Config, view: NoView | None = None) -> Outcome:
     with StopSignals() as stop:
+        CURRENT_STOP.append(stop)
         return run(config, {}, ["set-train"], view or NoView(), stop)
 
 
 class StopAt(NoView):
-    """Sends this process a signal after the first step of an epoch."""
+    """Sends this process a signal after the first step of an epoch, or after one with so many rows done."""
 
-    def __init__(self, epoch: int, number: int = signal.SIGINT) -> None:
-        self.at, self.number = epoch, number
+    def __init__(self, epoch: int, number: int = signal.SIGINT, rows: int = 0) -> None:
+        self.at, self.number, self.rows = epoch, number, rows
 
     def step(self, epoch: int, rows: int, of: int) -> None:
-        if epoch == self.at:
+        if epoch == self.at and rows >= self.rows:
             self.at = -1
             os.kill(os.getpid(), self.number)
 
@@ -210,6 +221,131 @@ def test_an_interrupted_run_resumes_bit_for_bit(method: str, compose: Compose, t
     assert not resumed.skipped
     assert science(resumed.path) == science(whole.path)
     assert [start["resumed_after_epoch"] for start in read_json(path / "run.json")] == [None, 0, 2, 3]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("model", MODELS)
+def test_a_run_goes_on_from_within_an_epoch_bit_for_bit(
+    model: str, compiled: bool, compose: Compose, tmp_path: Path
+) -> None:
+    """With augmentation, dropout and chains: everything that draws stands where it stood."""
+    with nullcontext() if compiled else native.without_kernels():
+        overrides = (*TINY, *MODELS[model], "backend.engine=torch" if not compiled else "backend.engine=native")
+        whole = train(compose(*overrides))
+        config = compose(*overrides, f"runs_dir={tmp_path}/other", "checkpoints.minutes=0")
+        path, _ = locate(config)
+        for epoch, rows, where in ((1, 40, "in epoch 1"), (1, 80, "in epoch 1"), (2, 120, "in epoch 2"), (3, 80, "")):
+            with pytest.raises(Interrupted, match=f"goes on {where}"):
+                train(config, StopAt(epoch, rows=rows))
+        resumed = train(config)
+    assert science(resumed.path) == science(whole.path)
+    starts = read_json(path / "run.json")
+    assert [(start["resumed_after_epoch"], start.get("resumed_after_rows")) for start in starts] == [
+        (None, None),
+        (0, 40),
+        (0, 80),
+        (1, 80),  # after the last step the checkpoint of the whole epoch is next
+        (2, 80),
+    ]
+    assert len(read_rows(path / "timing.jsonl")) == 3
+
+
+def test_checkpoints_within_epochs_come_in_their_time(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every 10 minutes of a clock that goes 7 minutes a step: after every second step."""
+    now, saved = 0.0, []
+    original = checkpoint_module.save_checkpoint
+
+    def save(folder: Path, checkpoint: Checkpoint) -> None:
+        saved.append((checkpoint.epoch, int(checkpoint.arrays.get("within/rows", 0))))
+        original(folder, checkpoint)
+
+    class Clock(NoView):
+        def step(self, epoch: int, rows: int, of: int) -> None:
+            nonlocal now
+            now += 7 * 60
+
+    monkeypatch.setattr(record, "save_checkpoint", save)
+    monkeypatch.setattr(record.time, "monotonic", lambda: now)  # type: ignore[attr-defined]
+    train(compose(*TINY, "train.epochs=1", "train.batch_size=20", "model.hidden=[12]"), Clock())
+    assert saved == [(0, 0), (0, 40), (0, 80), (1, 0)]
+
+
+def test_a_bad_state_within_an_epoch_replaces_no_checkpoint(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose(*SMALL, "checkpoints.minutes=0", "train.lr=1e6")
+    with pytest.raises(DivergedError, match="in epoch 1; try a smaller"):
+        train(config)
+    checkpoint = load_checkpoint(locate(config)[0])
+    assert checkpoint is not None
+    assert all(np.isfinite(array).all() for array in checkpoint.arrays.values())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("threads", 64, "threads: 1, before 64"),
+        ("cpu", "another", "cpu: .*, before another"),
+        ("packages", {"torch": "2.5.0"}, "torch: .*, before 2.5.0"),
+        ("git", {"commit": "0123"}, "code: .*, before 0123"),
+    ],
+)
+def test_a_run_that_goes_on_elsewhere_says_so(
+    key: str, value: object, told: str, compose: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = compose(*SMALL)
+    path, _ = locate(config)
+    with pytest.raises(Interrupted):
+        train(config, StopAt(3))
+    starts = read_json(path / "run.json")
+    changed = starts[0][key] | value if isinstance(value, dict) and starts[0][key] else value
+    write_json(path / "run.json", [{**starts[0], key: changed}])
+    outcome = train(config)
+    (difference,) = outcome.summary["differences"]
+    assert re.fullmatch(told, difference)
+    assert f"note: {difference}: the run may not end with the bits" in capsys.readouterr().err
+    assert read_json(path / "run.json")[-1]["differences"] == [difference]
+    finished = read_run(path)
+    assert isinstance(finished, FinishedRun)
+    assert difference in compare([finished]).doubtful[0]
+
+
+def test_a_run_that_goes_on_where_it_was_has_no_differences(compose: Compose) -> None:
+    config = compose(*SMALL)
+    with pytest.raises(Interrupted):
+        train(config, StopAt(3))
+    assert train(config).summary["differences"] == []
+
+
+def test_a_time_limit_ends_a_run_which_can_go_on(compose: Compose, tmp_path: Path) -> None:
+    config = compose(*SMALL, "time_limit=1e-9")
+    with pytest.raises(TimeIsUp, match="time_limit=1e-09: the run took more minutes"):
+        train(config)
+    assert not Path(config.runs_dir).exists()  # it was over before anything was begun
+    config = compose(*SMALL)
+    with pytest.raises(TimeIsUp, match="the same command goes on after epoch 2"):
+        train(config, LateIn(3))
+    assert locate(config)[1] == "failed"
+    assert science(train(config).path) == science(train(compose(*SMALL, f"runs_dir={tmp_path}/whole")).path)
+
+
+class LateIn(NoView):
+    """Lets the time be up in an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.at = epoch
+
+    def step(self, epoch: int, rows: int, of: int) -> None:
+        if epoch == self.at:
+            CURRENT_STOP[-1].limit(0)
+
+
+def test_an_epoch_in_which_the_process_was_stopped_has_no_time(compose: Compose) -> None:
+    class Paused(NoView):
+        def step(self, epoch: int, rows: int, of: int) -> None:
+            if epoch == 2:
+                os.kill(os.getpid(), signal.SIGCONT)
+
+    outcome = train(compose(*SMALL), Paused())
+    assert [row.get("paused") for row in read_rows(outcome.path / "timing.jsonl")] == [None, True, None, None]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def fit(config: Config, epochs: int = 1, threads: int = 1) -> tuple[nn.Module, l
             optimizer,
             config,
             epoch,
-            lambda rows, of: calls.append((rows, of)),
+            lambda rows, of, _: calls.append((rows, of)),
         )
         for epoch in range(1, epochs + 1)
     ]

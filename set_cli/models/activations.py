@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from set_cli import native
+from set_cli.models.random_stream import RandomStream
 from set_cli.native.elementwise import Draws, activate, activate_backward
 
 LARGEST_SEED = 2**63
@@ -32,8 +33,7 @@ class Activation(nn.Module):
         self.reseed(int(torch.randint(LARGEST_SEED - 1, ())), torch.device("cpu"))
 
     def reseed(self, seed: int, device: torch.device) -> None:
-        self._seed, self._step = seed, 0
-        self._generator = torch.Generator(device).manual_seed(seed)
+        self.stream = RandomStream(seed, device)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.fused and x.ndim == 4 and native.takes(x) and not self.row_parameters:
@@ -45,7 +45,7 @@ class Activation(nn.Module):
             return y
         y = self.function(x)
         if self.training and self.dropout:
-            kept = torch.empty_like(y).uniform_(generator=self._generator).ge_(self.dropout)
+            kept = torch.empty_like(y).uniform_(generator=self.stream.generator).ge_(self.dropout)
             y = y * kept.div_(1 - self.dropout)
         return y
 
@@ -59,8 +59,7 @@ class Activation(nn.Module):
         """The dropout of the next forward in the compiled kernels."""
         if not self.training or not self.dropout:
             return Draws(0.0, 0, 0)
-        self._step += 1
-        return Draws(self.dropout, self._seed, self._step)
+        return Draws(self.dropout, self.stream.seed, self.stream.next_step())
 
     def check_width(self, x: Tensor) -> Tensor:
         """x itself; ValueError where it does not have the neurons that the parameters have."""

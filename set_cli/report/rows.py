@@ -105,6 +105,11 @@ def _doubtful(runs: Sequence[FinishedRun]) -> list[str]:
     sentences = []
     for run in runs:
         figures = [figure for figure in ("last", "best") if run.summary.get(f"{figure}_chains_agree") is False]
+        if run.summary.get("differences"):
+            changed = "; ".join(map(str, run.summary["differences"]))
+            sentences.append(
+                f"{run.path}: interrupted, and gone on otherwise ({changed}): maybe not bit for bit the same"
+            )
         if figures:
             which = " and ".join(figures)
             sentences.append(f"{run.path}: few annealed chains carry log Z: {which} may be off by more than its error")

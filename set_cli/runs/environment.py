@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +32,25 @@ def describe_environment(command: list[str]) -> dict[str, Any]:
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
     }
+
+
+# What a run that goes on must find as it was to end with the same bits.
+DECIDING = ("threads", "processes", "kernels", "device", "python", "cpu", "set_cli")
+DECIDING_PACKAGES = ("torch", "triton", "numpy", "scipy")
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What decides a run's last bits and is not as it was at its start before: 'threads: 2, before 1'."""
+    old, new = _deciding(before), _deciding(now)
+    return [f"{name}: {new[name]}, before {old.get(name)}" for name in new if new[name] != old.get(name)]
+
+
+def _deciding(start: Mapping[str, Any]) -> dict[str, Any]:
+    """By the names in which a difference is told."""
+    found = {key: start.get(key) for key in DECIDING}
+    found |= {name: start["packages"].get(name) for name in DECIDING_PACKAGES}
+    found |= {f"engine of {name}": layer["engine"] for name, layer in start["layers"].items()}
+    return found | {"code": (start["git"] or {}).get("commit")}
 
 
 def _version(package: str) -> str | None:

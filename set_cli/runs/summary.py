@@ -57,6 +57,7 @@ def write_summary(
     """
     rows = read_rows(folder / "metrics.jsonl")
     timing = read_rows(folder / "timing.jsonl")
+    timed = [row for row in timing if "paused" not in row] or timing
     metric = metric_of(key.removeprefix("test_") for key in rows[-1])
     best_on = "valid" if f"valid_{metric}" in rows[-1] else "test"
     # An RBM's log-probability is not estimated in every epoch.
@@ -84,7 +85,7 @@ def write_summary(
         "last_chains_agree": rows[-1].get("test_chains_agree"),
         "best_chains_agree": best.get("test_chains_agree"),
         **{key: totals[key] for key in ("connections", "connections_final", "parameters", "dense_parameters")},
-        "seconds_per_epoch": statistics.median(row["train_seconds"] + row["evolve_seconds"] for row in timing),
+        "seconds_per_epoch": statistics.median(row["train_seconds"] + row["evolve_seconds"] for row in timed),
         "peak_memory_mb": max(row["peak_memory_mb"] for row in timing),
         **figures,
         "sha256": {name: sha256(folder / name) for name in names},

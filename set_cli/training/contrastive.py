@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from set_cli import native, streams
@@ -14,6 +15,7 @@ from set_cli.data.inputs import Inputs
 from set_cli.models.rbm import RBM
 from set_cli.native import units
 from set_cli.training.optimizer import add_l1_gradient, connection_weights, drop_gradients
+from set_cli.training.passes import NOT_BEGUN, AfterStep, Pass, State
 from set_cli.training.sampling import Sampler
 
 EVALUATION_ROWS = 1000  # per batch
@@ -26,28 +28,35 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     config: Config,
     epoch: int,
-    after_step: Callable[[int, int], None],
+    after_step: AfterStep,
+    begun: State = NOT_BEGUN,
 ) -> float:
     """One pass of CD-k or persistent CD; mean reconstruction cross-entropy (nats per row), every row used once.
 
     Values between 0 and 1 are probabilities: each batch draws its visible units anew.
-    after_step  called with (rows done, rows in all) after every step; may raise to stop
+    begun  the state of a pass that was left, as `after_step` could get it
     """
     assert config.model.cd_steps is not None
     seed = streams.torch_seed(config.seed, "rbm", epoch)
-    divergence = Divergence(model, config.model.cd_steps, seed)
-    order = torch.from_numpy(streams.generator(config.seed, "data", epoch).permutation(len(inputs)))
+    one_pass = Pass(len(inputs), config.train.batch_size, config.seed, epoch, inputs.device, begun)
+    divergence = Divergence(model, config.model.cd_steps, seed, one_pass.steps_done)
+    if begun:
+        divergence.sampler.stream.restore(begun["units"])
     weights = connection_weights(model)
-    total = torch.zeros((), dtype=torch.float64, device=inputs.device)
-    for start in range(0, len(order), config.train.batch_size):
-        x, _ = inputs.batch(order[start : start + config.train.batch_size])
+
+    def state() -> dict[str, NDArray[Any]]:
+        return one_pass.state() | {"units": divergence.sampler.stream.state()}
+
+    for rows in one_pass.batches():
+        x, _ = inputs.batch(rows)
         drop_gradients(optimizer)
-        total += divergence.differentiate(x if inputs.is_binary else divergence.sampler.values(x))
+        loss = divergence.differentiate(x if inputs.is_binary else divergence.sampler.values(x))
         if config.train.l1:
             add_l1_gradient(weights, config.train.l1)
         optimizer.step()
-        after_step(start + len(x), len(order))
-    return total.item() / len(order)
+        one_pass.add(loss, len(rows))
+        after_step(one_pass.done, len(one_pass), state)
+    return one_pass.mean_loss
 
 
 class Divergence:
@@ -55,13 +64,15 @@ class Divergence:
 
     The model's phase starts at the data's hidden units or at the chains. Its last hidden units are probabilities, all
     others draws (Hinton's practical guide, 3). Hinton 2002; Tieleman 2008.
+
+    batches  that were differentiated before, of a pass that goes on
     """
 
-    def __init__(self, model: RBM, steps: int, seed: int) -> None:
+    def __init__(self, model: RBM, steps: int, seed: int, batches: int = 0) -> None:
         self._model, self._steps, self._seed = model, steps, seed
         self.sampler = Sampler(seed, model.visible.bias.device)
         self._kernels = model.compiled()
-        self._batches = 0
+        self._batches = batches
 
     @torch.no_grad()
     def differentiate(self, v: Tensor) -> Tensor | float:

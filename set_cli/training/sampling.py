@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from set_cli import native
+from set_cli.models.random_stream import RandomStream
 from set_cli.native import units
 
 
@@ -13,12 +14,11 @@ class Sampler:
     """Draws in one order, a function of the seed; results do not depend on the number of threads."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self._seed, self._step = seed, 0
-        self._generator = torch.Generator(device).manual_seed(seed)
+        self.stream = RandomStream(seed, device)
 
     def values(self, p: Tensor) -> Tensor:
         """1 with probability p, else 0."""
-        return (torch.empty_like(p).uniform_(generator=self._generator) < p).to(p.dtype)
+        return (torch.empty_like(p).uniform_(generator=self.stream.generator) < p).to(p.dtype)
 
     def units(self, a: Tensor) -> Tensor:
         """1 with probability sigmoid(a), else 0."""
@@ -36,5 +36,4 @@ class Sampler:
         return drawn, probabilities
 
     def _compiled(self, a: Tensor, *, probabilities: bool) -> tuple[Tensor, Tensor | None]:
-        self._step += 1
-        return units.draw(a, self._seed, self._step, probabilities=probabilities)
+        return units.draw(a, self.stream.seed, self.stream.next_step(), probabilities=probabilities)

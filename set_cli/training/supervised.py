@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from set_cli import streams
@@ -16,6 +18,7 @@ from set_cli.data.inputs import Inputs
 from set_cli.models.activations import Activation
 from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import add_l1_gradient, connection_weights, drop_gradients
+from set_cli.training.passes import NOT_BEGUN, AfterStep, Pass, State
 
 EVALUATION_ROWS = 1000  # per batch
 
@@ -26,23 +29,29 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     config: Config,
     epoch: int,
-    after_step: Callable[[int, int], None],
+    after_step: AfterStep,
+    begun: State = NOT_BEGUN,
 ) -> float:
     """Mean training loss (nats per row) over one pass; every row is used once, the last partial batch too.
 
-    after_step  called with (rows done, rows in all) after every step; may raise to stop
+    begun  the state of a pass that was left, as `after_step` could get it
     """
     train, seed = config.train, config.seed
     model.train()
-    for i, activation in enumerate(module for module in model.modules() if isinstance(module, Activation)):
+    activations = [module for module in model.modules() if isinstance(module, Activation)]
+    for i, activation in enumerate(activations):
         activation.reseed(streams.torch_seed(seed, "dropout", epoch, i), inputs.device)
-    order = torch.from_numpy(streams.generator(seed, "data", epoch).permutation(len(inputs)))
+        if begun:
+            activation.stream.restore(begun[f"dropout{i}"])
+    one_pass = Pass(len(inputs), train.batch_size, seed, epoch, inputs.device, begun)
     maps = _epoch_transforms(config.data.augment, inputs, streams.generator(seed, "augment", epoch))
     weights = connection_weights(model)
     halves = config.backend.precision == "bfloat16"
-    total = torch.zeros((), dtype=torch.float64, device=inputs.device)
-    for start in range(0, len(order), train.batch_size):
-        rows = order[start : start + train.batch_size]
+
+    def state() -> dict[str, NDArray[Any]]:
+        return one_pass.state() | {f"dropout{i}": a.stream.state() for i, a in enumerate(activations)}
+
+    for rows in one_pass.batches():
         x, y = inputs.batch(rows, None if maps is None else maps[rows])
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=halves):
             logits = model(x)
@@ -52,9 +61,9 @@ def train_epoch(
         if train.l1:
             add_l1_gradient(weights, train.l1)
         optimizer.step()
-        total += loss.detach() * len(rows)
-        after_step(start + len(rows), len(order))
-    return total.item() / len(order)
+        one_pass.add(loss.detach() * len(rows), len(rows))
+        after_step(one_pass.done, len(one_pass), state)
+    return one_pass.mean_loss
 
 
 def _epoch_transforms(augment: Augment, inputs: Inputs, rng: np.random.Generator) -> Tensor | None:

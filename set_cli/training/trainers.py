@@ -16,18 +16,21 @@ from set_cli.config import Config
 from set_cli.data.inputs import Inputs
 from set_cli.models.rbm import RBM
 from set_cli.training import annealing, contrastive, supervised
+from set_cli.training.passes import AfterStep, State
 
 Scores = dict[str, dict[str, float]]  # by part, then by what was measured
-AfterStep = Callable[[int, int], None]
 
 
 class Trainer(Protocol):
-    """train one epoch (its mean loss); measure the parts after it, those that are due.
+    """train one epoch, or what is left of it (its mean loss); measure the parts after it, those that are due.
 
+    begun  the state in which the epoch was left
     check  called every so often; may raise to stop
     """
 
-    def train(self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep) -> float: ...
+    def train(
+        self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, begun: State
+    ) -> float: ...
 
     def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores: ...
 
@@ -41,8 +44,10 @@ class Supervised:
         largest = max(100, config.train.batch_size) if config.model.name == "cnn" else supervised.EVALUATION_ROWS
         self._rows = min(supervised.EVALUATION_ROWS, largest)
 
-    def train(self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep) -> float:
-        return supervised.train_epoch(self._model, inputs, optimizer, self._config, epoch, after_step)
+    def train(
+        self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, begun: State
+    ) -> float:
+        return supervised.train_epoch(self._model, inputs, optimizer, self._config, epoch, after_step, begun)
 
     def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
         return {name: supervised.evaluate(self._model, part, check, self._rows) for name, part in parts.items()}
@@ -63,8 +68,10 @@ class Contrastive:
         key = f"{self._best_on}_log_probability"
         self._best = max((row[key] for row in rows if key in row), default=-math.inf)
 
-    def train(self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep) -> float:
-        return contrastive.train_epoch(self._model, inputs, optimizer, self._config, epoch, after_step)
+    def train(
+        self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, begun: State
+    ) -> float:
+        return contrastive.train_epoch(self._model, inputs, optimizer, self._config, epoch, after_step, begun)
 
     def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
         """What is due. An epoch that seems the best so far is estimated again as the last one is.

@@ -22,7 +22,7 @@ TINY = ("data.train_limit=120", "data.test_limit=60", "train.batch_size=40", "tr
 MODELS = {
     "mlp": ("model=mlp", "model.hidden=[12,10]", "data.augment.flip=true", "data.augment.rotation=10"),
     "cnn": ("model=cnn", "model.channels=[4,6]", "model.hidden=[12,10]", "epsilon=2", "model.sparse_convolutions=true"),
-    "rbm": ("model=rbm", "model.hidden=[12]", "model.persistent=true", "model.ais_last=quick"),
+    "rbm": ("model=rbm", "model.hidden=[12]", "epsilon=3", "model.persistent=true", "model.ais_last=quick"),
 }
 METHODS = ("set", "fixprob", "dense")
 

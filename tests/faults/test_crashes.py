@@ -15,6 +15,7 @@ import pytest
 from set_cli.config import Config
 from set_cli.errors import BusyError, StorageError
 from set_cli.runs.folder import locate
+from set_cli.runs.summary import read_rows
 from set_cli.storage import read_json
 from tests.faults.runs import METHODS, MODELS, calls_of, configure, in_child, struck, train
 from tests.faults.shim import KILLED
@@ -30,7 +31,9 @@ def reference(model: str, method: str, folder: Path) -> tuple[dict[str, str], li
     """The bytes of an undisturbed run, and its calls."""
     config = configure(model, method, folder / "reference")
     calls = calls_of(config)
-    return science(locate(config)[0]), calls
+    path, _ = locate(config)
+    assert (read_rows(path / "metrics.jsonl")[0]["regrown"] > 0) == (method == "set")
+    return science(path), calls
 
 
 def finish(config: Config) -> dict[str, str]:

@@ -1,0 +1,56 @@
+"""One pass over the training rows, which can be left between two steps and taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from set_cli import streams
+
+State = Mapping[str, NDArray[Any]]
+# Called with (rows done, rows in all, how to get the pass's state) after every step; may raise to stop.
+AfterStep = Callable[[int, int, Callable[[], State]], None]
+ROWS, LOSS = "rows", "loss"
+NOT_BEGUN: State = {}
+
+
+class Pass:
+    """Batches of an epoch's rows in an order that seed and epoch decide, and the loss so far.
+
+    begun  the `state` of a pass that was left; empty for a new one
+    """
+
+    def __init__(self, rows: int, batch_size: int, seed: int, epoch: int, device: torch.device, begun: State) -> None:
+        self._order = torch.from_numpy(streams.generator(seed, "data", epoch).permutation(rows))
+        self._batch_size = batch_size
+        self.done = int(begun[ROWS]) if begun else 0
+        self._loss = torch.tensor(float(begun[LOSS]) if begun else 0.0, dtype=torch.float64, device=device)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @property
+    def steps_done(self) -> int:
+        return -(-self.done // self._batch_size)
+
+    def batches(self) -> Iterator[Tensor]:
+        """Row numbers (n_batch,) of the steps that are left; the last batch may be smaller."""
+        while self.done < len(self):
+            yield self._order[self.done : self.done + self._batch_size]
+
+    def add(self, loss: Tensor | float, rows: int) -> None:
+        """Count a step: the sum of its rows' losses."""
+        self._loss += loss
+        self.done += rows
+
+    @property
+    def mean_loss(self) -> float:
+        return self._loss.item() / len(self)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        return {ROWS: np.array(self.done), LOSS: self._loss.cpu().numpy()}
