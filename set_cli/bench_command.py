@@ -10,6 +10,7 @@ import click
 
 import set_cli
 from set_cli.errors import ConfigError, OutOfMemory, SetError
+from set_cli.machine import available_cores
 from set_cli.single import prepare_for_torch
 
 if TYPE_CHECKING:
@@ -85,7 +86,6 @@ def _measure(
 ) -> list[Row]:
     prepare_for_torch()
     # torch takes over a second to import: --help must not wait for it.
-    from set_cli import native
     from set_cli.bench.table import machine_line
     from set_cli.bench.workloads import ENGINES, WORKLOADS, why_not
 
@@ -97,7 +97,7 @@ def _measure(
 
     from set_cli.bench.measure import measure
 
-    torch.set_num_threads(threads or native.available_cores())
+    torch.set_num_threads(threads or available_cores())
     torch.set_flush_denormal(True)
     place = torch.device(device)
     if device == "cuda" and not torch.cuda.is_available():

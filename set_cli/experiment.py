@@ -17,10 +17,11 @@ from set_cli.config import Config
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet, load_data, needs_labels, training_mean
-from set_cli.description import describe_layers
+from set_cli.description import describe_layers, model_arrays, restore_model
 from set_cli.devices import choose_device, describe_device, prepare
-from set_cli.errors import DivergedError, OutOfMemory
+from set_cli.errors import ConfigError, DivergedError, OutOfMemory
 from set_cli.interrupts import StopSignals
+from set_cli.machine import available_cores
 from set_cli.models.counts import count_connections
 from set_cli.models.rbm import RBM, log_odds
 from set_cli.network import Network, build_network, in_words
@@ -31,6 +32,7 @@ from set_cli.runs.folder import RunFolder, locate, read_status
 from set_cli.runs.summary import SUMMARY
 from set_cli.storage import read_json
 from set_cli.training.evolution import Change, evolve_model
+from set_cli.training.group import ALONE, Group, joined, started_together
 from set_cli.training.optimizer import build_optimizer
 from set_cli.training.passes import NOT_BEGUN, State
 from set_cli.training.supervised import is_finite
@@ -39,7 +41,10 @@ from set_cli.training.trainers import Contrastive, Scores, Supervised, Trainer
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a command ended for one configuration; summary is that of the finished run."""
+    """How a command ended for one configuration.
+
+    summary  of the finished run; empty in all but the first of several processes
+    """
 
     path: Path
     skipped: bool
@@ -58,10 +63,12 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
     path, status = locate(config)
     if status == "done":
         return Outcome(path, True, read_json(path / SUMMARY))
-    with _memory_errors():
-        device, why = choose_device(config.backend)
+    if started_together() and config.model.name == "rbm":
+        raise ConfigError("torchrun is for model=mlp and cnn; expected one process for model=rbm")
+    device, why = choose_device(config.backend)
+    with _memory_errors(), joined(device) as group:
         prepare(device, deterministic=config.backend.deterministic)
-        torch.set_num_threads(config.backend.threads or native.available_cores())
+        torch.set_num_threads(config.backend.threads or max(1, available_cores() // group.local_size))
         torch.set_flush_denormal(True)  # before the threads start, which take it over; why: native/src/team.hpp
         labels = needs_labels(config.model.name)
         with stop.at_once("nothing was begun"):
@@ -69,16 +76,21 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
         network = build_network(config, data, device)
         _tell_what_is_slower(config, device, why, network)
         stop.check("nothing was begun")
-        with _memory_errors(network.least_bytes), RunFolder(path) as folder:
+        network.model.to(device)
+        optimizer = build_optimizer(network.model, config.train)
+        if not group.is_first:
+            _follow(config, data, network.model, optimizer, group)
+            return Outcome(path, False, {})
+        with _memory_errors(network.memory.expected), RunFolder(path) as folder:
             if read_status(path) == "done":  # another process finished it in the meantime
                 return Outcome(path, True, read_json(path / SUMMARY))
-            network.model.to(device)
-            optimizer = build_optimizer(network.model, config.train)
             record = Record(config, folder, network.plans, network.model, optimizer)
             with view:
-                record.begin(describe_start(config, command, data, network, device, why))
-                trainer = make_trainer(config, data, network.model, record.rows())
-                scores = _train(config, data, network.model, trainer, optimizer, record, view, stop)
+                record.begin(describe_start(config, command, data, network, device, why, group))
+                group.said_by_first(record.epoch)
+                share_state(network.model, optimizer, group)
+                trainer = make_trainer(config, data, network.model, record.rows(), group)
+                scores = _train(config, data, network.model, trainer, optimizer, record, view, stop, group)
             return Outcome(path, False, record.finish(settings, data.tested_on, scores))
 
 
@@ -91,6 +103,7 @@ def _train(
     record: Record,
     view: View,
     stop: StopSignals,
+    group: Group,
 ) -> Scores:
     """Box 1 of the paper, from the newest checkpoint on; the scores of what is left after the last removal."""
     inputs = {name: Inputs(part, data, next(model.parameters()).device) for name, part in parts_of(data).items()}
@@ -101,7 +114,9 @@ def _train(
 
     def after_step(rows: int, of: int, state: Callable[[], State]) -> None:
         view.step(record.epoch + 1, rows, of)
-        if rows < of and record.is_due:  # after the last step the checkpoint of the whole epoch is next
+        if (
+            group.size == 1 and rows < of and record.is_due
+        ):  # after the last step the checkpoint of the whole epoch is next
             check_finite(model, record.path, config.train.lr, record.epoch + 1, [])
             record.keep(state(), time.perf_counter() - times[0])
         check()
@@ -121,11 +136,31 @@ def _train(
         times.append(time.perf_counter())
         connections = count_connections(model)
         change = evolve_model(model, optimizer, config, epoch)  # the last removal is not refilled
+        share_state(model, optimizer, group)
         times.append(time.perf_counter())
         row = metrics_row(epoch, loss, found, connections, change)
         view.epoch(row, record.add(row, times, paused=stop.was_paused()))  # atomic; resume starts here
         final = None if change.pruned else found
     return final or trainer.measure(tested, config.train.epochs, check)
+
+
+def _follow(config: Config, data: DataSet, model: nn.Module, optimizer: torch.optim.Optimizer, group: Group) -> None:
+    """What the other processes of a group do: train on their share; what they measure nothing of, they are told."""
+    done = group.said_by_first(0)
+    share_state(model, optimizer, group)
+    trainer = Supervised(config, model, group)
+    inputs = Inputs(data.train, data, next(model.parameters()).device)
+    for epoch in range(done + 1, config.train.epochs + 1):
+        trainer.train(inputs, optimizer, epoch, lambda *_: None, NOT_BEGUN)
+        share_state(model, optimizer, group)
+
+
+def share_state(model: nn.Module, optimizer: torch.optim.Optimizer, group: Group) -> None:
+    """Give all processes the first one's connections, weights and momenta."""
+    if group.size > 1:
+        arrays = group.arrays_of_first(model_arrays(model, optimizer), next(model.parameters()).device)
+        if not group.is_first:
+            restore_model(model, optimizer, arrays)
 
 
 def check_finite(model: nn.Module, path: Path, lr: float, epoch: int, losses: list[float]) -> None:
@@ -146,15 +181,15 @@ def _tell_what_is_slower(config: Config, device: torch.device, why: str, network
 
 
 @contextmanager
-def _memory_errors(least: int | None = None) -> Iterator[None]:
-    """OutOfMemory for the several ways in which numpy and torch say it; least: bytes that training takes."""
+def _memory_errors(expected: int | None = None) -> Iterator[None]:
+    """OutOfMemory for the several ways in which numpy and torch say it; expected: bytes that training takes."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         cpu_allocator = "not enough memory" in str(error) or "can't allocate memory" in str(error)
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or cpu_allocator:
             first_line = str(error).partition("\n")[0]
-            estimate = "" if least is None else f"; training this network takes at least {in_words(least)}"
+            estimate = "" if expected is None else f"; training this network takes about {in_words(expected)}"
             raise OutOfMemory(f"out of memory ({first_line}){estimate}; take a smaller model or batch") from error
         raise
 
@@ -168,23 +203,26 @@ def metrics_row(epoch: int, loss: float, scores: Scores, connections: int, chang
     return row | {"connections": connections} | counts
 
 
-def make_trainer(config: Config, data: DataSet, model: nn.Module, rows: Sequence[Mapping[str, Any]]) -> Trainer:
+def make_trainer(
+    config: Config, data: DataSet, model: nn.Module, rows: Sequence[Mapping[str, Any]], group: Group = ALONE
+) -> Trainer:
     """How this architecture is trained and measured; rows: the epochs so far."""
     if isinstance(model, RBM):
         return Contrastive(config, model, log_odds(training_mean(data), len(data.train)), rows)
-    return Supervised(config, model)
+    return Supervised(config, model, group)
 
 
 def describe_start(
-    config: Config, command: list[str], data: DataSet, network: Network, device: torch.device, why: str
+    config: Config, command: list[str], data: DataSet, network: Network, device: torch.device, why: str, group: Group
 ) -> dict[str, Any]:
     """One entry of run.json: the environment, what was chosen in it, and what does not decide the numbers."""
     return describe_environment(command) | {
         "threads": torch.get_num_threads(),
+        "processes": group.size,
         "kernels": native.describe(),
         "device": describe_device(device),
         "device_why": why,
-        "least_bytes": network.least_bytes,
+        "expected_memory_bytes": network.memory.expected,
         "options": {
             "runs_dir": config.runs_dir,
             "resume": config.resume,

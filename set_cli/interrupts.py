@@ -14,6 +14,7 @@ from typing import Self
 from set_cli.errors import Interrupted, TimeIsUp
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+UNDER_TORCHRUN = "TORCHELASTIC_RUN_ID"
 Handler = Callable[[int, FrameType | None], object] | int | None
 
 
@@ -40,6 +41,8 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        if UNDER_TORCHRUN in os.environ:  # which hands a terminal's Ctrl-C on as a SIGTERM: a second signal
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._before[signal.SIGCONT] = signal.signal(signal.SIGCONT, self._note_pause)
         return self

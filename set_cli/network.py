@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,11 +15,21 @@ from set_cli.data.prepare import DataSet, training_mean
 from set_cli.devices import free_memory
 from set_cli.errors import ConfigError, NotApplicable, OutOfMemory
 from set_cli.models.cnn import build_cnn, plan_cnn
-from set_cli.models.memory import training_bytes
+from set_cli.models.memory import expected_bytes, training_bytes
 from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
 from set_cli.models.rbm import build_rbm, plan_rbm
+from set_cli.progress import note
 from set_cli.sparse.engines import Choice, choose
 from set_cli.sparse.pattern import check_size
+from set_cli.training.trainers import evaluation_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes that training takes at least, and is expected to take, beyond the program and its data."""
+
+    least: int
+    expected: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +39,7 @@ class Network:
     plans: list[LayerPlan]
     model: nn.Module
     choices: Mapping[str, Choice]
-    least_bytes: int  # that training it takes
+    memory: Memory
 
 
 def build_network(config: Config, data: DataSet, device: torch.device) -> Network:
@@ -41,13 +51,7 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
     epsilon = None if config.method.name == "dense" else config.epsilon
     model, card = config.model, data.card
     plans = plan_network(model, epsilon, card)
-    name = config.backend.engine
-    try:
-        choices = {
-            p.name: choose(name, (p.n_in, p.n_out), p.probability, torch.float32, device) for p in plans if p.sparse
-        }
-    except ValueError as error:
-        raise ConfigError(f"backend.engine={name}: {error}") from None
+    choices = _choose_engines(config, plans, device)
     engines = {layer: choice.engine.name for layer, choice in choices.items()}
     if config.backend.deterministic and device.type != "cpu" and "torch" in engines.values():
         raise ConfigError(
@@ -60,19 +64,19 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
                 check_size(plan.n_in, plan.n_out, round(plan.connections_asked))
     except ValueError as error:
         raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None
-    least = training_bytes(plans, engines, config, len(data.train), card.shape)
-    _check_memory(config, plans, least, device)
+    memory = estimate_memory(config, plans, device, len(data.train), len(data.test), card.shape)
+    _check_memory(config, plans, memory, device)
     try:
         if model.name == "rbm":
             engine = engines.get(plans[0].name, "auto")
             mean, rows = training_mean(data), len(data.train)
             n_chains = min(config.train.batch_size, rows)
             rbm = build_rbm(plans[0], config.model, epsilon, engine, config.seed, mean, rows, n_chains)
-            return Network(plans, rbm, choices, least)
+            return Network(plans, rbm, choices, memory)
         if model.name == "cnn":
             assert card.shape is not None
-            return Network(plans, build_cnn(plans, model, epsilon, engines, config.seed, card.shape), choices, least)
-        return Network(plans, build_mlp(plans, model, epsilon, engines, config.seed), choices, least)
+            return Network(plans, build_cnn(plans, model, epsilon, engines, config.seed, card.shape), choices, memory)
+        return Network(plans, build_mlp(plans, model, epsilon, engines, config.seed), choices, memory)
     except ValueError as error:
         raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None
 
@@ -91,16 +95,38 @@ def plan_network(model: Model, epsilon: float | None, card: Card) -> list[LayerP
         raise NotApplicable(f"{card.name} with model=cnn: {error}") from None
 
 
-def _check_memory(config: Config, plans: list[LayerPlan], least: int, device: torch.device) -> None:
+def _choose_engines(config: Config, plans: list[LayerPlan], device: torch.device) -> dict[str, Choice]:
+    name = config.backend.engine
+    try:
+        return {
+            p.name: choose(name, (p.n_in, p.n_out), p.probability, torch.float32, device) for p in plans if p.sparse
+        }
+    except ValueError as error:
+        raise ConfigError(f"backend.engine={name}: {error}") from None
+
+
+def estimate_memory(
+    config: Config, plans: list[LayerPlan], device: torch.device, rows: int, tested: int, shape: Sequence[int] | None
+) -> Memory:
+    """Of training these layers on so many rows and testing on so many; ConfigError where an engine is not there."""
+    engines = {layer: choice.engine.name for layer, choice in _choose_engines(config, plans, device).items()}
+    least = training_bytes(plans, engines, config, rows, shape)
+    at_once = min(tested, evaluation_rows(config))
+    return Memory(least, max(least, expected_bytes(plans, engines, config, rows, shape, at_once)))
+
+
+def _check_memory(config: Config, plans: list[LayerPlan], memory: Memory, device: torch.device) -> None:
     free = free_memory(device)
-    if free is not None and least > free:
+    if free is not None and memory.least > free:
         keys = {"rbm": ["model.hidden"], "mlp": ["model.hidden"], "cnn": ["model.channels", "model.hidden"]}
         smaller = keys[config.model.name] + ["epsilon"] * (config.method.name != "dense") + ["train.batch_size"]
         raise OutOfMemory(
-            f"expected at least {in_words(least)} of free memory on the {device.type} to train "
+            f"expected at least {in_words(memory.least)} of free memory on the {device.type} to train "
             f"{round(sum(plan.connections_asked for plan in plans)):,} connections, found {in_words(free)}; take a "
             f"smaller {', '.join(smaller[:-1])} or {smaller[-1]}"
         )
+    if free is not None and memory.expected > free:
+        note(f"note: training may take about {in_words(memory.expected)}, and {in_words(free)} are free")
 
 
 def in_words(count: int) -> str:

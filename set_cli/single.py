@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,11 +23,13 @@ def train_and_tell(config: Config, settings: Mapping[str, Any], command: list[st
     """Train, then print one sentence with the result and the folder."""
     stop.check("nothing was begun")
     prepare_for_torch()
-    # torch takes over a second to import: a refusal or a signal comes first
-    from set_cli.experiment import run
+    with stop.at_once("nothing was begun"):
+        # torch takes over a second to import: a refusal or a signal comes first
+        from set_cli.experiment import run
 
     outcome = run(config, settings, command, make_view(config.progress), stop)
-    say(already_done(outcome.path) if outcome.skipped else result_line(outcome.summary, outcome.path))
+    if outcome.summary:
+        say(already_done(outcome.path) if outcome.skipped else result_line(outcome.summary, outcome.path))
 
 
 def prepare_for_torch() -> None:
@@ -43,10 +47,13 @@ def prepare_for_torch() -> None:
 
 
 def main() -> int:
-    """Child of a sweep: the request as JSON on stdin, the ending as the exit code and on stderr."""
+    """Child of a sweep: the request as a line of JSON on stdin, the ending as the exit code and on stderr."""
     with StopSignals() as stop:
+        for number in (signal.SIGUSR1, signal.SIGUSR2):  # Slurm tells all of a job that it will be moved: its affair
+            signal.signal(number, signal.SIG_IGN)
         try:
-            request = json.load(sys.stdin)
+            request = json.loads(sys.stdin.readline())
+            threading.Thread(target=_end_with_parent, daemon=True).start()
             train_and_tell(from_mapping(request["config"]), request["settings"], request["command"], stop)
         except NotApplicable as error:
             print(f"set-train: {error}", file=sys.stderr)
@@ -58,6 +65,13 @@ def main() -> int:
             traceback.print_exc()
             return 1
     return 0
+
+
+def _end_with_parent() -> None:
+    """The parent holds the other end of stdin for as long as it lives; a run that nobody waits for is in the way of
+    the same command given again."""
+    os.read(sys.stdin.fileno(), 1)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -166,15 +166,34 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
     The lock is free the moment its holder dies: nothing stale is ever left.
     """
+    with _lock_file(path) as descriptor:
+        if not _lock_at_once(descriptor):
+            waiting()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def try_locked(path: Path) -> Iterator[bool]:
+    """The same where nobody else holds it; else False, at once."""
+    with _lock_file(path) as descriptor:
+        yield _lock_at_once(descriptor)
+
+
+@contextmanager
+def _lock_file(path: Path) -> Iterator[int]:
     make_folder(path.parent)
     with storage_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _lock_at_once(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

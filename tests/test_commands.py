@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -132,12 +133,16 @@ def test_a_sweep_runs_every_combination_and_a_failure_costs_one_run(set_train: C
     sweep = ("-m", "method=set,dense", "train.lr=0.01,1000000", *SMALL)
     result = set_train(*sweep)
     assert result.returncode == 1
-    assert "sweep of 4: 2 done, 2 failed (exit code 4)" in result.stdout
-    listed = [line for line in result.stderr.splitlines() if line.startswith("  failed (exit code 4): ")]
+    assert "sweep of 4: 2 done, 2 diverged" in result.stdout
+    listed = [line for line in result.stdout.splitlines() if re.match(r" \d  diverged +method", line)]
     assert len(listed) == 2
+    assert all("loss or weights are no longer finite in epoch 1" in line for line in listed)
     again = set_train(*sweep)
     assert again.returncode == 1
-    assert "sweep of 4: 2 already done, 2 failed (exit code 4)" in again.stdout
+    assert "sweep of 4: 2 already done, 2 diverged before" in again.stdout
+    assert "retry_failed=true tries again" in again.stdout
+    once_more = set_train(*sweep, "retry_failed=true")
+    assert "sweep of 4: 2 already done, 2 diverged" in once_more.stdout.splitlines()
     report = set_report("--format", "json")
     assert [(row["method"], row["n"]) for row in json.loads(report.stdout)] == [("dense", 1), ("set", 1)]
     assert "not counted: 2 diverged" in report.stderr
@@ -149,7 +154,7 @@ def test_a_configuration_error_inside_a_sweep_is_listed(set_train: Command, tmp_
     assert "sweep of 3: 2 done, 1 failed (exit code 2)" in result.stdout
     starts = [json.loads(path.read_text()) for path in tmp_path.rglob("run.json")]
     assert {start[0]["command"][2] for start in starts} == {"epsilon=2,nan,3"}  # the line that was typed
-    assert "epsilon=nan" in result.stderr
+    assert "epsilon: expected a finite number, found nan" in result.stdout
 
 
 def test_a_baseline_is_trained_once_in_an_epsilon_zeta_sweep(set_train: Command) -> None:
@@ -199,10 +204,10 @@ def test_a_signal_to_a_sweep_stops_its_run_and_starts_no_other(number: int, exit
 
 def test_a_signal_before_training_begins_ends_in_one_sentence(tmp_path: Path) -> None:
     program = (
-        "import os, signal, set_cli.train as t; compose = t._plain\n"
-        "def late(composed):\n    t._plain = compose\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "import os, signal, set_cli.composed as c, set_cli.train as t; compose = c._plain\n"
+        "def late(composed):\n    c._plain = compose\n    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    return compose(composed)\n"
-        "t._plain = late; t.main()"
+        "c._plain = late; t.main()"
     )
     result = run_python("-c", program, folder=tmp_path)
     assert result.returncode == 143
@@ -212,9 +217,9 @@ def test_a_signal_before_training_begins_ends_in_one_sentence(tmp_path: Path) ->
 
 def test_a_child_that_ends_well_in_spite_of_a_signal_still_ends_the_sweep(tmp_path: Path) -> None:
     program = (
-        "import set_cli.train as t\n"
-        "def too_late(config, settings, command, stop):\n    stop.received = 15\n    return 0\n"
-        "t.run_in_child = too_late; t.main()"
+        "import os, set_cli.jobs as j, set_cli.train as t; real = j.run_in_child\n"
+        "def too_late(*arguments):\n    code = real(*arguments)\n    os.kill(os.getpid(), 15)\n    return code\n"
+        "j.run_in_child = too_late; t.main()"
     )
     result = run_python("-c", program, "-m", "seed=0,1", *SMALL, folder=tmp_path)
     assert result.returncode == 143
@@ -223,9 +228,9 @@ def test_a_child_that_ends_well_in_spite_of_a_signal_still_ends_the_sweep(tmp_pa
 
 def test_a_bug_in_one_job_costs_one_run_of_a_sweep(tmp_path: Path) -> None:
     program = (
-        "import set_cli.train as t; real = t.run_in_child\n"
+        "import set_cli.jobs as j, set_cli.train as t; real = j.run_in_child\n"
         "def broken(config, *rest):\n    return 1 / config.seed and real(config, *rest)\n"
-        "t.run_in_child = broken; t.main()"
+        "j.run_in_child = broken; t.main()"
     )
     result = run_python("-c", program, "-m", "seed=0,1", *SMALL, folder=tmp_path)
     assert result.returncode == 1
@@ -241,8 +246,12 @@ def test_a_run_that_is_killed_costs_one_run_of_a_sweep(tmp_path: Path) -> None:
     os.kill(json.loads(status.read_text())["pid"], signal.SIGKILL)
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "sweep of 2: 1 failed (killed by SIGKILL), 1 done" in stdout, stderr
+    assert "sweep of 2: 1 failed (SIGKILL), 1 done" in stdout, stderr
+    assert "killed by SIGKILL (so the system ends what takes too much memory)" in stdout
+    assert json.loads(status.read_text())["status"] == "failed"
     again = run_python("-c", TRAIN, *arguments, folder=tmp_path)
+    assert "sweep of 2: 1 failed before, 1 already done" in again.stdout
+    again = run_python("-c", TRAIN, *arguments, "retry_failed=true", folder=tmp_path)
     assert "sweep of 2: 1 done, 1 already done" in again.stdout
 
 

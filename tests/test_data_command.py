@@ -464,7 +464,7 @@ def test_a_sweep_over_all_sets_skips_what_the_model_cannot_learn(set_train: Comm
     )
     assert result.returncode == 0, result.stderr
     assert "sweep of 3: 2 skipped, 1 done" in result.stdout
-    assert "nips has no labels, which this model needs; use model=rbm" in result.stderr
+    assert "nips has no labels, which this model needs; use model=rbm" in result.stdout
 
 
 def test_a_sweep_skips_the_users_own_table_where_it_has_no_labels(set_train: Command, tmp_path: Path) -> None:
@@ -503,4 +503,4 @@ def test_paper15_is_a_sweep_without_m_too(set_train: Command, tmp_path: Path) ->
     assert result.returncode == 1
     assert "sweep of 15: 15 failed (exit code 2)" in result.stdout
     for card in CATALOG.values():
-        assert not card.paper or f"+experiment={card.name}_{card.models[0]} " in result.stderr
+        assert not card.paper or f"+experiment={card.name}_{card.models[0]} " in result.stdout

@@ -50,3 +50,56 @@ def _values(plans: Sequence[LayerPlan], shape: Sequence[int] | None) -> int:
             pixels = (height // smaller) * (width // smaller)
         total += pixels * (plan.n_out + (plan.n_in if plan.convolution and plan.sparse else 0))
     return total
+
+
+PADDED = 16  # rows of a batch lie in whole cache lines
+PER_NEURON = 8 * INDEX  # where its connections begin, in both orders; bias with gradient and momentum
+SRELU = 4 * 3 * FLOAT  # four parameters with gradient and momentum
+# How many copies of a layer's outputs a step has at once, as measured (docs/faults.md, "Memory"): what a hidden layer
+# and its activation put out with their gradients; images with what their convolutions need beside; an RBM's units.
+COPIES, COPIES_OF_IMAGES, COPIES_OF_UNITS, COPIES_IN_EVALUATION = 4.0, 5.5, 3.5, 3.0
+AIS_CHAINS = 120  # rows of hidden units that 100 annealed chains amount to
+TORCH_PRODUCTS = 160  # bytes per connection of the largest layer that torch's CSR products take beside
+
+
+def expected_bytes(
+    plans: Sequence[LayerPlan],
+    engines: Mapping[str, str],
+    config: Config,
+    rows: int,
+    shape: Sequence[int] | None,
+    evaluation_rows: int,
+) -> int:
+    """What training is expected to take at its peak beyond the program and its data; measured within a fifth.
+
+    evaluation_rows  of a batch of test rows; all else as `training_bytes`
+    """
+    sparse = [plan for plan in plans if plan.sparse]
+    dense = [plan.n_in * plan.n_out * FLOAT for plan in plans if not plan.sparse]
+    neurons = sum(plan.n_in + plan.n_out for plan in plans)
+    copies = 3 if config.train.momentum else 2
+    kept = sum(plan.connections_asked for plan in sparse) * (copies * FLOAT + PER_CONNECTION)
+    kept += copies * sum(dense) + neurons * PER_NEURON
+    if config.model.activation == "srelu":
+        kept += sum(config.model.hidden) * SRELU
+    building = sum(dense) + 2 * max(dense, default=0)
+    products = max((p.n_in * p.n_out * FLOAT for p in sparse if engines.get(p.name) == "masked"), default=0)
+    largest = max((p.connections_asked for p in sparse if engines.get(p.name) == "torch"), default=0)
+    products += round(largest * TORCH_PRODUCTS)
+    batch = -(-min(rows, config.train.batch_size) // PADDED) * PADDED
+    step = batch * _values_at_once(config, plans, shape) * FLOAT
+    widest = max(plan.n_out for plan in plans)
+    if config.model.name == "rbm":
+        evaluation = (COPIES_IN_EVALUATION * evaluation_rows + AIS_CHAINS) * widest * FLOAT
+    else:
+        evaluation = COPIES_IN_EVALUATION * evaluation_rows * widest * FLOAT
+    return round(max(building, kept + products + max(step, evaluation)))
+
+
+def _values_at_once(config: Config, plans: Sequence[LayerPlan], shape: Sequence[int] | None) -> float:
+    """Values of one row that a training step has in memory at its peak."""
+    if config.model.name == "rbm":
+        return COPIES_OF_UNITS * (plans[0].n_in + plans[0].n_out)
+    images = [plan for plan in plans if plan.convolution]
+    others = [plan for plan in plans if not plan.convolution]
+    return COPIES_OF_IMAGES * _values(images, shape) + COPIES * _values(others, None)

@@ -56,11 +56,6 @@ def without_kernels() -> Iterator[None]:
         core, missing = before
 
 
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def threads(work: int) -> int:
     """How many threads a call of this much work gets: at most torch's (`torch.set_num_threads`), fewer for little.
 

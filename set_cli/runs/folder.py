@@ -81,6 +81,23 @@ def read_status(path: Path) -> Status | None:
     return found
 
 
+def read_reason(path: Path) -> str:
+    """What status.json says of why the run is not done; nothing where there is none to be read."""
+    with suppress(DataError):
+        return str(read_json(path / "status.json").get("reason") or "")
+    return ""
+
+
+def mark_failed(path: Path, reason: str) -> None:
+    """Say of a run whose process was killed that it failed, unless another process works on it by now."""
+    with suppress(SetError):
+        if read_status(path) == "running":
+            epoch = read_json(path / "status.json").get("epoch")
+            with RunFolder(path) as folder:
+                folder.epoch = epoch
+                folder.set_status("failed", reason)
+
+
 class RunFolder:
     """A run folder that this process holds; as a context manager it records how the run ended.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from set_cli import streams
+from set_cli.training.group import ALONE, Group
 
 State = Mapping[str, NDArray[Any]]
 # Called with (rows done, rows in all, how to get the pass's state) after every step; may raise to stop.
@@ -23,11 +24,21 @@ class Pass:
     """Batches of an epoch's rows in an order that seed and epoch decide, and the loss so far.
 
     begun  the `state` of a pass that was left; empty for a new one
+    group  of processes that share each batch
     """
 
-    def __init__(self, rows: int, batch_size: int, seed: int, epoch: int, device: torch.device, begun: State) -> None:
+    def __init__(
+        self,
+        rows: int,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        device: torch.device,
+        begun: State = NOT_BEGUN,
+        group: Group = ALONE,
+    ) -> None:
         self._order = torch.from_numpy(streams.generator(seed, "data", epoch).permutation(rows))
-        self._batch_size = batch_size
+        self._batch_size, self._group = batch_size, group
         self.done = int(begun[ROWS]) if begun else 0
         self._loss = torch.tensor(float(begun[LOSS]) if begun else 0.0, dtype=torch.float64, device=device)
 
@@ -44,13 +55,13 @@ class Pass:
             yield self._order[self.done : self.done + self._batch_size]
 
     def add(self, loss: Tensor | float, rows: int) -> None:
-        """Count a step: the sum of its rows' losses."""
+        """Count a step of so many rows: the sum of the losses, of those that are this process's."""
         self._loss += loss
         self.done += rows
 
     @property
     def mean_loss(self) -> float:
-        return self._loss.item() / len(self)
+        return self._group.total(self._loss).item() / len(self)
 
     def state(self) -> dict[str, NDArray[Any]]:
         return {ROWS: np.array(self.done), LOSS: self._loss.cpu().numpy()}

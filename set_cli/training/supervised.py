@@ -16,6 +16,7 @@ from set_cli.config import Augment, Config
 from set_cli.data.augment import draw_transforms
 from set_cli.data.inputs import Inputs
 from set_cli.models.activations import Activation
+from set_cli.training.group import ALONE, Group
 from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import add_l1_gradient, connection_weights, drop_gradients
 from set_cli.training.passes import NOT_BEGUN, AfterStep, Pass, State
@@ -31,19 +32,25 @@ def train_epoch(
     epoch: int,
     after_step: AfterStep,
     begun: State = NOT_BEGUN,
+    group: Group = ALONE,
+    parallel: nn.Module | None = None,
 ) -> float:
     """Mean training loss (nats per row) over one pass; every row is used once, the last partial batch too.
 
-    begun  the state of a pass that was left, as `after_step` could get it
+    begun     the state of a pass that was left, as `after_step` could get it
+    group     of processes that share each batch
+    parallel  the model as the group trains it
     """
+    forward = parallel or model
     train, seed = config.train, config.seed
     model.train()
     activations = [module for module in model.modules() if isinstance(module, Activation)]
     for i, activation in enumerate(activations):
-        activation.reseed(streams.torch_seed(seed, "dropout", epoch, i), inputs.device)
+        of_process = (group.rank,) if group.rank else ()
+        activation.reseed(streams.torch_seed(seed, "dropout", epoch, i, *of_process), inputs.device)
         if begun:
             activation.stream.restore(begun[f"dropout{i}"])
-    one_pass = Pass(len(inputs), train.batch_size, seed, epoch, inputs.device, begun)
+    one_pass = Pass(len(inputs), train.batch_size, seed, epoch, inputs.device, begun, group)
     maps = _epoch_transforms(config.data.augment, inputs, streams.generator(seed, "augment", epoch))
     weights = connection_weights(model)
     halves = config.backend.precision == "bfloat16"
@@ -51,17 +58,18 @@ def train_epoch(
     def state() -> dict[str, NDArray[Any]]:
         return one_pass.state() | {f"dropout{i}": a.stream.state() for i, a in enumerate(activations)}
 
-    for rows in one_pass.batches():
+    for batch in one_pass.batches():
+        rows, weight = group.share(batch)
         x, y = inputs.batch(rows, None if maps is None else maps[rows])
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=halves):
-            logits = model(x)
+            logits = forward(x)
         loss = cross_entropy(logits.float(), y)
         drop_gradients(optimizer)
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss if group.size == 1 else weight * loss).backward()  # type: ignore[no-untyped-call]
         if train.l1:
             add_l1_gradient(weights, train.l1)
         optimizer.step()
-        one_pass.add(loss.detach() * len(rows), len(rows))
+        one_pass.add(loss.detach() * (len(rows) if weight else 0), len(batch))
         after_step(one_pass.done, len(one_pass), state)
     return one_pass.mean_loss
 

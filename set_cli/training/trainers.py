@@ -16,7 +16,22 @@ from set_cli.config import Config
 from set_cli.data.inputs import Inputs
 from set_cli.models.rbm import RBM
 from set_cli.training import annealing, contrastive, supervised
+from set_cli.training.group import ALONE, Group
 from set_cli.training.passes import AfterStep, State
+
+EVALUATION_VALUES = 2**24  # of a layer's outputs at a time
+
+
+def evaluation_rows(config: Config) -> int:
+    """Rows that are measured at a time: where layers are wide, no more than are trained at a time.
+
+    Images grow on their way through convolutions.
+    """
+    if config.model.name == "rbm":
+        return contrastive.EVALUATION_ROWS
+    fitting = 100 if config.model.name == "cnn" else EVALUATION_VALUES // max(config.model.hidden)
+    return min(supervised.EVALUATION_ROWS, max(config.train.batch_size, fitting))
+
 
 Scores = dict[str, dict[str, float]]  # by part, then by what was measured
 
@@ -36,21 +51,23 @@ class Trainer(Protocol):
 
 
 class Supervised:
-    """Cross-entropy on labels: an MLP or a CNN."""
+    """Cross-entropy on labels: an MLP or a CNN; by one process or a group."""
 
-    def __init__(self, config: Config, model: nn.Module) -> None:
-        self._config, self._model = config, model
-        # Images grow on their way through convolutions: what is trained in batches of 100 may not fit in 1,000.
-        largest = max(100, config.train.batch_size) if config.model.name == "cnn" else supervised.EVALUATION_ROWS
-        self._rows = min(supervised.EVALUATION_ROWS, largest)
+    def __init__(self, config: Config, model: nn.Module, group: Group = ALONE) -> None:
+        self._config, self._model, self._group = config, model, group
+        self._parallel = group.parallel(model)
 
     def train(
         self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, begun: State
     ) -> float:
-        return supervised.train_epoch(self._model, inputs, optimizer, self._config, epoch, after_step, begun)
+        group, parallel = self._group, self._parallel
+        return supervised.train_epoch(
+            self._model, inputs, optimizer, self._config, epoch, after_step, begun, group, parallel
+        )
 
     def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
-        return {name: supervised.evaluate(self._model, part, check, self._rows) for name, part in parts.items()}
+        rows = evaluation_rows(self._config)
+        return {name: supervised.evaluate(self._model, part, check, rows) for name, part in parts.items()}
 
 
 class Contrastive:

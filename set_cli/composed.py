@@ -1,0 +1,183 @@
+"""What Hydra composes of the command line: one run, or the runs of a sweep; the only module that speaks to Hydra."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, cast
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from set_cli.config import Config, did_you_mean, flatten, from_mapping, known_keys, scientific
+from set_cli.data.pairs import check_pair, data_label, with_checksum
+from set_cli.errors import ConfigError
+from set_cli.interrupts import StopSignals
+from set_cli.jobs import Kind, Launcher, dry_run, single_run, sweep_run
+
+MOST_RUNS = 100_000  # of one sweep; Hydra makes the list of all of them first
+SHOWN_ELSEWHERE = ("epsilon", "zeta", "seed", "dataset.name", "dataset.checksum", "model.name", "method.name")
+
+
+def compose_and_run(command: list[str], stop: StopSignals, *, dry: bool) -> None:
+    """Let Hydra compose and call the job: once, or for every combination of a sweep.
+
+    dry  only note what would be done, in the sweep's folder
+
+    ConfigError where what was typed cannot be composed; for a single run the errors of set_cli.errors.
+    """
+    _refuse_explosions(command[1:])
+    job = Job(command, dry, stop)
+    # Hydra then raises what it finds wrong instead of printing it and exiting with 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://set_cli.conf", config_name="train")(job)()
+    except BrokenPipeError:
+        raise
+    except MissingConfigException as error:
+        raise ConfigError(_unknown_option(error)) from None
+    except Exception as error:  # nothing of ours: what was typed cannot be composed
+        if stop.received is None:
+            raise ConfigError(_composition_error(error)) from None
+    if job.failures:
+        raise job.failures[0]
+
+
+class Job:
+    """What Hydra calls with every composed configuration: here, or in the processes that a launcher starts."""
+
+    def __init__(self, command: list[str], dry: bool, stop: StopSignals) -> None:
+        self._command, self._dry = command, dry
+        self._stop: StopSignals | None = stop
+        self.failures: list[Exception] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_stop": None, "failures": []}  # signals and errors are a process's own
+
+    def __call__(self, composed: DictConfig) -> None:
+        try:
+            in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+            if self._dry:
+                dry_run(_number(), _overrides(), lambda: _config(composed), in_sweep=in_sweep)
+            elif in_sweep:
+                launcher = _launcher(elsewhere=self._stop is None)
+                sweep_run(_number(), _overrides(), lambda: _checked(composed), self._command, launcher)
+            else:
+                assert self._stop is not None
+                config, settings = _checked(composed)
+                single_run(config, settings, self._command, self._stop)
+        except Exception as error:  # Hydra would print its own words about it; ours follow
+            self.failures.append(error)
+
+
+def _number() -> int:
+    job = HydraConfig.get().job
+    return 0 if OmegaConf.is_missing(job, "num") else job.num  # a single run has none
+
+
+def _overrides() -> str:
+    return " ".join(HydraConfig.get().overrides.task)
+
+
+def _launcher(*, elsewhere: bool) -> Launcher:
+    """What starts the sweep's jobs, by its class and settings."""
+    asked: Mapping[str, Any] = HydraConfig.get().launcher
+    target = str(asked.get("_target_", ""))
+    kinds: tuple[Kind, ...] = ("joblib", "submitit")
+    kind: Kind = next((kind for kind in kinds if kind in target.lower()), "basic")
+    return Launcher(kind, int(asked.get("n_jobs", 1)), elsewhere)
+
+
+def _checked(composed: DictConfig) -> tuple[Config, dict[str, Any]]:
+    config = _config(composed)
+    return config, _settings(config)
+
+
+def _config(composed: DictConfig) -> Config:
+    """The checked configuration of a run that data set and model allow, with the checksum of the user's own data."""
+    config = from_mapping(_plain(composed))
+    check_pair(config)
+    return with_checksum(config)
+
+
+def _plain(composed: DictConfig) -> Mapping[str, Any]:
+    return cast(Mapping[str, Any], OmegaConf.to_container(composed, resolve=False))
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """What differs from the defaults of this data set, model and method, by the names one types."""
+    choices = {"dataset": config.dataset.name, "model": config.model.name, "method": config.method.name}
+    defaults = from_mapping(
+        _plain(hydra.compose(config_name="train", overrides=[f"{key}={value}" for key, value in choices.items()]))
+    )
+    default_values = flatten(scientific(defaults))
+    settings = {
+        key: value
+        for key, value in flatten(scientific(config)).items()
+        if key not in SHOWN_ELSEWHERE and value != default_values.get(key)
+    }
+    if config.dataset.checksum is not None:  # whose data it was belongs beside every number
+        settings["data"] = f"{data_label(config)}:{config.dataset.checksum[:8]}"
+    return settings
+
+
+def _refuse_explosions(arguments: list[str]) -> None:
+    """ConfigError for a sweep of more runs than anybody waits for, before Hydra lists them."""
+    runs = 1
+    for argument in arguments:
+        try:
+            parsed = OverridesParser.create().parse_override(argument)
+        except HydraException:  # a flag, or a mistake of which Hydra speaks itself
+            continue
+        if parsed.is_sweep_override():
+            runs *= _choices(parsed.value())
+    if runs > MOST_RUNS:
+        raise ConfigError(f"a sweep of {runs:,} runs: expected at most {MOST_RUNS:,}; sweep over less at a time")
+
+
+def _choices(sweep: object) -> int:
+    """How many values a swept key takes; 1 where only Hydra can say."""
+    if isinstance(sweep, ChoiceSweep):
+        return max(1, len(sweep.list))
+    if isinstance(sweep, RangeSweep) and sweep.start is not None and sweep.stop is not None and sweep.step:
+        return max(1, int((sweep.stop - sweep.start) / sweep.step))
+    return 1
+
+
+def _unknown_option(error: MissingConfigException) -> str:
+    """'dataset/cifar' not found: name the group, the option, the options there are."""
+    name = error.missing_cfg_file or ""
+    group, _, option = name.rpartition("/") if name.startswith("hydra/") else name.partition("/")
+    if not group or not error.options:
+        return _lines(error, 1)
+    names = ", ".join(error.options)
+    extras = {"joblib": "parallel", "submitit_slurm": "slurm", "submitit_local": "slurm"}
+    if group == "hydra/launcher" and option in extras:
+        return f"{group}={option} is an extra: pip install 'set-cli[{extras[option]}]'"
+    return f"{group}={option} is not known: expected one of {names}{did_you_mean(option, error.options)}"
+
+
+def _composition_error(error: Exception) -> str:
+    text = str(error)
+    if text.startswith("Could not override"):
+        key = text.split("'")[1]
+        if key in known_keys():
+            return f"{key} has no meaning for this data set, model or method (--cfg job lists the keys that have)"
+        names = known_keys() + sorted({name.partition(".")[0] for name in known_keys()})
+        return f"{key} is not a configuration key{did_you_mean(key, names)} (set-train --cfg job lists them)"
+    if text.startswith("Ambiguous value for argument"):
+        return f"{text.split(chr(39))[1]} has several values: add -m to sweep over them, or write a list as [a,b]"
+    if "missing EQUAL" in text:
+        return f"{text.splitlines()[0].removeprefix('Error parsing override ')}: expected key=value"
+    return f"the command line cannot be composed: {_lines(error, 2)}"
+
+
+def _lines(error: Exception, most: int) -> str:
+    """The first lines of an error as one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[:most]) or type(error).__name__

@@ -1,0 +1,62 @@
+"""What a run would take, from its configuration alone: connections, memory, room on the disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from set_cli.config import Config
+from set_cli.data.catalog import Card
+from set_cli.data.custom import check_path, read_custom
+from set_cli.data.entries import CATALOG
+from set_cli.devices import choose_device
+from set_cli.models.mlp import LayerPlan
+from set_cli.network import estimate_memory, plan_network
+
+PROGRAM, SCIKIT_LEARN = 300e6, 80e6  # bytes of Python and torch; of what the bundled data needs beside
+PER_CONNECTION_ON_DISK = {"checkpoint": 12, "snapshot": 2.5}  # bytes: weight, momentum, index; compressed indices
+
+
+def forecast(config: Config) -> dict[str, Any]:
+    """Connections, megabytes of memory and disk, training rows and epochs of this run.
+
+    Reads a custom file, for only that says how many features it has. Errors of set_cli.errors as the run itself.
+    """
+    card, rows, tested = _data(config)
+    plans = plan_network(config.model, None if config.method.name == "dense" else config.epsilon, card)
+    device, _ = choose_device(config.backend)
+    memory = estimate_memory(config, plans, device, rows, tested, card.shape)
+    of_data = card.rows * card.features * (4 if card.kind == "real" else 1) + SCIKIT_LEARN * card.bundled
+    return {
+        "connections": round(sum(plan.connections_asked for plan in plans)),
+        "memory_mb": round((memory.expected + (PROGRAM + of_data) * (device.type == "cpu")) / 1e6),
+        "disk_mb": round(_disk_bytes(config, plans) / 1e6, 1),
+        "rows": rows,
+        "epochs": config.train.epochs,
+    }
+
+
+def _data(config: Config) -> tuple[Card, int, int]:
+    """Card, training rows and test rows."""
+    data = config.data
+    if config.dataset.path is not None:
+        assert config.dataset.checksum is not None
+        card, parts = read_custom(check_path(config.dataset.path), config.dataset.checksum)
+        train, test = len(parts["train"]), len(parts.get("test", ()))
+    else:
+        card = CATALOG[config.dataset.name]
+        train, test = card.train, card.test
+    rows = train - data.holdout - (0 if card.valid >= data.valid else data.valid)
+    tested = data.holdout or test
+    return card, max(0, min(rows, data.train_limit or rows)), min(tested, data.test_limit or tested)
+
+
+def _disk_bytes(config: Config, plans: list[LayerPlan]) -> float:
+    """Two checkpoints, the snapshots, and the degrees of every epoch."""
+    sparse = sum(plan.connections_asked for plan in plans if plan.sparse)
+    full = sum(plan.n_in * plan.n_out for plan in plans if not plan.sparse)
+    epochs = config.train.epochs if config.method.name == "set" else 0
+    snapshots = 1 + epochs // config.snapshots.epochs_between(config.train.epochs)
+    per_connection = PER_CONNECTION_ON_DISK["snapshot"] + (4 if config.snapshots.weights else 0)
+    degrees = 4 * (1 + epochs) * sum(plan.n_in + plan.n_out for plan in plans if plan.sparse)
+    checkpoint = PER_CONNECTION_ON_DISK["checkpoint"] * sparse + 8 * full
+    return 2 * checkpoint + snapshots * per_connection * sparse + degrees

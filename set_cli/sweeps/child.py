@@ -1,0 +1,81 @@
+"""One run of a sweep as a child process, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from set_cli.config import Config
+from set_cli.sweeps.folder import SweepFolder
+
+GRACE = 10.0  # seconds that a run gets to stop by itself
+POLL = 0.1
+
+
+class Hung(Exception):
+    """The child did not end by itself in its time, and was killed."""
+
+
+def run_in_child(
+    config: Config,
+    settings: Mapping[str, Any],
+    command: list[str],
+    sweep: SweepFolder,
+    variables: Mapping[str, str],
+) -> int:
+    """Train in a child process; its exit code, 128 + n where signal n ended it.
+
+    The child has a session of its own, or a Ctrl-C would reach it from the terminal as well as from us and count as
+    the second one; it does not outlive us. Raises Hung where it takes longer than its time limit.
+
+    variables  of its environment, beside ours
+    """
+    # -P: a source tree in the current folder must not shadow the installed package.
+    program = [sys.executable, "-P", "-m", "set_cli.single"]
+    request = {"config": config.model_dump(mode="json"), "settings": dict(settings), "command": command}
+    environment = {**os.environ, **variables}
+    with subprocess.Popen(program, stdin=subprocess.PIPE, text=True, start_new_session=True, env=environment) as child:
+        try:
+            assert child.stdin is not None
+            with suppress(BrokenPipeError):  # it died before it read; its exit code says so
+                child.stdin.write(json.dumps(request) + "\n")
+                child.stdin.flush()  # and left open: its end is ours
+            code = _watch(child, config.time_limit, sweep)
+        except BaseException:  # whatever ends us, such as a cluster that moves the job: the run stops, and can go on
+            child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(GRACE)
+            child.kill()
+            raise
+    return 128 - code if code < 0 else code
+
+
+def _watch(child: subprocess.Popen[str], minutes: float | None, sweep: SweepFolder) -> int:
+    """Wait for the child's end; hand on, once, what the sweep is asked."""
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes + GRACE
+    told = False
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return child.wait(timeout=POLL)
+        if sweep.asked_to_die():
+            child.kill()
+        if not told and (number := sweep.asked_to_stop()) is not None:
+            child.send_signal(number)
+            told = True
+        if deadline is not None and time.monotonic() > deadline:
+            child.kill()
+            child.wait()
+            raise Hung(f"time_limit={minutes:g}: the run did not stop by itself and was killed")
+
+
+def how_it_was_killed(exit_code: int) -> str:
+    """Of an exit code above 128: the signal, and what it may mean."""
+    name = signal.Signals(exit_code - 128).name
+    return f"killed by {name}" + (" (so the system ends what takes too much memory)" if name == "SIGKILL" else "")

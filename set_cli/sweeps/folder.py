@@ -1,0 +1,62 @@
+"""The folder in which the processes of one sweep meet, whatever launches them: outcomes, and whether to stop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from set_cli.storage import read_json, try_locked, write_json
+
+VARIABLE = "SET_SWEEP_FOLDER"  # hands the folder on to the jobs, and to Hydra's own files
+
+
+class SweepFolder:
+    """Of a sweep that is under way."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @classmethod
+    def of_this_process(cls) -> SweepFolder:
+        return cls(Path(os.environ[VARIABLE]))
+
+    def note(self, number: int, outcome: Mapping[str, Any]) -> None:
+        """Leave the outcome of job `number`, instead of what was noted of it before."""
+        write_json(self._path / f"outcome-{number:06d}.json", {"number": number, **outcome})
+
+    def outcomes(self) -> list[dict[str, Any]]:
+        """In the order of the jobs."""
+        return [read_json(path) for path in sorted(self._path.glob("outcome-*.json"))]
+
+    def ask_to_stop(self, number: int) -> None:
+        """Every run of the sweep is to stop as if it had received this signal; none is to begin."""
+        (self._path / "stop").write_text(str(number))
+
+    def ask_to_die(self) -> None:
+        """Every run is to end at once."""
+        (self._path / "die").touch()
+
+    def asked_to_stop(self) -> int | None:
+        """The signal that the sweep has received."""
+        try:
+            return int((self._path / "stop").read_text())
+        except (OSError, ValueError):  # none, or not yet written
+            return None
+
+    def asked_to_die(self) -> bool:
+        return (self._path / "die").exists()
+
+    @contextmanager
+    def one_of(self, places: Sequence[str], users: int) -> Iterator[str]:
+        """One of these places (GPUs) for a run, while up to `users` runs share them as evenly as can be."""
+        turns = -(-users // len(places))
+        for turn in range(turns):
+            for number, place in enumerate(places):
+                with try_locked(self._path / f"place-{number}-{turn}.lock") as held:
+                    if held:
+                        yield place
+                        return
+        yield places[0]  # more runs than were said to come

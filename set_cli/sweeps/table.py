@@ -1,0 +1,59 @@
+"""How the runs of a sweep ended, or what a command would do: one line each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from set_cli.progress import say
+
+Outcomes = Sequence[Mapping[str, Any]]
+
+
+def print_outcomes(outcomes: Outcomes) -> int:
+    """Say how many runs ended how, and how each did; 1 where one failed, else 0 (also for no sweep at all)."""
+    if not outcomes:
+        return 0
+    _print_table(outcomes, ("outcome", "overrides", "why", "run"))
+    counts = Counter(outcome["outcome"] for outcome in outcomes)
+    say(f"sweep of {len(outcomes)}: " + ", ".join(f"{n} {word}" for word, n in counts.items()))
+    if any(word in counts for word in ("failed before", "diverged before")):
+        say("the same command with retry_failed=true tries again what failed before")
+    return 1 if any(outcome["exit_code"] for outcome in outcomes) else 0
+
+
+def print_forecasts(forecasts: Outcomes) -> int:
+    """Say what a command would do, and what that would take; the first exit code that is not 0, of a single run."""
+    columns = ("outcome", "overrides", "connections", "memory_mb", "disk_mb", "rows", "epochs", "why", "run")
+    _print_table(forecasts, columns)
+    counts = Counter(forecast["outcome"] for forecast in forecasts)
+    disk = sum(forecast.get("disk_mb", 0) for forecast in forecasts if forecast["outcome"] in ("train", "go on"))
+    words = ", ".join(f"{n} {word}" for word, n in counts.items())
+    say(f"{len(forecasts)} in all: {words}; up to {disk:,.0f} MB on the disk; nothing was done")
+    codes = {forecast["exit_code"] for forecast in forecasts} - {0}
+    return 0 if not codes else codes.pop() if len(forecasts) == 1 else 1
+
+
+def _print_table(rows: Outcomes, columns: Sequence[str]) -> None:
+    from tabulate import tabulate
+
+    shown = [column for column in columns if any(row.get(column) not in (None, "") for row in rows)]
+    names = {"outcome": "", "overrides": "run with", "why": "result", "memory_mb": "memory MB", "disk_mb": "disk MB"}
+    cells = [[row["number"], *(_cell(row, column) for column in shown)] for row in rows]
+    sides = ["right", *("right" if isinstance(_first(rows, column), int | float) else "left" for column in shown)]
+    headers = ["", *(names.get(column, column) for column in shown)]
+    say(tabulate(cells, headers, disable_numparse=True, colalign=sides))
+
+
+def _cell(row: Mapping[str, Any], column: str) -> str:
+    value = row.get(column)
+    if value is None:
+        return ""
+    if column == "why":  # which run it was stands beside it
+        return str(value).removeprefix(f"{row.get('run')}: ")
+    return f"{value:,.0f}" if isinstance(value, int | float) else str(value)
+
+
+def _first(rows: Outcomes, column: str) -> object:
+    return next(row[column] for row in rows if row.get(column) not in (None, ""))

@@ -1,0 +1,308 @@
+"""Sweeps in several processes: what they share, what one may cost the others, what a command would do."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from set_cli.composed import _refuse_explosions
+from set_cli.errors import ConfigError
+from set_cli.jobs import Launcher
+from set_cli.machine import available_cores, visible_gpus
+from set_cli.storage import read_json
+from set_cli.sweeps.child import Hung, run_in_child
+from set_cli.sweeps.folder import SweepFolder
+from set_cli.sweeps.table import print_outcomes
+from tests.conftest import ONE_THREAD, TRAIN, Command, Compose, run_python
+from tests.test_commands import SMALL, start, wait_for
+
+needs_joblib = pytest.mark.skipif(
+    importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None, reason="hydra-joblib-launcher is missing"
+)
+TWO_AT_ONCE = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+LONG = ("train.epochs=4000", "model.hidden=[20]", "progress=none")
+
+
+def statuses(folder: Path) -> list[str]:
+    return sorted(read_json(path)["status"] for path in folder.glob("runs/*/*/*/status.json"))
+
+
+@needs_joblib
+def test_two_runs_at_once_share_the_cores(set_train: Command, tmp_path: Path) -> None:
+    result = set_train(*TWO_AT_ONCE, "method=set,dense,fixprob", "train.lr=0.01,1e6", "epsilon=3", *SMALL[:-1])
+    assert result.returncode == 1
+    assert "sweep of 6: 3 done, 3 diverged" in result.stdout.replace("1 diverged, ", "")
+    starts = [read_json(path)[0] for path in (tmp_path / "runs").rglob("run.json")]
+    assert {start["threads"] for start in starts} <= {1, max(1, available_cores() // 2)}
+    assert all(start["command"][1] == "-m" for start in starts)  # the line that was typed, not the worker's
+    assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
+
+
+@needs_joblib
+@pytest.mark.parametrize(
+    ("number", "exit_code", "to_all"),
+    [(signal.SIGINT, 130, True), (signal.SIGTERM, 143, False)],
+    ids=["as a terminal", "to the parent"],
+)
+def test_a_signal_stops_runs_in_other_processes(number: int, exit_code: int, to_all: bool, tmp_path: Path) -> None:
+    process = start(tmp_path, *TWO_AT_ONCE, "seed=0,1,2,3", *LONG)
+    wait_for(tmp_path, "runs/digits/mlp/*-s0-*/metrics.jsonl")
+    wait_for(tmp_path, "runs/digits/mlp/*-s1-*/metrics.jsonl")
+    (os.killpg if to_all else os.kill)(process.pid, number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == exit_code, stderr
+    assert "sweep of 4: 2 interrupted, 2 not started" in stdout
+    assert "Traceback" not in stderr
+    assert statuses(tmp_path) == ["interrupted"] * 2
+
+
+@needs_joblib
+def test_a_second_signal_ends_all_runs_at_once(tmp_path: Path) -> None:
+    process = start(tmp_path, *TWO_AT_ONCE, "seed=0,1", *LONG)
+    wait_for(tmp_path, "runs/digits/mlp/*-s0-*/metrics.jsonl")
+    wait_for(tmp_path, "runs/digits/mlp/*-s1-*/metrics.jsonl")
+    pids = [read_json(path)["pid"] for path in tmp_path.glob("runs/*/*/*/status.json")]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)  # so that the first signal is not enough
+    process.terminate()
+    time.sleep(0.3)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    ended(pids)
+
+
+def test_runs_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
+    process = start(tmp_path, "-m", "seed=0,1", *LONG, ONE_THREAD)
+    wait_for(tmp_path, "runs/digits/mlp/*/metrics.jsonl")
+    (status,) = tmp_path.glob("runs/*/*/*/status.json")
+    pid = read_json(status)["pid"]
+    process.kill()
+    process.communicate(timeout=60)
+    ended([pid])
+    again = run_python("-c", TRAIN, "-m", "seed=0", *LONG, ONE_THREAD, "time_limit=0.02", folder=tmp_path)
+    assert "failed (exit code 1)" in again.stdout  # not: busy
+    assert "time_limit=0.02" in again.stdout
+
+
+def ended(pids: list[int]) -> None:
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() and "Z" not in state(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a run outlived its sweep"
+        time.sleep(0.02)
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> SweepFolder:
+    (tmp_path / "sweep").mkdir()
+    return SweepFolder(tmp_path / "sweep")
+
+
+def test_a_run_that_hangs_is_killed(
+    sweep: SweepFolder, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that does not even look at its own clock any more."""
+    hung = tmp_path / "hung.py"
+    hung.write_text(f"#!{sys.executable}\nimport time\ntime.sleep(600)\n")
+    hung.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(hung))
+    monkeypatch.setattr("set_cli.sweeps.child.GRACE", 0.1)
+    with pytest.raises(Hung, match=r"time_limit=0.001: the run did not stop by itself and was killed"):
+        run_in_child(compose("time_limit=0.001"), {}, [], sweep, {})
+
+
+def test_gpus_are_shared_out_evenly(sweep: SweepFolder) -> None:
+    def take(count: int) -> list[str]:
+        if not count:
+            return []
+        with sweep.one_of(["4", "7"], 5) as gpu:
+            return [gpu, *take(count - 1)]
+
+    assert take(5) == ["4", "7", "4", "7", "4"]
+    assert take(1) == ["4"]  # free again
+
+
+@pytest.mark.parametrize(
+    ("variable", "gpus"), [("", []), ("3", ["3"]), ("0, GPU-8f1a", ["0", "GPU-8f1a"]), (None, ["0", "1"])]
+)
+def test_gpus_are_those_that_the_process_may_use(
+    variable: str | None, gpus: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr("set_cli.machine.DRIVER", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    assert visible_gpus() == gpus
+
+
+@needs_joblib
+def test_every_run_of_a_sweep_has_a_gpu_of_its_own(set_train: Command, tmp_path: Path) -> None:
+    """Seen in the variable that CUDA reads; there is no GPU to be seen."""
+    shim = tmp_path / "shim"
+    shim.mkdir()
+    (shim / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if 'set_cli.single' in ' '.join(sys.orig_argv):\n"
+        f"    open(f'{tmp_path}/seen-{{os.getpid()}}', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+    )
+    variables = {"PYTHONPATH": str(shim), "CUDA_VISIBLE_DEVICES": "4,7"}
+    result = set_train(*TWO_AT_ONCE, "seed=0,1", *SMALL, **variables)
+    assert result.returncode == 0, result.stderr
+    assert {path.read_text() for path in tmp_path.glob("seen-*")} <= {"4", "7"}
+    assert len(list(tmp_path.glob("seen-*"))) == 2
+
+
+@pytest.mark.parametrize(("n_jobs", "at_once"), [(3, 3), (-1, available_cores()), (-2, max(1, available_cores() - 1))])
+def test_runs_at_once_are_as_joblib_counts_them(n_jobs: int, at_once: int) -> None:
+    assert Launcher("joblib", n_jobs, True).at_once == at_once
+    assert Launcher("basic", n_jobs, False).at_once == 1
+
+
+def test_the_table_names_every_outcome(capsys: pytest.CaptureFixture[str]) -> None:
+    path = "runs/digits/mlp/set"
+    outcomes: list[dict[str, Any]] = [
+        {"number": 0, "overrides": "seed=0", "outcome": "done", "run": path, "why": "test 96.94 %", "exit_code": 0},
+        {"number": 1, "overrides": "seed=1", "outcome": "diverged", "run": path, "why": f"{path}: no", "exit_code": 4},
+        {"number": 2, "overrides": "seed=2", "outcome": "skipped", "why": "no labels", "exit_code": 0},
+    ]
+    assert print_outcomes(outcomes) == 1
+    header, _, *rows, count = capsys.readouterr().out.splitlines()
+    assert header.split() == ["run", "with", "result", "run"]
+    assert [re.split(r" {2,}", row.strip()) for row in rows] == [
+        ["0", "done", "seed=0", "test 96.94 %", path],
+        ["1", "diverged", "seed=1", "no", path],
+        ["2", "skipped", "seed=2", "no labels"],
+    ]
+    assert count == "sweep of 3: 1 done, 1 diverged, 1 skipped"
+    assert print_outcomes(outcomes[:1]) == 0
+    assert print_outcomes([]) == 0
+
+
+# --- what a command would do
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(set_train: Command, tmp_path: Path) -> None:
+    assert set_train("seed=1", *SMALL).returncode == 0
+    before = sorted(tmp_path.rglob("*"))
+    result = set_train("--dry-run", *TWO_AT_ONCE, "seed=0,1", "dataset=digits,nips", *SMALL)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [re.split(r" {2,}", line.strip())[1] for line in lines[2:6]] == ["train", "skip", "skip: done", "skip"]
+    assert re.search(r"seed=0 dataset=digits .*  \d,\d\d\d +\d\d\d +\d+ +1,438 +1 ", lines[2])
+    assert "nips has no labels" in lines[3]
+    assert re.fullmatch(r"4 in all: 1 train, 2 skip, 1 skip: done; up to \d MB on the disk; nothing was done", lines[6])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_of_one_run_has_its_exit_code(set_train: Command, tmp_path: Path) -> None:
+    assert set_train("--dry-run", "dataset=cifar10").returncode == 0  # needs no data to be here
+    result = set_train("--dry-run", "zeta=2")
+    assert (result.returncode, "zeta: expected less than 1" in result.stdout.replace("should be", "")) == (2, True)
+    assert set_train("--dry-run", "zeta=").returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        (["epsilon=range(1,1000000)"], "999,999"),
+        ([*(f"{key}=1,2,3,4,5,6,7,8,9,10" for key in ("a", "b", "c", "d", "e", "f"))], "1,000,000"),
+        (["epsilon=range(1,100000,0.5)", "-m"], "199,998"),
+    ],
+)
+def test_a_sweep_of_too_many_runs_is_refused(arguments: list[str], count: str) -> None:
+    with pytest.raises(ConfigError, match=f"a sweep of {count} runs: expected at most 100,000"):
+        _refuse_explosions(arguments)
+
+
+@pytest.mark.parametrize("arguments", [["-m", "seed=range(0,100000)"], ["a=[1,2]"], ["--help"], ["a=("], ["x=glob(*)"]])
+def test_other_sweeps_are_not(arguments: list[str]) -> None:
+    _refuse_explosions(arguments)
+
+
+def test_a_launcher_that_is_not_installed_is_named_with_its_extra(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['hydra_plugins.hydra_joblib_launcher'] = None\n" + TRAIN
+    result = run_python("-c", program, "-m", "hydra/launcher=joblib", "seed=0,1", folder=tmp_path)
+    assert result.returncode == 2
+    assert "hydra/launcher=joblib is an extra: pip install 'set-cli[parallel]'" in result.stderr
+
+
+# --- one run on several processes
+
+TORCHRUN = [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc-per-node=2", "--no-python"]
+
+
+@pytest.fixture
+def torchrun(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*TORCHRUN, sys.executable, "-P", "-c", TRAIN, *arguments]
+        environment = {key: value for key, value in os.environ.items() if key != "SET_DATA_DIR"}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    return run
+
+
+def test_two_processes_train_one_run_as_one_does(
+    torchrun: Callable[..., subprocess.CompletedProcess[str]], set_train: Command, tmp_path: Path
+) -> None:
+    """Batches of 479 of 1,438 rows: the last has one row, which one process sees."""
+    import set_cli
+
+    run = ("train.epochs=3", "train.batch_size=479", "train.lr=0.1", "model.hidden=[30,20]", "model.dropout=0")
+    assert set_train(*run, ONE_THREAD, "runs_dir=one").returncode == 0
+    result = torchrun(*run, "runs_dir=two")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("done: set on digits") == 1
+    one, two = (set_cli.load(next((tmp_path / name).glob("*/*/*"))) for name in ("one", "two"))
+    assert one.path.name == two.path.name
+    assert (one.metrics[["connections", "pruned", "regrown"]] == two.metrics[["connections", "pruned", "regrown"]]).all(
+        axis=None
+    )
+    for epoch in one.snapshots:
+        for name, pattern in one.topology(epoch).items():
+            assert (pattern.indices == two.topology(epoch)[name].indices).all()
+    assert two.metrics["train_loss"].tolist() == pytest.approx(one.metrics["train_loss"].tolist(), rel=1e-5)
+    for (name, a), b in zip(one.model.state_dict().items(), two.model.state_dict().values(), strict=True):
+        assert a.double().numpy() == pytest.approx(b.double().numpy(), abs=1e-5), name
+    (start,) = read_json(two.path / "run.json")
+    assert (start["processes"], start["threads"]) == (2, max(1, available_cores() // 2))
+
+
+def test_processes_stop_together_and_go_on_alone(
+    torchrun: Callable[..., subprocess.CompletedProcess[str]], set_train: Command, tmp_path: Path
+) -> None:
+    """Whatever ends the first ends the others; one process goes on, and says that it is not as it was."""
+    result = torchrun("train.epochs=4000", "model.hidden=[20]", "progress=none", "time_limit=0.1")
+    assert result.returncode == 1
+    assert "time_limit=0.1: the run took more minutes; the same command goes on after epoch" in result.stderr
+    (status,) = (tmp_path / "runs").rglob("status.json")
+    assert json.loads(status.read_text())["status"] == "failed"
+    again = set_train("train.epochs=4000", "model.hidden=[20]", "progress=none", "time_limit=0.05")
+    assert "note: processes: 1, before 2: the run may not end with the bits" in again.stderr
+
+
+def test_an_rbm_is_trained_by_one_process(torchrun: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    result = torchrun("model=rbm")
+    assert "torchrun is for model=mlp and cnn; expected one process for model=rbm" in result.stderr
