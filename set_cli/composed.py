@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import hydra
@@ -16,43 +19,61 @@ from omegaconf import DictConfig, OmegaConf
 
 from set_cli.config import Config, did_you_mean, flatten, from_mapping, known_keys, scientific
 from set_cli.data.pairs import check_pair, data_label, with_checksum
-from set_cli.errors import ConfigError
+from set_cli.errors import ConfigError, Interrupted
 from set_cli.interrupts import StopSignals
-from set_cli.jobs import Kind, Launcher, dry_run, single_run, sweep_run
+from set_cli.jobs import Kind, Launcher, StopSweep, dry_run, single_run, sweep_run
+from set_cli.machine import started_together
+from set_cli.progress import note
+from set_cli.sweeps.folder import SweepFolder
 
+LAUNCHERS: dict[str, Kind] = {
+    "joblib": "joblib",
+    "submitit_launcher.locallauncher": "submitit_local",
+    "submitit_launcher.slurmlauncher": "submitit_slurm",
+}
 MOST_RUNS = 100_000  # of one sweep; Hydra makes the list of all of them first
+OWN_FOLDER = ("--config-dir", "-cd", "--config-path", "-cp")
+LARGEST_YAML = 100_000  # bytes
+ALIAS = re.compile(rb"(?m)(?:^|[\s\[,{:-])[&*][^\s,\]}]")
 SHOWN_ELSEWHERE = ("epsilon", "zeta", "seed", "dataset.name", "dataset.checksum", "model.name", "method.name")
 
 
-def compose_and_run(command: list[str], stop: StopSignals, *, dry: bool) -> None:
-    """Let Hydra compose and call the job: once, or for every combination of a sweep.
+def compose_and_run(command: list[str], stop: StopSignals, sweep: SweepFolder, *, dry: bool) -> int | None:
+    """Let Hydra compose and call the job, once or for every combination of a sweep; the number of runs, if it is known.
 
     dry  only note what would be done, in the sweep's folder
 
     ConfigError where what was typed cannot be composed; for a single run the errors of set_cli.errors.
     """
-    _refuse_explosions(command[1:])
-    job = Job(command, dry, stop)
+    runs = count_runs(command[1:])
+    _check_own_files(command[1:])
+    job = Job(command, dry, stop, runs)
     # Hydra then raises what it finds wrong instead of printing it and exiting with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         hydra.main(version_base="1.3", config_path="pkg://set_cli.conf", config_name="train")(job)()
-    except BrokenPipeError:
+    except StopSweep:
+        return runs
+    except (BrokenPipeError, Interrupted):
         raise
-    except MissingConfigException as error:
-        raise ConfigError(_unknown_option(error)) from None
-    except Exception as error:  # nothing of ours: what was typed cannot be composed
-        if stop.received is None:
+    except Exception as error:
+        if not sweep.has_begun():  # nothing of ours: what was typed cannot be composed
+            if isinstance(error, MissingConfigException):
+                raise ConfigError(_unknown_option(error)) from None
             raise ConfigError(_composition_error(error)) from None
+        if stop.received is None:  # a launcher gave up over a job that died; the others are still at work
+            note(f"set-train: {_lines(error, 1)}")
+        sweep.wait_for_others()
     if job.failures:
         raise job.failures[0]
+    return runs
 
 
 class Job:
     """What Hydra calls with every composed configuration: here, or in the processes that a launcher starts."""
 
-    def __init__(self, command: list[str], dry: bool, stop: StopSignals) -> None:
-        self._command, self._dry = command, dry
+    def __init__(self, command: list[str], dry: bool, stop: StopSignals, runs: int | None) -> None:
+        self._command, self._dry, self._runs = command, dry, runs
         self._stop: StopSignals | None = stop
         self.failures: list[Exception] = []
 
@@ -65,13 +86,18 @@ class Job:
             if self._dry:
                 dry_run(_number(), _overrides(), lambda: _config(composed), in_sweep=in_sweep)
             elif in_sweep:
-                launcher = _launcher(elsewhere=self._stop is None)
+                if started_together():
+                    raise ConfigError("torchrun trains one run on several processes: expected no sweep (-m)")
+                launcher = _launcher(self._runs, elsewhere=self._stop is None)
                 sweep_run(_number(), _overrides(), lambda: _checked(composed), self._command, launcher)
             else:
                 assert self._stop is not None
+                self._stop.on_first = lambda number: None  # from here on the run looks at it between its steps
                 config, settings = _checked(composed)
                 single_run(config, settings, self._command, self._stop)
         except Exception as error:  # Hydra would print its own words about it; ours follow
+            if self._stop is None:  # where nobody would see them
+                raise
             self.failures.append(error)
 
 
@@ -84,13 +110,12 @@ def _overrides() -> str:
     return " ".join(HydraConfig.get().overrides.task)
 
 
-def _launcher(*, elsewhere: bool) -> Launcher:
+def _launcher(runs: int | None, *, elsewhere: bool) -> Launcher:
     """What starts the sweep's jobs, by its class and settings."""
     asked: Mapping[str, Any] = HydraConfig.get().launcher
     target = str(asked.get("_target_", ""))
-    kinds: tuple[Kind, ...] = ("joblib", "submitit")
-    kind: Kind = next((kind for kind in kinds if kind in target.lower()), "basic")
-    return Launcher(kind, int(asked.get("n_jobs", 1)), elsewhere)
+    kind: Kind = next((kind for word, kind in LAUNCHERS.items() if word in target.lower()), "basic")
+    return Launcher(kind, int(asked.get("n_jobs", 1)), runs, elsewhere)
 
 
 def _checked(composed: DictConfig) -> tuple[Config, dict[str, Any]]:
@@ -100,6 +125,10 @@ def _checked(composed: DictConfig) -> tuple[Config, dict[str, Any]]:
 
 def _config(composed: DictConfig) -> Config:
     """The checked configuration of a run that data set and model allow, with the checksum of the user's own data."""
+    for group, option in HydraConfig.get().runtime.choices.items():
+        if str(option).endswith((".yaml", ".yml")):  # Hydra takes it, and misses the settings of the pair
+            name = str(option).rpartition(".")[0]
+            raise ConfigError(f"{group}={option} is a file: expected the option's name, {group}={name}")
     config = from_mapping(_plain(composed))
     check_pair(config)
     return with_checksum(config)
@@ -126,27 +155,49 @@ def _settings(config: Config) -> dict[str, Any]:
     return settings
 
 
-def _refuse_explosions(arguments: list[str]) -> None:
-    """ConfigError for a sweep of more runs than anybody waits for, before Hydra lists them."""
-    runs = 1
+def count_runs(arguments: list[str]) -> int | None:
+    """How many runs a sweep has; None where only Hydra can say.
+
+    ConfigError for more than anybody waits for, before Hydra lists them.
+    """
+    runs, is_known = 1.0, True
     for argument in arguments:
         try:
             parsed = OverridesParser.create().parse_override(argument)
         except HydraException:  # a flag, or a mistake of which Hydra speaks itself
             continue
         if parsed.is_sweep_override():
-            runs *= _choices(parsed.value())
+            choices = _choices(parsed.value())
+            is_known &= choices is not None
+            runs *= choices or 1
+        is_known &= argument.lstrip("+").partition("=")[0] != "sweep"
     if runs > MOST_RUNS:
-        raise ConfigError(f"a sweep of {runs:,} runs: expected at most {MOST_RUNS:,}; sweep over less at a time")
+        raise ConfigError(f"a sweep of {runs:,.0f} runs: expected at most {MOST_RUNS:,}; sweep over less at a time")
+    return int(runs) if is_known else None
 
 
-def _choices(sweep: object) -> int:
-    """How many values a swept key takes; 1 where only Hydra can say."""
+def _check_own_files(arguments: list[str]) -> None:
+    """ConfigError for YAML of the user's own that nobody writes by hand: Hydra would be busy with it for ever."""
+    for flag, value in zip(arguments, [*arguments, ""][1:], strict=True):
+        name, _, joined = flag.partition("=")
+        folder = Path(joined or value)
+        if name in OWN_FOLDER and folder.is_dir():
+            for path in [*folder.rglob("*.yaml"), *folder.rglob("*.yml")]:
+                content = path.read_bytes()[: LARGEST_YAML + 1] if path.is_file() else b""
+                if len(content) > LARGEST_YAML or ALIAS.search(content):
+                    raise ConfigError(f"{path}: expected less than {LARGEST_YAML:,} bytes, and no anchors or aliases")
+
+
+def _choices(sweep: object) -> float | None:
+    """How many values a swept key takes; None where only Hydra can say."""
     if isinstance(sweep, ChoiceSweep):
         return max(1, len(sweep.list))
     if isinstance(sweep, RangeSweep) and sweep.start is not None and sweep.stop is not None and sweep.step:
-        return max(1, int((sweep.stop - sweep.start) / sweep.step))
-    return 1
+        values = (sweep.stop - sweep.start) / sweep.step
+        if not math.isfinite(values):
+            raise ConfigError("a range without an end: expected finite numbers")
+        return max(1, math.ceil(values))
+    return None
 
 
 def _unknown_option(error: MissingConfigException) -> str:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from set_cli.errors import ConfigError
 
+MOST_SHOWN = 60  # characters of what was found
 LARGEST_WIDTH = 2**31 - 1  # neurons are counted in int32
 
 Width = Annotated[int, Field(ge=1, le=LARGEST_WIDTH)]
@@ -275,8 +276,8 @@ def sentence(error: ValidationError) -> str:
         case "value_error":
             return message.removeprefix("Value error, ")
         case "literal_error":
-            names = first["ctx"]["expected"]
-            near = did_you_mean(str(found), names.replace("'", "").replace(" or ", ", ").split(", "))
-            return f"{key}={found} is not known: expected {names}{near}"
+            names, found = first["ctx"]["expected"], str(found)[:MOST_SHOWN]
+            near = did_you_mean(found, names.replace("'", "").replace(" or ", ", ").split(", "))
+            return f"{key}={' '.join(found.split())} is not known: expected {names}{near}"
         case _:
             return f"{key}: {message.replace('Input should be', 'expected')}, found {reprlib.repr(found)}"

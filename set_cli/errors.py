@@ -7,6 +7,7 @@ class SetError(Exception):
     """An error with one sentence for the user: what was expected, what was found, what to do."""
 
     exit_code = 1
+    again = False  # whether a sweep tries the run again by itself: it was no fault of the run's
 
 
 class ConfigError(SetError):
@@ -41,16 +42,20 @@ class StorageError(SetError):
     """A file could not be written: full, read-only, or gone."""
 
     exit_code = 6
+    again = True
 
 
 class OutOfMemory(SetError):
     """The run needs more memory than there is."""
 
     exit_code = 7
+    again = True
 
 
 class TimeIsUp(SetError):
     """The run took longer than its time_limit; it can go on later."""
+
+    again = True
 
 
 class Interrupted(SetError):
@@ -62,7 +67,8 @@ class Interrupted(SetError):
         self.exit_code = 128 + signum
 
 
-NOT_APPLICABLE = 65  # a child of a sweep tells its parent so; never a command's own exit code
+# A child of a sweep tells its parent so; never a command's own exit codes.
+NOT_APPLICABLE, TIME_IS_UP = 65, 66
 
 
 def ended_by_signal(exit_code: int) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,7 +22,7 @@ from set_cli.description import describe_layers, model_arrays, restore_model
 from set_cli.devices import choose_device, describe_device, prepare
 from set_cli.errors import ConfigError, DivergedError, OutOfMemory
 from set_cli.interrupts import StopSignals
-from set_cli.machine import available_cores
+from set_cli.machine import available_cores, started_together
 from set_cli.models.counts import count_connections
 from set_cli.models.rbm import RBM, log_odds
 from set_cli.network import Network, build_network, in_words
@@ -30,13 +31,15 @@ from set_cli.record import Record
 from set_cli.runs.environment import describe_environment
 from set_cli.runs.folder import RunFolder, locate, read_status
 from set_cli.runs.summary import SUMMARY
-from set_cli.storage import read_json
+from set_cli.storage import check_writable, read_json
 from set_cli.training.evolution import Change, evolve_model
-from set_cli.training.group import ALONE, Group, joined, started_together
+from set_cli.training.group import ALONE, Group, joined
 from set_cli.training.optimizer import build_optimizer
-from set_cli.training.passes import NOT_BEGUN, State
+from set_cli.training.passes import LOSS, NOT_BEGUN, ROWS, State
 from set_cli.training.supervised import is_finite
 from set_cli.training.trainers import Contrastive, Scores, Supervised, Trainer
+
+NOWHERE = (-1, -1)  # no epoch and row to go on from: the run is done
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +64,14 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
     """
     stop.limit(config.time_limit)
     path, status = locate(config)
-    if status == "done":
-        return Outcome(path, True, read_json(path / SUMMARY))
     if started_together() and config.model.name == "rbm":
         raise ConfigError("torchrun is for model=mlp and cnn; expected one process for model=rbm")
     device, why = choose_device(config.backend)
     with _memory_errors(), joined(device) as group:
+        if group.said_by_first(status == "done"):
+            return Outcome(path, True, read_json(path / SUMMARY) if group.is_first else {})
+        if group.is_first:
+            check_writable(path)  # before hours of loading or training
         prepare(device, deterministic=config.backend.deterministic)
         torch.set_num_threads(config.backend.threads or max(1, available_cores() // group.local_size))
         torch.set_flush_denormal(True)  # before the threads start, which take it over; why: native/src/team.hpp
@@ -83,11 +88,12 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
             return Outcome(path, False, {})
         with _memory_errors(network.memory.expected), RunFolder(path) as folder:
             if read_status(path) == "done":  # another process finished it in the meantime
+                group.said_by_first(NOWHERE)
                 return Outcome(path, True, read_json(path / SUMMARY))
             record = Record(config, folder, network.plans, network.model, optimizer)
             with view:
                 record.begin(describe_start(config, command, data, network, device, why, group))
-                group.said_by_first(record.epoch)
+                group.said_by_first((record.epoch, record.rows_done))
                 share_state(network.model, optimizer, group)
                 trainer = make_trainer(config, data, network.model, record.rows(), group)
                 scores = _train(config, data, network.model, trainer, optimizer, record, view, stop, group)
@@ -114,10 +120,10 @@ def _train(
 
     def after_step(rows: int, of: int, state: Callable[[], State]) -> None:
         view.step(record.epoch + 1, rows, of)
-        if (
-            group.size == 1 and rows < of and record.is_due
-        ):  # after the last step the checkpoint of the whole epoch is next
+        # After the last step the checkpoint of the whole epoch is next. What the others of a group draw, none holds.
+        if record.is_due and rows < of and group.size == 1:
             check_finite(model, record.path, config.train.lr, record.epoch + 1, [])
+            record.paused |= stop.was_paused()
             record.keep(state(), time.perf_counter() - times[0])
         check()
 
@@ -139,19 +145,25 @@ def _train(
         share_state(model, optimizer, group)
         times.append(time.perf_counter())
         row = metrics_row(epoch, loss, found, connections, change)
-        view.epoch(row, record.add(row, times, paused=stop.was_paused()))  # atomic; resume starts here
+        view.epoch(row, record.add(row, times, paused=record.paused or stop.was_paused()))  # atomic; resume starts here
+        record.paused = False
         final = None if change.pruned else found
     return final or trainer.measure(tested, config.train.epochs, check)
 
 
 def _follow(config: Config, data: DataSet, model: nn.Module, optimizer: torch.optim.Optimizer, group: Group) -> None:
     """What the other processes of a group do: train on their share; what they measure nothing of, they are told."""
-    done = group.said_by_first(0)
+    stands = group.said_by_first(NOWHERE)
+    if stands == NOWHERE:
+        return
+    done, rows = stands
+    begun: State = {ROWS: np.array(rows), LOSS: np.array(0.0)} if rows else NOT_BEGUN
     share_state(model, optimizer, group)
     trainer = Supervised(config, model, group)
     inputs = Inputs(data.train, data, next(model.parameters()).device)
     for epoch in range(done + 1, config.train.epochs + 1):
-        trainer.train(inputs, optimizer, epoch, lambda *_: None, NOT_BEGUN)
+        trainer.train(inputs, optimizer, epoch, lambda *_: None, begun)
+        begun = NOT_BEGUN
         share_state(model, optimizer, group)
 
 

@@ -8,6 +8,7 @@ from set_cli.config import Config
 from set_cli.data.catalog import Card
 from set_cli.data.custom import check_path, read_custom
 from set_cli.data.entries import CATALOG
+from set_cli.data.prepare import check_split
 from set_cli.devices import choose_device
 from set_cli.models.mlp import LayerPlan
 from set_cli.network import estimate_memory, plan_network
@@ -41,13 +42,13 @@ def _data(config: Config) -> tuple[Card, int, int]:
     if config.dataset.path is not None:
         assert config.dataset.checksum is not None
         card, parts = read_custom(check_path(config.dataset.path), config.dataset.checksum)
-        train, test = len(parts["train"]), len(parts.get("test", ()))
+        train, valid, test = len(parts["train"]), len(parts["valid"]), len(parts["test"])
     else:
         card = CATALOG[config.dataset.name]
-        train, test = card.train, card.test
-    rows = train - data.holdout - (0 if card.valid >= data.valid else data.valid)
+        train, valid, test = card.train, card.valid, card.test
+    rows = train - data.holdout - check_split(config.dataset.name, data, train, valid)
     tested = data.holdout or test
-    return card, max(0, min(rows, data.train_limit or rows)), min(tested, data.test_limit or tested)
+    return card, min(rows, data.train_limit or rows), min(tested, data.test_limit or tested)
 
 
 def _disk_bytes(config: Config, plans: list[LayerPlan]) -> float:

@@ -45,6 +45,7 @@ class StopSignals:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._before[signal.SIGCONT] = signal.signal(signal.SIGCONT, self._note_pause)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a sweep's child is born with them blocked
         return self
 
     def __exit__(

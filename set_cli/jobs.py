@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from set_cli.config import Config
-from set_cli.errors import NOT_APPLICABLE, DivergedError, NotApplicable, SetError, ended_by_signal
+from set_cli.errors import NOT_APPLICABLE, TIME_IS_UP, DivergedError, NotApplicable, SetError, ended_by_signal
 from set_cli.interrupts import StopSignals
 from set_cli.machine import VISIBLE, available_cores, visible_gpus
-from set_cli.progress import measured_text, say
-from set_cli.runs.folder import already_done, locate, mark_failed, read_reason
+from set_cli.progress import measured_text, note, say
+from set_cli.runs.folder import Status, already_done, locate, mark_failed, read_reason, tries_again
 from set_cli.runs.summary import SUMMARY
 from set_cli.single import train_and_tell
 from set_cli.storage import read_json
@@ -24,90 +24,111 @@ from set_cli.sweeps.child import Hung, how_it_was_killed, run_in_child
 from set_cli.sweeps.folder import SweepFolder
 
 SLURM_MOVES = 90.0  # seconds in which Slurm ends a job that it has told to end (KillWait is 30 by default)
-Kind = Literal["basic", "joblib", "submitit"]
+LOST = {"outcome": "lost", "why": "its process ended without a word", "exit_code": 1}
+Kind = Literal["basic", "joblib", "submitit_local", "submitit_slurm"]
 Checked = tuple[Config, Mapping[str, Any]]
+
+
+class StopSweep(BaseException):
+    """Out of the loop over a sweep's runs: no exception that Hydra would take for one run's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
     """What starts the jobs of a sweep.
 
-    n_jobs     at once; -1: as many as there are cores
+    n_jobs     at once, as joblib counts them: -1 is as many as there are cores
+    runs       of the sweep, where they could be counted
     elsewhere  whether this job runs in a process that the launcher started
     """
 
     kind: Kind
     n_jobs: int
+    runs: int | None
     elsewhere: bool
 
     @property
     def at_once(self) -> int:
-        """Runs at once on this machine."""
+        """Runs that share this machine."""
+        cores = available_cores()
+        if self.kind == "submitit_local":
+            return self.runs or cores
         if self.kind != "joblib":
             return 1
-        return self.n_jobs if self.n_jobs > 0 else max(1, available_cores() + 1 + self.n_jobs)
+        jobs = self.n_jobs if self.n_jobs > 0 else max(1, cores + 1 + self.n_jobs)
+        return min(jobs, self.runs or jobs)
 
 
 def single_run(config: Config, settings: Mapping[str, Any], command: list[str], stop: StopSignals) -> None:
     """Train in this process, or say that it was done before."""
-    path, status = locate(config)
-    if status == "done":
-        say(already_done(path))
-    else:
-        train_and_tell(config, settings, command, stop)
+    train_and_tell(config, settings, command, stop)
 
 
 def sweep_run(
     number: int, overrides: str, check: Callable[[], Checked], command: list[str], launcher: Launcher
 ) -> None:
-    """Train in a child process and note how it ended; whatever goes wrong costs this run only."""
+    """Train in a child process and note how it ended; whatever goes wrong costs this run only.
+
+    Raises StopSweep in the sweep's own process where nothing more is to begin.
+    """
     if launcher.elsewhere and launcher.kind == "joblib":
-        # A Ctrl-C in the terminal reaches this process too; what it means, the sweep's own process says.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # A Ctrl-C in the terminal reaches this process too; what it means, the sweep's own process says. (No SIG_IGN,
+        # which a child would inherit.)
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
     sweep = SweepFolder.of_this_process()
-    try:
-        outcome = _outcome(sweep, check, command, launcher)
-    except NotApplicable as error:
-        outcome = {"outcome": "skipped", "why": str(error), "exit_code": 0}
-    except SetError as error:
-        outcome = {"outcome": _word(error.exit_code), "why": str(error), "exit_code": error.exit_code}
-    except Exception as error:
-        if launcher.kind == "submitit" and type(error).__name__ == "UncompletedJobError":  # submitit's, from a signal
-            outcome = {"outcome": "interrupted", "why": f"{error} (hydra.launcher.max_num_timeout)", "exit_code": 1}
-            sweep.note(number, {"overrides": overrides, **outcome})
-            return
-        traceback.print_exc()
-        outcome = {"outcome": _word(1), "why": f"a bug ({type(error).__name__})", "exit_code": 1}
-    sweep.note(number, {"overrides": overrides, **outcome})
+    with sweep.alive(number):
+        if sweep.asked_to_stop() is None:
+            sweep.note(number, {"overrides": overrides, **LOST})
+            sweep.note(number, {"overrides": overrides, **_ending(sweep, check, command, launcher)})
+        else:
+            sweep.note(number, {"overrides": overrides, "outcome": "not started", "exit_code": 0})
     if launcher.kind == "joblib" and sweep.asked_to_die():  # whoever launched this process is no more
-        os._exit(outcome["exit_code"])
+        os._exit(1)
+    if not launcher.elsewhere and sweep.asked_to_stop() is not None:
+        raise StopSweep
+
+
+def _ending(sweep: SweepFolder, check: Callable[[], Checked], command: list[str], launcher: Launcher) -> dict[str, Any]:
+    """What came of a run, whatever it was."""
+    try:
+        config, settings = check()
+        path, _ = locate(config)
+        waiting = f"{path}: the same run is under way in this sweep; waiting for it"
+        with sweep.only_one(str(path), lambda: note(waiting)):
+            return _outcome(sweep, config, settings, command, launcher)
+    except NotApplicable as error:
+        return {"outcome": "skipped", "why": str(error), "exit_code": 0}
+    except SetError as error:
+        return {"outcome": _word(error.exit_code), "why": str(error), "exit_code": error.exit_code}
+    except Exception as error:
+        if type(error).__name__ == "UncompletedJobError":  # submitit's, when a signal says that the job's time is up
+            return {"outcome": "interrupted", "why": f"{error} (hydra.launcher.max_num_timeout)", "exit_code": 1}
+        traceback.print_exc()
+        return {"outcome": _word(1), "why": f"a bug ({type(error).__name__})", "exit_code": 1}
 
 
 def _outcome(
-    sweep: SweepFolder, check: Callable[[], Checked], command: list[str], launcher: Launcher
+    sweep: SweepFolder, config: Config, settings: Mapping[str, Any], command: list[str], launcher: Launcher
 ) -> dict[str, Any]:
-    config, settings = check()
     path, status = locate(config)
     run = {"run": str(path)}
-    if sweep.asked_to_stop() is not None:
-        return run | {"outcome": "not started", "exit_code": 0}
     if status == "done":
         say(already_done(path))
         return run | {"outcome": "already done", "why": _result(path), "exit_code": 0}
-    if status in ("failed", "diverged") and not config.retry_failed:
+    if not (config.retry_failed or tries_again(path, status)):
         return run | {"outcome": f"{status} before", "why": read_reason(path), "exit_code": 1}
     try:
         exit_code = _train(sweep, config, settings, command, launcher)
     except Hung as error:
-        mark_failed(path, str(error))
-        return run | {"outcome": "failed (time limit)", "why": str(error), "exit_code": 1}
+        mark_failed(path, str(error), again=False)
+        return run | {"outcome": _word(TIME_IS_UP), "why": str(error), "exit_code": 1}
     if exit_code == NOT_APPLICABLE:
         return {"outcome": "skipped", "why": "see above", "exit_code": 0}
     if exit_code == 0:
         return run | {"outcome": "done", "why": _result(path), "exit_code": 0}
     if exit_code > 128 and not ended_by_signal(exit_code) and not sweep.asked_to_die():
-        mark_failed(path, how_it_was_killed(exit_code))
+        mark_failed(path, how_it_was_killed(exit_code), again=exit_code == 128 + signal.SIGKILL)
     return run | {"outcome": _word(exit_code), "why": read_reason(path), "exit_code": exit_code}
 
 
@@ -124,7 +145,7 @@ def _train(
         with sweep.one_of(gpus, at_once) as gpu:
             return run_in_child(config, settings, command, sweep, {VISIBLE: gpu})
     exit_code = run_in_child(config, settings, command, sweep, {})
-    if launcher.kind == "submitit" and ended_by_signal(exit_code) and sweep.asked_to_stop() is None:
+    if launcher.kind == "submitit_slurm" and ended_by_signal(exit_code) and sweep.asked_to_stop() is None:
         # Slurm ends or moves this job, and has told the run before us. An outcome now would count as the job's end
         # although it may begin again elsewhere.
         time.sleep(SLURM_MOVES)
@@ -137,7 +158,7 @@ def _word(exit_code: int) -> str:
         return "interrupted"
     if exit_code > 128:
         return f"failed ({signal.Signals(exit_code - 128).name})"
-    words = {0: "done", DivergedError.exit_code: "diverged"}
+    words = {0: "done", DivergedError.exit_code: "diverged", TIME_IS_UP: "failed (time limit)"}
     return words.get(exit_code, f"failed (exit code {exit_code})")
 
 
@@ -151,13 +172,16 @@ def _result(path: Path) -> str:
 def dry_run(number: int, overrides: str, check: Callable[[], Config], *, in_sweep: bool) -> None:
     """Note what the command would do with this configuration, and what that would take."""
     sweep = SweepFolder.of_this_process()
+    if sweep.asked_to_stop() is not None:
+        raise StopSweep
     outcome: dict[str, Any]
     try:
         config = check()
         from set_cli.forecast import forecast  # needs torch, which takes a second to import
 
         path, status = locate(config)
-        outcome = {"run": str(path), "exit_code": 0, "outcome": _would(config, status, in_sweep), **forecast(config)}
+        would = _would(config, path, status, in_sweep)
+        outcome = {"run": str(path), "exit_code": 0, "outcome": would, **forecast(config)}
     except NotApplicable as error:
         outcome = {"outcome": "skip", "why": str(error), "exit_code": 0}
     except SetError as error:
@@ -165,9 +189,9 @@ def dry_run(number: int, overrides: str, check: Callable[[], Config], *, in_swee
     sweep.note(number, {"overrides": overrides, **outcome})
 
 
-def _would(config: Config, status: str | None, in_sweep: bool) -> str:
+def _would(config: Config, path: Path, status: Status | None, in_sweep: bool) -> str:
     if status is None:
         return "train"
-    if status == "done" or (in_sweep and status in ("failed", "diverged") and not config.retry_failed):
+    if status == "done" or (in_sweep and not (config.retry_failed or tries_again(path, status))):
         return f"skip: {status}"
     return "go on"

@@ -36,14 +36,19 @@ from set_cli.training.passes import NOT_BEGUN, ROWS, State
 from set_cli.training.trainers import Scores
 
 APPENDED = ("metrics.jsonl", "timing.jsonl", PART)
-WITHIN, SECONDS = "within/", "seconds"  # in a checkpoint: how far the epoch after its own had come, and in what time
+WITHIN, SECONDS, PAUSED = (
+    "within/",
+    "seconds",
+    "paused",
+)  # in a checkpoint: how far the epoch after its own had come, and in what time
 
 
 class Record:
     """Writes a run folder while model and optimiser are trained, and restores them from it.
 
     epoch  completed epochs
-    begun  the state of the epoch in progress, where a checkpoint within it is gone on from, and its seconds so far
+    begun  the state of the epoch in progress, where a checkpoint within it is gone on from; its seconds so far, and
+           whether the process was stopped in them
     path   the run's folder
     title  which run it is, and from where it goes on
     """
@@ -61,7 +66,7 @@ class Record:
         self.path = folder.path
         self.title = str(folder.path)
         self.begun: State = NOT_BEGUN
-        self.seconds = 0.0
+        self.seconds, self.paused = 0.0, False
         self._saved_at, self._within = time.monotonic(), False
 
     @property
@@ -80,7 +85,7 @@ class Record:
             self._take_up(checkpoint.arrays)
         folder.epoch = checkpoint.epoch if checkpoint else 0
         folder.write_config(scientific(self._config))
-        resumed = {"resumed_after_epoch": folder.epoch, "resumed_after_rows": self._rows} if checkpoint else {}
+        resumed = {"resumed_after_epoch": folder.epoch, "resumed_after_rows": self.rows_done} if checkpoint else {}
         folder.add_start({**start, "resumed_after_epoch": None, "differences": changed, **resumed})
         if checkpoint is None:
             folder.cut(dict.fromkeys(APPENDED, 0))
@@ -93,18 +98,18 @@ class Record:
             self._drop_snapshots_after(checkpoint.epoch)
             restore_model(self._model, self._optimizer, checkpoint.arrays)
         folder.set_status("running")
-        self.title = start_line(folder.path, self.epoch, self._rows)
+        self.title = start_line(folder.path, self.epoch, self.rows_done)
         folder.log(self.title)
         for difference in changed:
             note(f"note: {difference}: the run may not end with the bits of one that was never interrupted")
 
     def _take_up(self, arrays: Mapping[str, Any]) -> None:
         within = {name.removeprefix(WITHIN): value for name, value in arrays.items() if name.startswith(WITHIN)}
-        self.seconds = float(within.pop(SECONDS, 0.0))
+        self.seconds, self.paused = float(within.pop(SECONDS, 0.0)), bool(within.pop(PAUSED, False))
         self.begun, self._within = within, bool(within)
 
     @property
-    def _rows(self) -> int:
+    def rows_done(self) -> int:
         """Rows of the epoch in progress that the checkpoint has seen."""
         return int(self.begun[ROWS]) if self.begun else 0
 
@@ -116,7 +121,7 @@ class Record:
 
     def keep(self, state: State, seconds: float) -> None:
         """A checkpoint within an epoch: the state of its pass over the rows, and the seconds it has taken so far."""
-        within = {**state, SECONDS: np.array(seconds)}
+        within = {**state, SECONDS: np.array(seconds), PAUSED: np.array(self.paused)}
         self._checkpoint(self.epoch, {WITHIN + name: value for name, value in within.items()})
 
     def where(self) -> str:
@@ -168,7 +173,7 @@ class Record:
             "tested_on": tested_on,
             "after_last_removal": left,
             "after_last_removal_error": error,
-            "differences": [difference for start in starts for difference in start["differences"]],
+            "differences": [difference for start in starts for difference in start.get("differences", [])],
         }
         summary = write_summary(folder.path, scientific(self._config), settings, figures)
         folder.log(result_line(summary, folder.path))

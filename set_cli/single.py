@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from set_cli.config import Config, from_mapping
-from set_cli.errors import NOT_APPLICABLE, NotApplicable, SetError
+from set_cli.errors import NOT_APPLICABLE, TIME_IS_UP, NotApplicable, SetError, TimeIsUp
 from set_cli.interrupts import StopSignals
 from set_cli.progress import make_view, result_line, say
 from set_cli.runs.folder import already_done
@@ -60,7 +60,7 @@ def main() -> int:
             return NOT_APPLICABLE
         except SetError as error:
             print(f"set-train: {error}", file=sys.stderr)
-            return error.exit_code
+            return TIME_IS_UP if isinstance(error, TimeIsUp) else error.exit_code
         except Exception:
             traceback.print_exc()
             return 1

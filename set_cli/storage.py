@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,17 +22,19 @@ from set_cli.errors import DataError, StorageError
 from set_cli.plain_files import open_plain
 
 TEMPORARY = ".tmp"  # suffix of what is being written; left over only after a kill
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LARGEST_JSON = 64 * 2**20  # bytes; a run's JSON files are a few kB
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomic(path: Path, write: Callable[[BinaryIO], object], needed: int | None = None) -> None:
     """Replace `path` by what `write` puts into the stream: a reader sees the old file or the whole new one.
 
+    needed  bytes that will be written, where they are known
     StorageError where the disk does not take it; the old file is then still there.
     """
     temporary = path.with_name(path.name + TEMPORARY)
     try:
-        with storage_errors(path):
+        with storage_errors(path, needed):
             with open(temporary, "wb") as stream:
                 write(stream)
                 stream.flush()
@@ -44,12 +48,13 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """StorageError, which names the path, for any OSError."""
+def storage_errors(path: Path, needed: int | None = None) -> Iterator[None]:
+    """StorageError, which names the path, for any OSError; needed: the file's bytes, where they are known."""
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{path}: could not be written ({error.strerror or error})") from error
+        room = f"; it takes {needed:,} bytes" if needed is not None and error.errno in NO_ROOM else ""
+        raise StorageError(f"{path}: could not be written ({error.strerror or error}){room}") from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -92,6 +97,15 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """StorageError where nothing can be written into a folder that may not be there yet; leaves nothing behind."""
+    with storage_errors(folder):
+        existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+        with tempfile.TemporaryFile(dir=existing) as stream:
+            stream.write(b"x")
+            stream.flush()
+
+
 def truncate(path: Path, length: int) -> None:
     """Shorten a file to so many bytes."""
     with storage_errors(path):
@@ -107,7 +121,8 @@ def write_json(path: Path, value: object) -> None:
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], *, compress: bool) -> None:
     """An npz without pickles; names may contain '/'."""
     save = np.savez_compressed if compress else np.savez
-    write_atomic(path, lambda stream: save(stream, allow_pickle=False, **arrays))
+    needed = None if compress else sum(array.nbytes for array in arrays.values())
+    write_atomic(path, lambda stream: save(stream, allow_pickle=False, **arrays), needed)
 
 
 def append(path: Path, content: bytes, *, durable: bool) -> None:

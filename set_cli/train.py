@@ -7,8 +7,10 @@ set-train -m dataset=mnist method=set,fixprob,dense seed=0,1,2
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+import signal
 import sys
 import tempfile
 import traceback
@@ -17,9 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import set_cli
-from set_cli.errors import ConfigError, SetError
+from set_cli.errors import ConfigError, Interrupted, SetError
 from set_cli.interrupts import StopSignals
 from set_cli.progress import silence_stdout
+from set_cli.storage import storage_errors
 from set_cli.sweeps.folder import VARIABLE, SweepFolder
 from set_cli.sweeps.table import print_forecasts, print_outcomes
 
@@ -54,13 +57,15 @@ def _guarded() -> int:
             if dry:  # not a word of Hydra's; and nobody else's machine is asked for something that is not to be done
                 sys.argv[1:] = [word for word in command[1:] if word != DRY_RUN and not LAUNCHER.match(word)]
             with _sweep_folder(command) as sweep:
-                stop.on_first, stop.before_exit = sweep.ask_to_stop, sweep.ask_to_die
+                stop.on_first, stop.before_exit = functools.partial(_stop, sweep), sweep.ask_to_die
+                runs = None
                 try:
-                    compose_and_run(command, stop, dry=dry)
+                    runs = compose_and_run(command, stop, sweep, dry=dry)
                 finally:
-                    sweep_code = (print_forecasts if dry else print_outcomes)(sweep.outcomes())
-                    stop.on_first, stop.before_exit = lambda number: None, lambda: None
-            return sweep_code if stop.received is None else 128 + stop.received
+                    stop.on_first = lambda number: None
+                    outcomes = sweep.outcomes()
+                    code = print_forecasts(outcomes) if dry else print_outcomes(outcomes, runs, stop.received)
+            return code if stop.received is None else 128 + stop.received
     except SetError as error:
         return _fail(str(error), error.exit_code)
     except BrokenPipeError:  # Hydra's own output into `| head`
@@ -71,12 +76,21 @@ def _guarded() -> int:
         return _fail(f"a bug ({type(error).__name__}): please report the traceback above", 1)
 
 
+def _stop(sweep: SweepFolder, number: int) -> None:
+    """What a signal to a sweep does: its runs stop. Before the first began there is nothing to wait for."""
+    sweep.ask_to_stop(number)
+    if not sweep.has_begun():
+        raise Interrupted(number, f"interrupted by {signal.Signals(number).name}; nothing was begun")
+
+
 @contextmanager
 def _sweep_folder(command: list[str]) -> Iterator[SweepFolder]:
     """Where the processes of a sweep meet; those on other machines of a cluster have this folder in common with us."""
     on_other_machines = any(LAUNCHER.match(word) and "submitit" in word for word in command)
-    parent = Path.cwd() if on_other_machines else None
-    with tempfile.TemporaryDirectory(prefix=".set-sweep-", dir=parent, ignore_cleanup_errors=True) as name:
+    parent = Path.cwd() if on_other_machines else Path(tempfile.gettempdir())
+    with storage_errors(parent):
+        folder = tempfile.TemporaryDirectory(prefix=".set-sweep-", dir=parent, ignore_cleanup_errors=True)
+    with folder as name:
         os.environ[VARIABLE] = name
         yield SweepFolder(Path(name))
 

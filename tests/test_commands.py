@@ -249,9 +249,7 @@ def test_a_run_that_is_killed_costs_one_run_of_a_sweep(tmp_path: Path) -> None:
     assert "sweep of 2: 1 failed (SIGKILL), 1 done" in stdout, stderr
     assert "killed by SIGKILL (so the system ends what takes too much memory)" in stdout
     assert json.loads(status.read_text())["status"] == "failed"
-    again = run_python("-c", TRAIN, *arguments, folder=tmp_path)
-    assert "sweep of 2: 1 failed before, 1 already done" in again.stdout
-    again = run_python("-c", TRAIN, *arguments, "retry_failed=true", folder=tmp_path)
+    again = run_python("-c", TRAIN, *arguments, folder=tmp_path)  # maybe others took the memory: it is tried again
     assert "sweep of 2: 1 done, 1 already done" in again.stdout
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from set_cli.composed import _refuse_explosions
+from set_cli.composed import count_runs
 from set_cli.errors import ConfigError
 from set_cli.jobs import Launcher
 from set_cli.machine import available_cores, visible_gpus
@@ -40,9 +40,9 @@ def statuses(folder: Path) -> list[str]:
 
 @needs_joblib
 def test_two_runs_at_once_share_the_cores(set_train: Command, tmp_path: Path) -> None:
-    result = set_train(*TWO_AT_ONCE, "method=set,dense,fixprob", "train.lr=0.01,1e6", "epsilon=3", *SMALL[:-1])
+    result = set_train(*TWO_AT_ONCE, "method=set,dense", "train.lr=0.01,1e6", "epsilon=3", *SMALL[:-1])
     assert result.returncode == 1
-    assert "sweep of 6: 3 done, 3 diverged" in result.stdout.replace("1 diverged, ", "")
+    assert "sweep of 4: 2 done, 2 diverged" in result.stdout
     starts = [read_json(path)[0] for path in (tmp_path / "runs").rglob("run.json")]
     assert {start["threads"] for start in starts} <= {1, max(1, available_cores() // 2)}
     assert all(start["command"][1] == "-m" for start in starts)  # the line that was typed, not the worker's
@@ -67,6 +67,7 @@ def test_a_signal_stops_runs_in_other_processes(number: int, exit_code: int, to_
     assert statuses(tmp_path) == ["interrupted"] * 2
 
 
+@pytest.mark.faults
 @needs_joblib
 def test_a_second_signal_ends_all_runs_at_once(tmp_path: Path) -> None:
     process = start(tmp_path, *TWO_AT_ONCE, "seed=0,1", *LONG)
@@ -83,6 +84,43 @@ def test_a_second_signal_ends_all_runs_at_once(tmp_path: Path) -> None:
     ended(pids)
 
 
+@pytest.mark.faults
+@needs_joblib
+def test_a_process_of_the_launcher_that_dies_is_no_silent_loss(tmp_path: Path) -> None:
+    process = start(tmp_path, *TWO_AT_ONCE, "seed=0,1", *LONG)
+    wait_for(tmp_path, "runs/digits/mlp/*-s0-*/metrics.jsonl")
+    wait_for(tmp_path, "runs/digits/mlp/*-s1-*/metrics.jsonl")
+    pids = [read_json(path)["pid"] for path in tmp_path.glob("runs/*/*/*/status.json")]
+    worker = int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(worker, signal.SIGKILL)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1, stderr
+    assert "sweep of 2: 2 lost" in stdout
+    ended(pids)
+
+
+@pytest.mark.faults
+@needs_joblib
+def test_two_jobs_that_are_one_run_train_it_once(set_train: Command) -> None:
+    result = set_train(*TWO_AT_ONCE, "method=dense", "epsilon=2,3", *SMALL)
+    assert result.returncode == 0, result.stdout
+    assert re.search("sweep of 2: 1 (already )?done, 1 (already )?done", result.stdout)
+
+
+def test_a_signal_while_a_run_starts_is_not_lost(tmp_path: Path) -> None:
+    process = start(tmp_path, "-m", "seed=0,1", *LONG, ONE_THREAD)
+    deadline = time.monotonic() + 60
+    while not (children := subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, children
+    assert "sweep of 2: 1 interrupted, 1 not started" in stdout
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.faults
 def test_runs_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
     process = start(tmp_path, "-m", "seed=0,1", *LONG, ONE_THREAD)
     wait_for(tmp_path, "runs/digits/mlp/*/metrics.jsonl")
@@ -92,8 +130,10 @@ def test_runs_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
     process.communicate(timeout=60)
     ended([pid])
     again = run_python("-c", TRAIN, "-m", "seed=0", *LONG, ONE_THREAD, "time_limit=0.02", folder=tmp_path)
-    assert "failed (exit code 1)" in again.stdout  # not: busy
-    assert "time_limit=0.02" in again.stdout
+    assert "sweep of 1: 1 failed (time limit)" in again.stdout  # not: busy
+    assert "time_limit=0.02: the run took more minutes; the same command goes on after epoch" in again.stdout
+    once_more = run_python("-c", TRAIN, "-m", "seed=0", *LONG, ONE_THREAD, "time_limit=0.02", folder=tmp_path)
+    assert "sweep of 1: 1 failed (time limit)" in once_more.stdout  # as it said: it went on
 
 
 def ended(pids: list[int]) -> None:
@@ -172,10 +212,18 @@ def test_every_run_of_a_sweep_has_a_gpu_of_its_own(set_train: Command, tmp_path:
     assert len(list(tmp_path.glob("seen-*"))) == 2
 
 
-@pytest.mark.parametrize(("n_jobs", "at_once"), [(3, 3), (-1, available_cores()), (-2, max(1, available_cores() - 1))])
-def test_runs_at_once_are_as_joblib_counts_them(n_jobs: int, at_once: int) -> None:
-    assert Launcher("joblib", n_jobs, True).at_once == at_once
-    assert Launcher("basic", n_jobs, False).at_once == 1
+@pytest.mark.parametrize(
+    ("n_jobs", "runs", "at_once"),
+    [(3, None, 3), (3, 2, 2), (-1, None, available_cores()), (-1, 1, 1), (-2, None, max(1, available_cores() - 1))],
+)
+def test_runs_at_once_are_as_joblib_counts_them(n_jobs: int, runs: int | None, at_once: int) -> None:
+    assert Launcher("joblib", n_jobs, runs, True).at_once == at_once
+    assert Launcher("basic", n_jobs, runs, False).at_once == 1
+
+
+def test_a_launcher_without_a_bound_starts_all_at_once() -> None:
+    assert Launcher("submitit_local", 1, 7, True).at_once == 7
+    assert Launcher("submitit_slurm", 1, 7, True).at_once == 1  # here; the others are elsewhere
 
 
 def test_the_table_names_every_outcome(capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,7 +233,7 @@ def test_the_table_names_every_outcome(capsys: pytest.CaptureFixture[str]) -> No
         {"number": 1, "overrides": "seed=1", "outcome": "diverged", "run": path, "why": f"{path}: no", "exit_code": 4},
         {"number": 2, "overrides": "seed=2", "outcome": "skipped", "why": "no labels", "exit_code": 0},
     ]
-    assert print_outcomes(outcomes) == 1
+    assert print_outcomes(outcomes, None, None) == 1
     header, _, *rows, count = capsys.readouterr().out.splitlines()
     assert header.split() == ["run", "with", "result", "run"]
     assert [re.split(r" {2,}", row.strip()) for row in rows] == [
@@ -194,8 +242,10 @@ def test_the_table_names_every_outcome(capsys: pytest.CaptureFixture[str]) -> No
         ["2", "skipped", "seed=2", "no labels"],
     ]
     assert count == "sweep of 3: 1 done, 1 diverged, 1 skipped"
-    assert print_outcomes(outcomes[:1]) == 0
-    assert print_outcomes([]) == 0
+    assert print_outcomes(outcomes[:1], 1, None) == 0
+    assert print_outcomes([], 3, None) == 0
+    assert print_outcomes(outcomes[:1], 3, None) == 1  # two of which nothing was heard
+    assert capsys.readouterr().out.endswith("sweep of 3: 1 done, 2 not started\n")
 
 
 # --- what a command would do
@@ -208,7 +258,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(set_train: Command, 
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert [re.split(r" {2,}", line.strip())[1] for line in lines[2:6]] == ["train", "skip", "skip: done", "skip"]
-    assert re.search(r"seed=0 dataset=digits .*  \d,\d\d\d +\d\d\d +\d+ +1,438 +1 ", lines[2])
+    assert re.search(r"seed=0 dataset=digits .*  620 +\d\d\d +\d+ +1,438 +1 ", lines[2])
     assert "nips has no labels" in lines[3]
     assert re.fullmatch(r"4 in all: 1 train, 2 skip, 1 skip: done; up to \d MB on the disk; nothing was done", lines[6])
     assert sorted(tmp_path.rglob("*")) == before
@@ -232,12 +282,26 @@ def test_a_dry_run_of_one_run_has_its_exit_code(set_train: Command, tmp_path: Pa
 )
 def test_a_sweep_of_too_many_runs_is_refused(arguments: list[str], count: str) -> None:
     with pytest.raises(ConfigError, match=f"a sweep of {count} runs: expected at most 100,000"):
-        _refuse_explosions(arguments)
+        count_runs(arguments)
 
 
-@pytest.mark.parametrize("arguments", [["-m", "seed=range(0,100000)"], ["a=[1,2]"], ["--help"], ["a=("], ["x=glob(*)"]])
-def test_other_sweeps_are_not(arguments: list[str]) -> None:
-    _refuse_explosions(arguments)
+@pytest.mark.parametrize(
+    ("arguments", "runs"),
+    [
+        (["-m", "seed=range(0,100000)"], 100_000),
+        (["-m", "seed=range(0,10,3)", "method=set,dense"], 8),
+        (["a=[1,2]", "--help", "a=("], 1),
+        (["x=glob(*)", "seed=1,2"], None),
+        (["+sweep=paper15", "seed=1,2"], None),
+    ],
+)
+def test_other_sweeps_are_counted(arguments: list[str], runs: int | None) -> None:
+    assert count_runs(arguments) == runs
+
+
+def test_a_range_without_an_end_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a range without an end"):
+        count_runs(["seed=range(0,1e400)"])
 
 
 def test_a_launcher_that_is_not_installed_is_named_with_its_extra(tmp_path: Path) -> None:
@@ -290,6 +354,7 @@ def test_two_processes_train_one_run_as_one_does(
     assert (start["processes"], start["threads"]) == (2, max(1, available_cores() // 2))
 
 
+@pytest.mark.faults
 def test_processes_stop_together_and_go_on_alone(
     torchrun: Callable[..., subprocess.CompletedProcess[str]], set_train: Command, tmp_path: Path
 ) -> None:
@@ -299,10 +364,25 @@ def test_processes_stop_together_and_go_on_alone(
     assert "time_limit=0.1: the run took more minutes; the same command goes on after epoch" in result.stderr
     (status,) = (tmp_path / "runs").rglob("status.json")
     assert json.loads(status.read_text())["status"] == "failed"
-    again = set_train("train.epochs=4000", "model.hidden=[20]", "progress=none", "time_limit=0.05")
+    one = ("train.epochs=4000", "model.hidden=[20]", "progress=none", "time_limit=0.05", "checkpoints.minutes=0")
+    again = set_train(*one)
     assert "note: processes: 1, before 2: the run may not end with the bits" in again.stderr
+    assert "goes on in epoch" in again.stderr  # between two steps, from where both of the others go on
+    result = torchrun("train.epochs=4000", "model.hidden=[20]", "progress=none", "time_limit=0.1")
+    assert "note: processes: 2, before 1: the run may not end with the bits" in result.stderr
+    assert "time_limit=0.1: the run took more minutes" in result.stderr
 
 
+@pytest.mark.faults
+def test_a_sweep_is_no_run_of_several_processes(
+    torchrun: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    result = torchrun("-m", "seed=0,1")
+    assert "torchrun trains one run on several processes: expected no sweep (-m)" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.faults
 def test_an_rbm_is_trained_by_one_process(torchrun: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     result = torchrun("model=rbm")
     assert "torchrun is for model=mlp and cnn; expected one process for model=rbm" in result.stderr

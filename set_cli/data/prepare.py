@@ -139,19 +139,23 @@ def bundled_digits() -> tuple[Parts, str]:
     return {"train": whole[~tested], "valid": no_rows(64, labels=True), "test": whole[tested]}, digest
 
 
+def check_split(name: str, data: DataConfig, train: int, valid: int) -> int:
+    """How many of so many training rows become validation rows; ConfigError where the split asks for too many."""
+    cut = 0 if valid else data.valid
+    if data.holdout + cut >= train:
+        raise ConfigError(
+            f"data.holdout and data.valid: expected fewer than the {train} training rows of {name} together, "
+            f"found {data.holdout + cut}"
+        )
+    if data.valid > valid > 0:
+        raise ConfigError(f"data.valid: expected at most the {valid} validation rows of {name}, found {data.valid}")
+    return cut
+
+
 def _split(name: str, data: DataConfig, parts: Parts) -> tuple[Part, Part, Part]:
     """Training, validation and test rows: held out and cut as the configuration says."""
     train, valid, test = parts["train"], parts["valid"], parts["test"]
-    cut = 0 if len(valid) else data.valid
-    if data.holdout + cut >= len(train):
-        raise ConfigError(
-            f"data.holdout and data.valid: expected fewer than the {len(train)} training rows of {name} together, "
-            f"found {data.holdout + cut}"
-        )
-    if data.valid > len(valid) > 0:
-        raise ConfigError(
-            f"data.valid: expected at most the {len(valid)} validation rows of {name}, found {data.valid}"
-        )
+    cut = check_split(name, data, len(train), len(valid))
     if data.holdout:
         train, test = train[: -data.holdout], train[-data.holdout :]
     if cut:

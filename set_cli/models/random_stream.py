@@ -25,6 +25,8 @@ class RandomStream:
         return np.concatenate([step, self.generator.get_state().numpy()])
 
     def restore(self, state: NDArray[np.uint8]) -> None:
-        """Go on where `state` was taken, from the same seed on the same kind of device."""
+        """Go on where `state` was taken, from the same seed; on another kind of device with other numbers."""
         self._step = int(state[:8].view(np.int64)[0])
-        self.generator.set_state(torch.from_numpy(state[8:].copy()))
+        of_generator = torch.from_numpy(state[8:].copy())
+        if of_generator.shape == self.generator.get_state().shape:
+            self.generator.set_state(of_generator)

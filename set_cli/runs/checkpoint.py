@@ -21,7 +21,8 @@ META = "meta"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The state after an epoch. Random streams need no state: they are functions of seed and epoch.
+    """The state after an epoch, or within the next one. After an epoch random streams need none: they are functions of
+    seed and epoch.
 
     arrays   parameters, topology and optimiser state by name
     lengths  bytes of the appended files (metrics.jsonl, …) that belong to this state

@@ -47,7 +47,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _deciding(start: Mapping[str, Any]) -> dict[str, Any]:
     """By the names in which a difference is told."""
-    found = {key: start.get(key) for key in DECIDING}
+    found = {"processes": 1} | {key: start[key] for key in DECIDING if key in start}
     found |= {name: start["packages"].get(name) for name in DECIDING_PACKAGES}
     found |= {f"engine of {name}": layer["engine"] for name, layer in start["layers"].items()}
     return found | {"code": (start["git"] or {}).get("commit")}

@@ -88,14 +88,23 @@ def read_reason(path: Path) -> str:
     return ""
 
 
-def mark_failed(path: Path, reason: str) -> None:
+def tries_again(path: Path, status: Status | None) -> bool:
+    """Whether a sweep goes on with a run by itself: it is new, was interrupted, or failed for want of room or time."""
+    if status not in ("failed", "diverged"):
+        return True
+    with suppress(DataError):
+        return bool(read_json(path / "status.json").get("again"))
+    return False
+
+
+def mark_failed(path: Path, reason: str, *, again: bool) -> None:
     """Say of a run whose process was killed that it failed, unless another process works on it by now."""
     with suppress(SetError):
         if read_status(path) == "running":
             epoch = read_json(path / "status.json").get("epoch")
             with RunFolder(path) as folder:
                 folder.epoch = epoch
-                folder.set_status("failed", reason)
+                folder.set_status("failed", reason, again=again)
 
 
 class RunFolder:
@@ -144,10 +153,14 @@ class RunFolder:
             return
         content = "".join(traceback.format_exception(error)).encode()
         write_atomic(self.path / "error.txt", lambda stream: stream.write(content))
-        self.set_status("diverged" if isinstance(error, DivergedError) else "failed", reason)
+        again = isinstance(error, SetError) and error.again
+        self.set_status("diverged" if isinstance(error, DivergedError) else "failed", reason, again=again)
 
-    def set_status(self, status: Status, reason: str | None = None) -> None:
+    def set_status(self, status: Status, reason: str | None = None, *, again: bool = False) -> None:
+        """Write status.json; again: of a failed run, whether a sweep goes on with it by itself."""
         value = {"status": status, "epoch": self.epoch, "reason": reason}
+        if status == "failed":
+            value["again"] = again
         if status == "running":
             value |= {"pid": os.getpid(), "host": socket.gethostname()}
         write_json(self.path / "status.json", value)

@@ -13,10 +13,11 @@ from contextlib import suppress
 from typing import Any
 
 from set_cli.config import Config
+from set_cli.interrupts import SIGNALS
 from set_cli.sweeps.folder import SweepFolder
 
-GRACE = 10.0  # seconds that a run gets to stop by itself
-POLL = 0.1
+GRACE = 60.0  # seconds that a run gets to begin, and to stop by itself
+POLL, TOLD = 0.1, 10.0
 
 
 class Hung(Exception):
@@ -41,7 +42,13 @@ def run_in_child(
     program = [sys.executable, "-P", "-m", "set_cli.single"]
     request = {"config": config.model_dump(mode="json"), "settings": dict(settings), "command": command}
     environment = {**os.environ, **variables}
-    with subprocess.Popen(program, stdin=subprocess.PIPE, text=True, start_new_session=True, env=environment) as child:
+    # Blocked until it has handlers: what we hand on while it starts must not be lost, nor end it with a traceback.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        child = subprocess.Popen(program, stdin=subprocess.PIPE, text=True, start_new_session=True, env=environment)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with child:
         try:
             assert child.stdin is not None
             with suppress(BrokenPipeError):  # it died before it read; its exit code says so
@@ -51,7 +58,7 @@ def run_in_child(
         except BaseException:  # whatever ends us, such as a cluster that moves the job: the run stops, and can go on
             child.terminate()
             with suppress(subprocess.TimeoutExpired):
-                child.wait(GRACE)
+                child.wait(TOLD)
             child.kill()
             raise
     return 128 - code if code < 0 else code

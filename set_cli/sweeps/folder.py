@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from set_cli.storage import read_json, try_locked, write_json
+from set_cli.storage import locked, read_json, try_locked, write_json
 
+POLL = 0.2  # seconds
 VARIABLE = "SET_SWEEP_FOLDER"  # hands the folder on to the jobs, and to Hydra's own files
 
 
@@ -30,6 +33,33 @@ class SweepFolder:
     def outcomes(self) -> list[dict[str, Any]]:
         """In the order of the jobs."""
         return [read_json(path) for path in sorted(self._path.glob("outcome-*.json"))]
+
+    def has_begun(self) -> bool:
+        """Whether a job has noted anything."""
+        return any(self._path.glob("outcome-*.json"))
+
+    def alive(self, number: int) -> AbstractContextManager[object]:
+        """Within, job `number` is under way, for all to see."""
+        return try_locked(self._path / f"job-{number:06d}.lock")
+
+    def only_one(self, what: str, waiting: Callable[[], None]) -> AbstractContextManager[None]:
+        """Within, no other process of the sweep does the same."""
+        name = hashlib.sha256(what.encode()).hexdigest()[:16]
+        return locked(self._path / f"run-{name}.lock", waiting)
+
+    def wait_for_others(self) -> None:
+        """Until all jobs have ended that begun or were submitted; those that wait in a queue, until we are to stop."""
+        submitted = len(list(self._path.glob(".submitit/*/*_submitted.pkl")))
+        while True:
+            begun = [path.name[8:14] for path in self._path.glob("outcome-*.json")]
+            busy = any(map(self._is_under_way, begun))
+            if not busy and (len(begun) >= submitted or self.asked_to_stop() is not None):
+                return
+            time.sleep(POLL)
+
+    def _is_under_way(self, number: str) -> bool:
+        with try_locked(self._path / f"job-{number}.lock") as free:
+            return not free
 
     def ask_to_stop(self, number: int) -> None:
         """Every run of the sweep is to stop as if it had received this signal; none is to begin."""

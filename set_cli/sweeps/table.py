@@ -11,20 +11,29 @@ from set_cli.progress import say
 Outcomes = Sequence[Mapping[str, Any]]
 
 
-def print_outcomes(outcomes: Outcomes) -> int:
-    """Say how many runs ended how, and how each did; 1 where one failed, else 0 (also for no sweep at all)."""
+def print_outcomes(outcomes: Outcomes, runs: int | None, stopped: int | None) -> int:
+    """Say how many runs ended how, and how each did; 1 where one failed, else 0 (also for no sweep at all).
+
+    runs     of the sweep, where they are known: of some nothing may have been heard
+    stopped  the signal that ended the sweep
+    """
     if not outcomes:
         return 0
     _print_table(outcomes, ("outcome", "overrides", "why", "run"))
     counts = Counter(outcome["outcome"] for outcome in outcomes)
-    say(f"sweep of {len(outcomes)}: " + ", ".join(f"{n} {word}" for word, n in counts.items()))
+    silent = max(0, (runs or 0) - len(outcomes))
+    counts["not started"] += silent
+    words = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
+    say(f"sweep of {len(outcomes) + silent}: {words}")
     if any(word in counts for word in ("failed before", "diverged before")):
         say("the same command with retry_failed=true tries again what failed before")
-    return 1 if any(outcome["exit_code"] for outcome in outcomes) else 0
+    return 1 if any(outcome["exit_code"] for outcome in outcomes) or (silent and stopped is None) else 0
 
 
 def print_forecasts(forecasts: Outcomes) -> int:
     """Say what a command would do, and what that would take; the first exit code that is not 0, of a single run."""
+    if not forecasts:
+        return 0
     columns = ("outcome", "overrides", "connections", "memory_mb", "disk_mb", "rows", "epochs", "why", "run")
     _print_table(forecasts, columns)
     counts = Counter(forecast["outcome"] for forecast in forecasts)

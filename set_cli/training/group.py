@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from set_cli.errors import SetError
+from set_cli.errors import ConfigError, SetError
+from set_cli.machine import started_together
 
 # The others wait while the first measures and evolves.
 PATIENCE = timedelta(hours=24)
@@ -25,7 +26,7 @@ Said = TypeVar("Said")
 
 
 class LeftAlone(SetError):
-    """The first of the processes ended: it has said why."""
+    """Another of the processes ended: it has said why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,27 +97,30 @@ class Group:
 ALONE = Group()
 
 
-def started_together() -> bool:
-    """Whether torchrun started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ
-
-
 @contextmanager
 def joined(device: torch.device) -> Iterator[Group]:
-    """The processes that torchrun started, or this one alone. LeftAlone where the first of them ends."""
+    """The processes that torchrun started, or this one alone. LeftAlone where another of them ends."""
     if not started_together():
         yield ALONE
         return
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     group = Group(*(int(os.environ[name]) for name in names))
     if device.type == "cuda":
+        if group.local_size > torch.cuda.device_count():
+            gpus = torch.cuda.device_count()
+            raise ConfigError(f"torchrun: expected a process for each of {gpus} GPUs, found {group.local_size}")
         torch.cuda.set_device(group.local_rank)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield group
     except RuntimeError as error:
-        if group.is_first or isinstance(error, torch.OutOfMemoryError):
+        if not _is_lost_connection(error):
             raise
-        raise LeftAlone(f"process {group.rank} of {group.size}: the first one ended") from error
+        raise LeftAlone(f"process {group.rank} of {group.size}: another one ended; its own words say why") from error
     finally:
         dist.destroy_process_group()
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    """Whether an error is of the processes' talk: gloo's are plain RuntimeErrors."""
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "Gloo", "Connection"))

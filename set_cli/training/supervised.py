@@ -48,7 +48,7 @@ def train_epoch(
     for i, activation in enumerate(activations):
         of_process = (group.rank,) if group.rank else ()
         activation.reseed(streams.torch_seed(seed, "dropout", epoch, i, *of_process), inputs.device)
-        if begun:
+        if f"dropout{i}" in begun:  # not of the others of a group, which no checkpoint holds
             activation.stream.restore(begun[f"dropout{i}"])
     one_pass = Pass(len(inputs), train.batch_size, seed, epoch, inputs.device, begun, group)
     maps = _epoch_transforms(config.data.augment, inputs, streams.generator(seed, "augment", epoch))
@@ -102,4 +102,9 @@ def evaluate(
 
 def is_finite(model: nn.Module, losses: Iterable[float]) -> bool:
     """Whether losses and parameters are all finite; a NaN weight may hide behind a unit that is never active."""
-    return all(map(math.isfinite, losses)) and all(bool(torch.isfinite(p).all()) for p in model.parameters())
+    return all(map(math.isfinite, losses)) and all(map(_all_finite, model.parameters()))
+
+
+def _all_finite(values: Tensor) -> bool:
+    # torch.isfinite makes copies as large as the weights; the extremes are NaN where any value is.
+    return not values.numel() or all(math.isfinite(extreme) for extreme in values.detach().aminmax())
