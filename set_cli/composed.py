@@ -58,6 +58,8 @@ def compose_and_run(command: list[str], stop: StopSignals, sweep: SweepFolder, *
         raise
     except Exception as error:
         if not sweep.has_begun():  # nothing of ours: what was typed cannot be composed
+            if stop.received is not None:  # Hydra makes new exceptions of those that pass through it
+                stop.check("nothing was begun")
             if isinstance(error, MissingConfigException):
                 raise ConfigError(_unknown_option(error)) from None
             raise ConfigError(_composition_error(error)) from None

@@ -86,7 +86,7 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
         if not group.is_first:
             _follow(config, data, network.model, optimizer, group)
             return Outcome(path, False, {})
-        with _memory_errors(network.memory.expected), RunFolder(path) as folder:
+        with RunFolder(path) as folder, _memory_errors(network.memory.expected):
             if read_status(path) == "done":  # another process finished it in the meantime
                 group.said_by_first(NOWHERE)
                 return Outcome(path, True, read_json(path / SUMMARY))

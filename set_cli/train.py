@@ -65,7 +65,8 @@ def _guarded() -> int:
                     stop.on_first = lambda number: None
                     outcomes = sweep.outcomes()
                     code = print_forecasts(outcomes) if dry else print_outcomes(outcomes, runs, stop.received)
-            return code if stop.received is None else 128 + stop.received
+            # A single run that a signal did not reach in time is done.
+            return code if stop.received is None or not outcomes else 128 + stop.received
     except SetError as error:
         return _fail(str(error), error.exit_code)
     except BrokenPipeError:  # Hydra's own output into `| head`

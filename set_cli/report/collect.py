@@ -12,7 +12,7 @@ from typing import Any
 
 from set_cli.config import canonical_json
 from set_cli.errors import DataError
-from set_cli.runs.folder import is_run_folder, read_status
+from set_cli.runs.folder import is_run_folder, read_status, was_killed
 from set_cli.runs.summary import REPORTED, SUMMARY
 from set_cli.storage import read_json, sha256
 
@@ -81,7 +81,8 @@ def read_run(path: Path) -> FinishedRun | LeftOut:
     try:
         status = read_status(path)
         if status != "done":
-            return LeftOut(path, status or "not started", _reason(path))
+            why = "killed" if status == "running" and was_killed(path) else status or "not started"
+            return LeftOut(path, why, _reason(path))
         summary = read_json(path / SUMMARY)
         _check_figures(path, summary)
         changed = [name for name in REPORTED if sha256(path / name) != summary["sha256"].get(name)]

@@ -88,6 +88,21 @@ def read_reason(path: Path) -> str:
     return ""
 
 
+def was_killed(path: Path) -> bool:
+    """Whether a run that calls itself running cannot be: its process was on this machine, and is no more."""
+    status = read_json(path / "status.json")
+    pid = status.get("pid")
+    if status.get("host") != socket.gethostname() or not isinstance(pid, int) or not 0 < pid < 2**31:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's process
+        pass
+    return False
+
+
 def tries_again(path: Path, status: Status | None) -> bool:
     """Whether a sweep goes on with a run by itself: it is new, was interrupted, or failed for want of room or time."""
     if status not in ("failed", "diverged"):
@@ -151,10 +166,11 @@ class RunFolder:
         if isinstance(error, Interrupted | KeyboardInterrupt):
             self.set_status("interrupted", reason)
             return
-        content = "".join(traceback.format_exception(error)).encode()
-        write_atomic(self.path / "error.txt", lambda stream: stream.write(content))
         again = isinstance(error, SetError) and error.again
         self.set_status("diverged" if isinstance(error, DivergedError) else "failed", reason, again=again)
+        # After the status, which is smaller: there may be room for one of them only.
+        content = "".join(traceback.format_exception(error)).encode()
+        write_atomic(self.path / "error.txt", lambda stream: stream.write(content))
 
     def set_status(self, status: Status, reason: str | None = None, *, again: bool = False) -> None:
         """Write status.json; again: of a failed run, whether a sweep goes on with it by itself."""
