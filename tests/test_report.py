@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -227,6 +228,18 @@ def test_runs_that_do_not_count_are_listed_with_the_reason(tmp_path: Path) -> No
         ("not started", "begun"),
         ("running", "running"),
     ]
+
+
+def test_a_run_whose_process_is_gone_was_killed(tmp_path: Path) -> None:
+    """Where it was on this machine; of another machine's nobody knows."""
+    here = socket.gethostname()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for name, pid, host in (("gone", gone.pid, here), ("alive", os.getpid(), here), ("elsewhere", gone.pid, "other")):
+        path = finished_run(tmp_path, 1, 99, 99, name=name)
+        status = {"status": "running", "epoch": 3, "reason": None, "pid": pid, "host": host}
+        (path / "status.json").write_text(json.dumps(status))
+    assert sorted(left_out(tmp_path)) == [("killed", "gone"), ("running", "alive"), ("running", "elsewhere")]
 
 
 @pytest.mark.parametrize(
