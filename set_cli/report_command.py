@@ -22,14 +22,19 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "markdown", "csv", "json"]),
+    type=click.Choice(["table", "markdown", "latex", "csv", "json"]),
     default="table",
     show_default=True,
-    help="table and markdown are for people; csv and json have every figure.",
+    help="table, markdown and latex are for people; csv and json have every figure.",
+)
+@click.option(
+    "--figures",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Draw curves, degree distributions and input maps into this folder, as PNG and SVG.",
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file instead of stdout.")
 @click.version_option(set_cli.__version__, message="set-report %(version)s")
-def main(folders: tuple[Path, ...], form: str, output: Path | None) -> None:
+def main(folders: tuple[Path, ...], form: str, figures: Path | None, output: Path | None) -> None:
     """Compare the runs in FOLDERS (default: runs).
 
     One row per configuration, mean and standard deviation over its seeds; "last" is the test metric after the last
@@ -55,6 +60,8 @@ def main(folders: tuple[Path, ...], form: str, output: Path | None) -> None:
             click.echo(text, nl=False)
         else:
             _write(output, text)
+        if figures is not None:
+            _draw(comparison, figures)
     except SetError as error:
         click.echo(f"set-report: {error}", err=True)
         sys.exit(error.exit_code)
@@ -65,6 +72,16 @@ def _write(path: Path, text: str) -> None:
     from set_cli.storage import write_atomic
 
     write_atomic(path, lambda stream: stream.write(text.encode()))
+
+
+def _draw(comparison: Comparison, folder: Path) -> None:
+    from set_cli.report.curves import draw_report
+    from set_cli.report.tables import printable
+
+    made, missing = draw_report(comparison.counted, folder)
+    click.echo(f"{len(made)} figures in {folder}", err=True)
+    for sentence in missing:
+        click.echo(f"  not drawn: {printable(sentence)}", err=True)
 
 
 def _say_what_is_left_out(comparison: Comparison, folders: tuple[Path, ...]) -> None:

@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "record": {"storage", "models", "runs", "training", "description", "progress"},
     "description": {"models", "sparse", "training"},
     "progress": set(),
-    "report": {"storage", "runs"},
+    "report": {"storage", "runs", "data"},
     "devices": set(),
     "network": {"devices", "models", "sparse", "data", "training", "progress"},
     "experiment": {

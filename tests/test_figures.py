@@ -30,13 +30,13 @@ SMALL = ("dataset=digits", "model=rbm", "epsilon=3", "train.epochs=2", "model.hi
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that were saved."""
     kept: list[Figure] = []
-    save = figures._save
+    save = figures.save_figure
 
     def keep(figure: Figure, path: Path) -> None:
         kept.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(figures, "_save", keep)
+    monkeypatch.setattr(figures, "save_figure", keep)
     return kept
 
 

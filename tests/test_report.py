@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -393,3 +394,21 @@ def test_a_report_needs_neither_torch_nor_hydra(tmp_path: Path) -> None:
 
 def test_finished_runs_are_what_compare_takes(tmp_path: Path) -> None:
     assert isinstance(read_run(finished_run(tmp_path, 0, 70, 71)), FinishedRun)
+
+
+def test_latex_is_a_table_that_nothing_in_a_run_can_leave(tmp_path: Path) -> None:
+    payloads = [r"\input{/etc/passwd}", "a & b", "50 %", "$x$", "#1", "_^~", "{}", "\\\\", "\u202eabc", "\x1b[31m"]
+    for seed, payload in enumerate(payloads):
+        finished_run(tmp_path, 0, 70 + seed, 71, name=f"run{seed}", settings={"dataset.path": payload})
+    text = render(report(tmp_path), "latex")
+    lines = text.splitlines()
+    assert lines[0].startswith(r"\begin{tabular}{l")
+    assert [lines[1], lines[3], lines[-2], lines[-1]] == [r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"]
+    rows = lines[4:-2]
+    assert len(rows) == len(payloads)
+    cells = {len(re.findall(r"(?<!\\)&", row)) for row in (lines[2], *rows)}
+    assert len(cells) == 1  # as many columns as the header has
+    assert text.isascii()
+    commands = set(re.findall(r"(?<!\\)\\[a-zA-Z]+", "\n".join(rows)))
+    assert commands <= {r"\pm", r"\textbackslash", r"\textasciicircum", r"\textasciitilde"}
+    assert render(report(tmp_path / "none"), "latex") == ""

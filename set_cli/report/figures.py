@@ -44,7 +44,7 @@ def draw_filters(
         axes.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
         _frame(axes)
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.99, 0.08, 0.08)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_input_degrees(
@@ -67,7 +67,7 @@ def draw_input_degrees(
         place.set_title(f"epoch {epoch}" if epoch else "start")
         _frame(place)
     figure.colorbar(image, ax=list(axes), label="connections", fraction=0.05)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _check_shape(shape: Sequence[int], units: int) -> tuple[int, int]:
@@ -81,7 +81,8 @@ def _frame(axes: Any) -> None:
     axes.set_yticks([])
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """As PNG, SVG or PDF by the file's name; the same bytes for the same figure. ConfigError for other names."""
     form = Path(path).suffix.removeprefix(".").lower()
     if form not in FORMATS:
         raise ConfigError(f"{path}: expected a file name that ends in {', '.join(FORMATS)}")

@@ -49,12 +49,14 @@ class Comparison:
     left_out  what did not count
     missing   seeds that a row lacks beside its peers
     doubtful  runs that count but whose figures may be wrong, and why
+    counted   the runs of which the rows are made
     """
 
     rows: list[dict[str, Any]]
     left_out: list[LeftOut]
     missing: list[str]
     doubtful: list[str]
+    counted: list[FinishedRun]
 
 
 def compare(runs: Sequence[FinishedRun | LeftOut]) -> Comparison:
@@ -74,7 +76,8 @@ def compare(runs: Sequence[FinishedRun | LeftOut]) -> Comparison:
     for run in latest.values():
         groups[run.group].append(run)
     rows = sorted((_row(members) for members in groups.values()), key=_order)
-    return Comparison(rows, left_out, _missing_seeds(list(groups.values())), _doubtful(list(latest.values())))
+    counted = list(latest.values())
+    return Comparison(rows, left_out, _missing_seeds(list(groups.values())), _doubtful(counted), counted)
 
 
 def _row(runs: list[FinishedRun]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ READABLE: list[tuple[str, Callable[[Row], str], bool]] = [
 
 
 def render(comparison: Comparison, form: str, console_width: int | None = None) -> str:
-    """The comparison as table, markdown, csv or json text.
+    """The comparison as table, markdown, latex, csv or json text.
 
     console_width  columns of the terminal the table is for; None for as wide as it needs to be
     """
@@ -78,6 +78,8 @@ def render(comparison: Comparison, form: str, console_width: int | None = None) 
             return pd.DataFrame(comparison.rows, columns=COLUMNS).to_csv(index=False)
         case "markdown":
             return _markdown(comparison.rows)
+        case "latex":
+            return _latex(comparison.rows)
         case _:
             return _table(comparison.rows, console_width)
 
@@ -102,6 +104,22 @@ def _markdown(rows: list[Row]) -> str:
     frame = pd.DataFrame([[line[i] for i in used] for line in lines], columns=[READABLE[i][0] for i in used])
     align = tuple("right" if READABLE[i][2] else "left" for i in used)
     return frame.to_markdown(index=False, colalign=align, disable_numparse=True) + "\n" if rows else ""
+
+
+# Of what a LaTeX without packages cannot set: what our own columns have.
+IN_MATHEMATICS = {"ε": r"$\varepsilon$", "ζ": r"$\zeta$", "±": r"$\pm$"}
+
+
+def _latex(rows: list[Row]) -> str:
+    """A tabular between booktabs' rules (`\\usepackage{booktabs}`); other characters than ASCII's become '?'."""
+    lines = _cells(rows)
+    used = _used(lines)
+    frame = pd.DataFrame([[line[i] for i in used] for line in lines], columns=[READABLE[i][0] for i in used])
+    columns = "".join("r" if READABLE[i][2] else "l" for i in used)
+    text = frame.to_latex(index=False, escape=True, column_format=columns) if rows else ""
+    for character, command in IN_MATHEMATICS.items():
+        text = text.replace(character, command)
+    return text.encode("ascii", "replace").decode()
 
 
 def _table(rows: list[Row], width: int | None) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from set_cli.errors import DataError
-from set_cli.storage import append, write_arrays
+from set_cli.storage import append, read_arrays, sha256, write_arrays
 
 PART = "degrees.part"
 FINAL = "degrees.npz"
@@ -25,6 +25,22 @@ Degrees = Mapping[str, NDArray[np.int32]]
 def append_degrees(folder: Path, degrees: Degrees) -> None:
     """Add one epoch; the same names and lengths in the same order every time."""
     append(folder / PART, b"".join(np.ascontiguousarray(d, np.int32).tobytes() for d in degrees.values()), durable=True)
+
+
+def read_degrees(folder: Path, checksums: Mapping[str, str]) -> dict[str, NDArray[np.int32]]:
+    """What degrees.npz holds of a finished run; nothing of a run without sparse layers.
+
+    DataError where the file is not what the run wrote, or holds something else.
+    """
+    path = folder / FINAL
+    if sha256(path) != checksums.get(FINAL):
+        raise DataError(f"{path}: altered after the run")
+    arrays = read_arrays(path)
+    for name, values in arrays.items():
+        is_one = name.endswith(("/out_degree", "/in_degree")) and values.ndim == 2 and values.dtype == np.int32
+        if not is_one or not values.size or values.min() < 0:
+            raise DataError(f"{path}: expected degrees of every epoch, found {name!r:.60}")
+    return arrays
 
 
 def finish_degrees(folder: Path, lengths: Mapping[str, int]) -> None:

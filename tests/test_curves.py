@@ -1,0 +1,161 @@
+"""The figures of a report: what is drawn, of what, and that nothing in a run folder can lead them astray."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from set_cli.report import curves
+from set_cli.report.collect import FinishedRun, read_run
+from set_cli.report.curves import STYLES, draw_curves, draw_degrees, draw_report
+from set_cli.report.rows import METHODS
+from set_cli.storage import sha256
+from tests.conftest import REPORT, Compose, run_python
+from tests.test_run import train
+
+RUN = ("train.epochs=4", "model.hidden=[40,30]")
+
+
+@pytest.fixture
+def runs(compose: Compose) -> list[FinishedRun]:
+    found = []
+    for method, seed in (("set", 0), ("set", 1), ("fixprob", 0), ("dense", 0)):
+        run = read_run(train(compose(*RUN, f"method={method}", f"seed={seed}")).path)
+        assert isinstance(run, FinishedRun)
+        found.append(run)
+    return found
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
+    """The figures by the names of their PNG files, which are not written."""
+    kept: dict[str, Figure] = {}
+
+    def keep(figure: Figure, path: Path) -> None:
+        if path.suffix == ".png":
+            kept[path.stem] = figure
+
+    monkeypatch.setattr(curves, "save_figure", keep)
+    return kept
+
+
+def test_every_figure_is_drawn_twice(runs: list[FinishedRun], tmp_path: Path) -> None:
+    made, missing = draw_report(runs, tmp_path / "figures")
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert (names, missing) == ({path.name for path in made}, [])
+    sparse = [f"digits-mlp-{run.path.name}" for run in (runs[0], runs[2])]  # of each configuration the first seed
+    stems = {"digits-mlp-curves", *(f"{run}-{kind}" for run in sparse for kind in ("degrees", "inputs"))}
+    assert names == {f"{stem}.{form}" for stem in stems for form in ("png", "svg")}
+    for name in names:
+        content = (tmp_path / "figures" / name).read_bytes()
+        assert content.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
+
+
+def test_curves_are_the_metrics(runs: list[FinishedRun], tmp_path: Path, drawn: dict[str, Figure]) -> None:
+    draw_curves(runs, tmp_path / "x")
+    left, right = drawn["x"].axes
+    lines = {str(line.get_label()): np.asarray(line.get_ydata(), float) for line in left.get_lines()}
+    assert list(lines) == ["dense", "fixprob ε=5", "set ε=5 ζ=0.3 (n=2)"]
+    rows = [[json.loads(line)["test_accuracy"] for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+            for run in runs]  # fmt: skip
+    assert lines["set ε=5 ζ=0.3 (n=2)"] == pytest.approx(np.mean(rows[:2], axis=0))
+    assert lines["dense"] == pytest.approx(np.array(rows[3]))
+    assert left.get_ylabel() == "test accuracy (%)"
+    widths = [patch.get_width() for patch in right.patches]  # type: ignore[attr-defined]
+    assert widths == [runs[3].summary["connections"], runs[2].summary["connections"],
+                      np.mean([run.summary["connections"] for run in runs[:2]])]  # fmt: skip
+
+
+def test_degrees_are_shares_of_the_neurons(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+    """Four inputs with 1, 2, 2 and 0 connections: all but one have 1 or more, half 2 or more."""
+    degrees = {"layer1/out_degree": np.array([[1, 2, 2, 0]] * 3, np.int32),
+               "layer1/in_degree": np.array([[3, 2]] * 3, np.int32)}  # fmt: skip
+    draw_degrees(degrees, tmp_path / "x")
+    inputs, outputs = drawn["x"].axes
+    line = inputs.get_lines()[0]
+    assert line.get_xdata() == pytest.approx(np.array([1, 2, 2]))
+    assert line.get_ydata() == pytest.approx(np.array([0.75, 0.5, 0.25]))
+    assert line.get_label() == "epoch 0, 1 without"
+    assert (inputs.get_title(), outputs.get_title()) == ("layer1, inputs", "layer1, outputs")
+    assert [str(one.get_label()) for one in outputs.get_lines()] == [
+        "epoch 0",
+        "epoch 1",
+    ]  # 2 is after the last removal
+
+
+def test_methods_differ_without_colour() -> None:
+    assert set(STYLES) == set(METHODS)
+    assert len({(style["linestyle"], style["marker"]) for style in STYLES.values()}) == len(STYLES)
+
+
+def altered(path: Path, change: Callable[[Path], object]) -> FinishedRun:
+    """The run with its checksums made right again: somebody who wants to mislead can do that."""
+    change(path)
+    summary = json.loads((path / "summary.json").read_text())
+    summary["sha256"] |= {name: sha256(path / name) for name in ("metrics.jsonl", "degrees.npz")}
+    (path / "summary.json").write_text(json.dumps(summary))
+    run = read_run(path)
+    assert isinstance(run, FinishedRun)
+    return run
+
+
+DAMAGE: list[tuple[str, bytes | dict[str, Any], str]] = [
+    ("metrics.jsonl", b'{"epoch": 1, "test_accuracy": "high"}\n', "metrics.jsonl has no figures to draw"),
+    ("metrics.jsonl", b'{"epoch": 1, "test_accuracy": NaN}\n', "metrics.jsonl has no figures to draw"),
+    ("metrics.jsonl", b'{"epoch": [], "test_accuracy": 1}\n', "metrics.jsonl has no figures to draw"),
+    ("metrics.jsonl", b"", "metrics.jsonl has no figures to draw"),
+    ("degrees.npz", b"PK", "could not be read"),
+    ("degrees.npz", {"layer1/out_degree": np.array([[-1]], np.int32)}, "expected degrees of every epoch"),
+    ("degrees.npz", {"../out_degree": np.array([1.5])}, "expected degrees of every epoch"),
+    ("degrees.npz", {"layer1/out_degree": np.zeros((0, 3), np.int32)}, "expected degrees of every epoch"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "reason"), DAMAGE)
+def test_what_cannot_be_drawn_is_named(
+    name: str, content: bytes | dict[str, Any], reason: str, runs: list[FinishedRun], tmp_path: Path
+) -> None:
+    def damage(path: Path) -> None:
+        if isinstance(content, bytes):
+            (path / name).write_bytes(content)
+        else:
+            np.savez(path / name, allow_pickle=False, **content)
+
+    _, missing = draw_report([altered(runs[0].path, damage)], tmp_path / "figures")
+    assert len(missing) == 1
+    assert reason in missing[0]
+
+
+def test_degrees_that_were_changed_after_the_run_are_not_drawn(runs: list[FinishedRun], tmp_path: Path) -> None:
+    (runs[0].path / "degrees.npz").write_bytes((runs[2].path / "degrees.npz").read_bytes())
+    _, missing = draw_report([runs[0]], tmp_path / "figures")
+    assert "degrees.npz: altered after the run" in missing[0]
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", r"$\frac$", "$", ".", "\x1b[31m", "x" * 300, "\u202e"])
+def test_names_in_a_summary_lead_nowhere(name: str, runs: list[FinishedRun], tmp_path: Path) -> None:
+    summary = {**runs[0].summary, "dataset": name, "model": name, "method": name}
+    before = {path for path in tmp_path.rglob("*") if path.parent.name != "figures"}
+    made, _ = draw_report([FinishedRun(runs[0].path, "g", summary)], tmp_path / "figures")
+    assert made
+    assert {path.parent for path in made} == {tmp_path / "figures"}
+    after = {path for path in tmp_path.rglob("*") if path.parent.name != "figures"}
+    assert after - before == {tmp_path / "figures"}
+
+
+def test_the_command_draws_without_torch(runs: list[FinishedRun], tmp_path: Path) -> None:
+    program = f"import sys; sys.modules['torch'] = None; {REPORT}"
+    result = run_python("-c", program, "runs", "--figures", "figures", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "10 figures in figures" in result.stderr
+    result = run_python("-c", REPORT, "runs", "--figures", "runs/digits/mlp/x/../../../../made/here", folder=tmp_path)
+    assert "10 figures in" in result.stderr
+    (tmp_path / "file").touch()
+    result = run_python("-c", REPORT, "runs", "--figures", "file/below", folder=tmp_path)
+    assert (result.returncode, "could not be written" in result.stderr) == (6, True)
