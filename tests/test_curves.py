@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,24 +12,34 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from set_cli.config import from_mapping
 from set_cli.report import curves
 from set_cli.report.collect import FinishedRun, read_run
 from set_cli.report.curves import STYLES, draw_curves, draw_degrees, draw_report
 from set_cli.report.rows import METHODS
 from set_cli.storage import sha256
-from tests.conftest import REPORT, Compose, run_python
+from tests.conftest import ONE_THREAD, REPORT, compose_mapping, run_python
 from tests.test_run import train
 
-RUN = ("train.epochs=4", "model.hidden=[40,30]")
+RUN = ("train.epochs=4", "model.hidden=[40,30]", "progress=none", ONE_THREAD)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    for method, seed in (("set", 0), ("set", 1), ("fixprob", 0), ("dense", 0)):
+        overrides = (*RUN, f"method={method}", f"seed={seed}", f"runs_dir={folder}/runs")
+        train(from_mapping(compose_mapping(*overrides)))
+    return folder / "runs"
 
 
 @pytest.fixture
-def runs(compose: Compose) -> list[FinishedRun]:
-    found = []
-    for method, seed in (("set", 0), ("set", 1), ("fixprob", 0), ("dense", 0)):
-        run = read_run(train(compose(*RUN, f"method={method}", f"seed={seed}")).path)
-        assert isinstance(run, FinishedRun)
-        found.append(run)
+def runs(trained: Path, tmp_path: Path) -> list[FinishedRun]:
+    """Of SET with two seeds, FixProb and dense; the test's own."""
+    shutil.copytree(trained, tmp_path / "runs")
+    paths = [next((tmp_path / "runs/digits/mlp").glob(name)) for name in ("set-*-s0-*", "set-*-s1-*", "fix*", "dense*")]
+    found = [run for run in map(read_run, paths) if isinstance(run, FinishedRun)]
+    assert len(found) == 4
     return found
 
 
