@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -214,5 +215,9 @@ def _check_same_data(path: Path, before: Mapping[str, str], checksums: Mapping[s
 
 def peak_memory_mb() -> float:
     """The process's peak resident memory so far, in MB (10^6 bytes)."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return round(1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 1e6, 1)
+    # On Linux this would begin with the memory of the process that started this one.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)

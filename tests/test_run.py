@@ -35,7 +35,7 @@ from set_cli.runs.summary import read_rows
 from set_cli.storage import read_arrays, read_json, write_json
 from set_cli.training import supervised
 from set_cli.training.supervised import evaluate
-from tests.conftest import Compose
+from tests.conftest import Compose, run_python
 from tests.faults.runs import MODELS, TINY
 
 SMALL = ("train.epochs=4", "model.hidden=[40,30]", "train.batch_size=100", "data.augment.flip=true")
@@ -568,3 +568,16 @@ def test_json_is_strict(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         canonical_json(float("nan"))
     assert json.loads(canonical_json({"b": 1, "a": 2.0})) == {"a": 2.0, "b": 1}
+
+
+def test_peak_memory_is_the_runs_own(tmp_path: Path) -> None:
+    """Not that of the process that started it, which Linux would hand on."""
+    program = (
+        "import subprocess, sys\n"
+        "held = bytearray(600_000_000)\n"
+        "held[::4096] = b'x' * len(held[::4096])\n"
+        "child = 'from set_cli.record import peak_memory_mb; print(peak_memory_mb())'\n"
+        "print(subprocess.run([sys.executable, '-P', '-c', child], capture_output=True, text=True).stdout)"
+    )
+    peak = float(run_python("-c", program, folder=tmp_path).stdout)
+    assert 50 < peak < 550

@@ -47,9 +47,9 @@ def finish(config: Config) -> dict[str, str]:
 
 @pytest.mark.parametrize(("model", "method"), PAIRS)
 def test_death_at_every_call(model: str, method: str, tmp_path: Path, record: dict[str, int]) -> None:
-    """Every call of SET-MLP; of the others every eighth, another eighth for each."""
+    """Every call of SET-MLP; of the others every tenth, another tenth for each."""
     expected, calls = reference(model, method, tmp_path)
-    every = 1 if (model, method) == ("mlp", "set") else 8
+    every = 1 if (model, method) == ("mlp", "set") else 10
     for at in range(1 + PAIRS.index((model, method)) % every, len(calls) + 1, every):
         config = configure(model, method, tmp_path / "struck")
         assert struck(config, at, None) == KILLED, calls[at - 1]

@@ -20,7 +20,7 @@ from tests.test_run import science
 pytestmark = pytest.mark.faults
 SEED = int(os.environ.get("FAULT_SEED", "0"))
 BITS, LENGTHS, PAGES = (int(os.environ.get(f"FAULT_{name}", default)) for name, default in
-                        (("BITS", "600"), ("LENGTHS", "200"), ("PAGES", "40")))  # fmt: skip
+                        (("BITS", "400"), ("LENGTHS", "150"), ("PAGES", "40")))  # fmt: skip
 
 
 @pytest.fixture(scope="module")

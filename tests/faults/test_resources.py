@@ -152,7 +152,7 @@ def test_a_process_that_may_not_take_more_memory(folder: Path) -> None:
 
 MEASURED = {
     "dense": ("model.hidden=[6000,6000]", "method=dense", "data.train_limit=100"),
-    "a million neurons": ("model.hidden=[1000000]", "epsilon=5", "data.train_limit=100"),
+    "half a million neurons": ("model.hidden=[500000]", "epsilon=5", "data.train_limit=100"),
     "masked": ("model.hidden=[6000,6000]", "backend.engine=masked", "data.train_limit=100"),
     "small": ("model.hidden=[100]",),
 }

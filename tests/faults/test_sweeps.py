@@ -125,7 +125,7 @@ def test_a_sweep_that_is_killed_again_and_again(tmp_path: Path, record: dict[str
     print(f"FAULT_SEED={SEED}")
     sweep = ("-m", "seed=0,1", "method=set,fixprob", "runs_dir=runs", *RUN)
     kills = 0
-    for wait in [rng.uniform(0.3, 6) for _ in range(6)]:
+    for wait in [rng.uniform(0.3, 6) for _ in range(5)]:
         command = [sys.executable, "-P", "-c", TRAIN, *sweep]
         process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         time.sleep(wait)
