@@ -14,7 +14,7 @@ from typing import Any, Literal
 from set_cli.config import Config
 from set_cli.errors import NOT_APPLICABLE, TIME_IS_UP, DivergedError, NotApplicable, SetError, ended_by_signal
 from set_cli.interrupts import StopSignals
-from set_cli.machine import VISIBLE, available_cores, visible_gpus
+from set_cli.machine import VISIBLE, available_cores, started_together, visible_gpus
 from set_cli.progress import measured_text, note, say
 from set_cli.runs.folder import Status, already_done, locate, mark_failed, read_reason, tries_again
 from set_cli.runs.summary import SUMMARY
@@ -60,8 +60,12 @@ class Launcher:
 
 
 def single_run(config: Config, settings: Mapping[str, Any], command: list[str], stop: StopSignals) -> None:
-    """Train in this process, or say that it was done before."""
-    train_and_tell(config, settings, command, stop)
+    """Train in this process, or say that it was done before: at once, without torch and whatever the backend."""
+    path, status = locate(config)
+    if status == "done" and not started_together():  # of several processes the first decides, for all
+        say(already_done(path))
+    else:
+        train_and_tell(config, settings, command, stop)
 
 
 def sweep_run(

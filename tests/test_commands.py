@@ -331,3 +331,10 @@ def test_the_wheel_works_from_any_folder(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     report = run_python("-c", check + REPORT, folder=elsewhere, PYTHONPATH=str(installed))
     assert "digits" in report.stdout
+
+
+def test_a_finished_run_is_skipped_without_torch_and_its_backend(set_train: Command, tmp_path: Path) -> None:
+    assert set_train(*SMALL).returncode == 0
+    program = f"import sys; sys.modules['torch'] = None; {TRAIN}"
+    again = run_python("-c", program, *SMALL, "backend=cuda", folder=tmp_path)
+    assert (again.returncode, again.stdout.startswith("already done, skipped: ")) == (0, True), again.stderr
