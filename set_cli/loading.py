@@ -21,10 +21,11 @@ from set_cli.models.cnn import build_cnn, plan_cnn
 from set_cli.models.mlp import build_mlp, plan_mlp
 from set_cli.models.rbm import build_rbm, plan_rbm
 from set_cli.runs.checkpoint import CURRENT, load_checkpoint
-from set_cli.runs.folder import is_run_folder, read_status, snapshot_epochs, snapshot_path
-from set_cli.runs.summary import SUMMARY, read_rows
-from set_cli.sparse.pattern import Csr, check_pattern
-from set_cli.storage import read_arrays, read_json, sha256
+from set_cli.runs.folder import is_run_folder, read_status, snapshot_epochs
+from set_cli.runs.summary import SUMMARY, check_unaltered, read_rows
+from set_cli.runs.topology import read_topology
+from set_cli.sparse.pattern import Csr
+from set_cli.storage import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +54,7 @@ class TrainedRun:
 
         DataError where there is no such snapshot or it breaks a pattern's invariants.
         """
-        epochs = self.snapshots
-        if epoch is None and epochs:
-            epoch = epochs[-1]
-        if epoch not in epochs:
-            raise DataError(f"{self.path}: no topology snapshot of epoch {epoch}; there are {epochs}")
-        path = snapshot_path(self.path, epoch)
-        _check_unaltered(self.path, str(path.relative_to(self.path)), self.checksums)
-        arrays = read_arrays(path)
-        patterns = {}
-        for name in sorted({key.rpartition("/")[0] for key in arrays}):
-            try:
-                n_in, n_out = (int(n) for n in arrays[f"{name}/shape"])
-                patterns[name] = check_pattern(Csr(arrays[f"{name}/indptr"], arrays[f"{name}/indices"], (n_in, n_out)))
-            except (KeyError, ValueError) as error:
-                raise DataError(f"{path}: {name} is no valid pattern ({error})") from None
-        return patterns
+        return read_topology(self.path, self.checksums, epoch)
 
     def input_degrees(self, epochs: Sequence[int] | None = None) -> dict[int, NDArray[np.int32]]:
         """How many connections every input has after these epochs, default all snapshots; of the first sparse layer.
@@ -91,7 +77,7 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
         raise DataError(f"{path}: expected a run folder, found none")
     checksums = read_json(path / SUMMARY)["sha256"] if read_status(path) == "done" else {}
     for name in ("config.json", "params.json", "metrics.jsonl", CURRENT):
-        _check_unaltered(path, name, checksums)
+        check_unaltered(path, name, checksums)
     config = read_json(path / "config.json")
     checkpoint = load_checkpoint(path)
     if checkpoint is None:
@@ -129,9 +115,3 @@ def _untrained(model: Model, epsilon: float | None, params: Mapping[str, Any], s
         mean = np.full(features, 0.5, np.float32)
         return build_rbm(plans[0], model, epsilon, "auto", seed, mean, 1, n_chains)
     return build_mlp(plans, model, epsilon, engines, seed)
-
-
-def _check_unaltered(path: Path, name: str, checksums: Mapping[str, str]) -> None:
-    """DataError where a finished run's file is not what the run wrote."""
-    if checksums and sha256(path / name) != checksums.get(name):
-        raise DataError(f"{path / name}: altered after the run; its SHA-256 is not the one in {SUMMARY}")

@@ -38,6 +38,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def check_unaltered(path: Path, name: str, checksums: Mapping[str, str]) -> None:
+    """DataError where a finished run's file is not what the run wrote; no checksums: of a run that is not finished."""
+    if checksums and sha256(path / name) != checksums.get(name):
+        raise DataError(f"{path / name}: altered after the run; its SHA-256 is not the one in {SUMMARY}")
+
+
 def metric_of(names: Iterable[str]) -> str:
     """The metric among these names of what was measured; ValueError where there is none."""
     names = set(names)

@@ -1,0 +1,57 @@
+"""The SET paper's reading of a degree distribution: a one-tailed test in which a small p means 'like a power law'.
+
+Its null hypothesis is "no relation between the degree distribution and a power law", and below 0.05 the paper reads the
+distribution as approximating one (Mocanu et al. 2018, Results; Fig. 3). Which statistic, bins and fit it used is not
+said. Here: the correlation of log k with the log of how many neurons have k connections, over the degrees that occur,
+against a falling line. The opposite of a goodness-of-fit test, where a small p rejects: `power_law`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import pearsonr
+
+FEWEST_VALUES = 3  # distinct degrees: two points always lie on a line
+
+
+def paper_p_value(degrees: NDArray[np.integer]) -> float | None:
+    """One-tailed p of a falling straight line in the log-log histogram; None for fewer than three different degrees.
+
+    degrees  (neurons,) non-negative integers; neurons without connections have no logarithm and are left out
+    """
+    values, counts = np.unique(degrees[degrees > 0], return_counts=True)
+    if len(values) < FEWEST_VALUES or counts.min() == counts.max():
+        return None
+    return float(pearsonr(np.log(values), np.log(counts), alternative="less").pvalue)
+
+
+def paper_p_values(degrees: NDArray[np.integer]) -> list[float | None]:
+    """The same after every epoch: (epochs + 1, neurons)."""
+    return [paper_p_value(values) for values in degrees]
+
+
+def hidden_degrees(degrees: Mapping[str, NDArray[np.int32]]) -> NDArray[np.int32]:
+    """(epochs + 1, hidden neurons): connections of every hidden neuron, to the layer before and to the one behind it.
+
+    degrees  '<layer>/in_degree' and '<layer>/out_degree', as degrees.npz has them. Of hidden layers whose own layer is
+    dense nothing is recorded. ValueError where no layer is sparse.
+    """
+    hidden = []
+    for name, values in degrees.items():
+        layer, _, kind = name.rpartition("/")
+        if kind != "in_degree":
+            continue
+        behind = degrees.get(f"{_next(layer)}/out_degree")
+        hidden.append(values if behind is None or behind.shape != values.shape else values + behind)
+    if not hidden:
+        raise ValueError("expected degrees of at least one sparse layer")
+    return np.concatenate(hidden, axis=1)
+
+
+def _next(layer: str) -> str:
+    head = layer.rstrip("0123456789")
+    number = layer[len(head) :]
+    return f"{head}{int(number) + 1}" if number else ""

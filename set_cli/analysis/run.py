@@ -1,0 +1,195 @@
+"""The analysis of a finished run: measured once, kept in its folder as analysis.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from set_cli.analysis.clustering import clustering, random_clustering, shuffle_connections
+from set_cli.analysis.graph import chains, measure_graph
+from set_cli.analysis.overlap import measure_overlap
+from set_cli.analysis.paper_test import hidden_degrees, paper_p_value
+from set_cli.analysis.power_law import fit_power_law
+from set_cli.analysis.records import Analysis, DegreeRow, GraphRow, LayerRow, Side, StrengthRow, TurnoverRow
+from set_cli.analysis.strength import strength_from_checkpoint
+from set_cli.errors import DataError
+from set_cli.plain_files import open_plain
+from set_cli.runs.checkpoint import CURRENT
+from set_cli.runs.degrees import FINAL, Degrees, read_degrees
+from set_cli.runs.folder import snapshot_epochs, snapshot_path
+from set_cli.runs.summary import check_unaltered
+from set_cli.runs.topology import read_topology
+from set_cli.sparse.pattern import Csr
+from set_cli.storage import LARGEST_JSON, read_arrays, write_json
+
+FILE = "analysis.json"
+VERSION = 1  # of what is measured and how; an analysis of another one is made anew
+STRONGEST = 10  # inputs that are named
+SIDES: dict[str, Side] = {"out_degree": "inputs", "in_degree": "outputs"}
+
+Checksums = Mapping[str, str]
+Tell = Callable[[str], None]
+
+
+def read_analysis(path: Path, checksums: Checksums) -> Analysis | None:
+    """The analysis kept in this run's folder; None where there is none, or one of other files or another version.
+
+    checksums  SHA-256 of the finished run's files by name, as in summary.json
+    """
+    try:
+        with open_plain(path / FILE) as stream:
+            kept = Analysis.model_validate_json(stream.read(LARGEST_JSON))
+    except (OSError, DataError, ValidationError, RecursionError):
+        return None
+    return kept if (kept.version, kept.sources) == (VERSION, _sources(path, checksums)) else None
+
+
+def keep_analysis(path: Path, analysis: Analysis) -> None:
+    """Write analysis.json; StorageError where the folder does not take it."""
+    write_json(path / FILE, analysis.model_dump(mode="json"))
+
+
+def measure_run(path: Path, checksums: Checksums, tell: Tell = lambda what: None) -> Analysis:
+    """Measure the topology of this finished run: seconds, for millions of connections minutes.
+
+    checksums  as above
+    tell       is called with the name of what comes next
+    DataError where the run has no sparse layer, or its topology cannot be read.
+    """
+    tell("reading")
+    degrees = read_degrees(path, checksums)
+    epochs = snapshot_epochs(path)
+    if not degrees or not epochs:
+        raise DataError(f"{path}: no layer is sparse: there is no topology to analyse")
+
+    def read(epoch: int) -> dict[str, Csr]:
+        patterns = read_topology(path, checksums, epoch)
+        _check_degrees(path, epoch, patterns, degrees)
+        return patterns
+
+    turnover, explored = _turnover(epochs, read, tell)
+    layers, graphs = [], []
+    first = read(epochs[0])
+    for epoch in sorted({epochs[0], epochs[-1]}):
+        patterns = read(epoch)
+        tell(f"clustering and paths, epoch {epoch}")
+        layers += [_layer_row(name, epoch, first[name], patterns[name], explored[name, epoch]) for name in patterns]
+        graphs += [_graph_row(names, epoch, [patterns[name] for name in names]) for names in chains(patterns)]
+    return Analysis(
+        version=VERSION,
+        sources=_sources(path, checksums),
+        degrees=_degree_rows(degrees, tell),
+        layers=layers,
+        graphs=graphs,
+        turnover=turnover,
+        strength=_strength_rows(path, checksums, first),
+    )
+
+
+def _sources(path: Path, checksums: Checksums) -> dict[str, str]:
+    snapshots = [str(snapshot_path(Path(), epoch)) for epoch in snapshot_epochs(path)]
+    return {name: checksums.get(name, "") for name in (FINAL, CURRENT, *snapshots)}
+
+
+def _check_degrees(path: Path, epoch: int, patterns: Mapping[str, Csr], degrees: Degrees) -> None:
+    """DataError where a snapshot is not of the layers that the degrees are of: its shape decides what is allocated."""
+    shapes = {name: pattern.shape for name, pattern in patterns.items()}
+    sizes = {key: values.shape[1] for key, values in degrees.items()}
+    expected = {f"{name}/{kind}": n for name, shape in shapes.items() for kind, n in zip(SIDES, shape, strict=True)}
+    if expected != sizes:
+        raise DataError(f"{snapshot_path(path, epoch)}: has other layers than {FINAL}")
+
+
+def _degree_rows(degrees: Degrees, tell: Tell) -> list[DegreeRow]:
+    """At the start, in the last topology that was trained, and in what the last removal left."""
+    hidden: list[tuple[str, Side, NDArray[np.int32]]] = [("hidden", "both", hidden_degrees(degrees))]
+    sides = [(name.rpartition("/")[0], SIDES[name.rpartition("/")[2]], values) for name, values in degrees.items()]
+    rows = []
+    fit = cache(lambda content: fit_power_law(np.frombuffer(content, np.int32)))  # of an RBM two sides are the same
+    for layer, side, values in hidden + sides:
+        for epoch in sorted({0, max(0, len(values) - 2), len(values) - 1}):
+            tell(f"power law, {layer} {side}, epoch {epoch}")
+            found = values[epoch]
+            rows.append(
+                DegreeRow(
+                    layer=layer,
+                    side=side,
+                    epoch=epoch,
+                    neurons=len(found),
+                    mean=float(found.mean()),
+                    deviation=float(found.std()),
+                    largest=int(found.max()),
+                    without=int((found == 0).sum()),
+                    paper_p=paper_p_value(found),
+                    power_law=fit(found.tobytes()),
+                )
+            )
+    return rows
+
+
+def _turnover(
+    epochs: list[int], read: Callable[[int], dict[str, Csr]], tell: Tell
+) -> tuple[list[TurnoverRow], dict[tuple[str, int], int]]:
+    """What stayed between the snapshots, and by (layer, epoch) how many connections any of them until then had."""
+    rows, explored = [], {}
+    seen: dict[str, NDArray[np.int64]] = {}
+    last: dict[str, Csr] = {}
+    for before, epoch in zip([0, *epochs], epochs, strict=False):
+        tell(f"overlap, epoch {epoch}")
+        patterns = read(epoch)
+        for name, pattern in patterns.items():
+            positions = pattern.positions()
+            seen[name] = np.union1d(seen[name], positions) if name in seen else positions
+            explored[name, epoch] = len(seen[name])
+            if name in last:
+                overlap = measure_overlap(last[name], pattern)
+                rows.append(
+                    TurnoverRow(
+                        layer=name,
+                        epoch=epoch,
+                        before=before,
+                        kept=overlap.kept,
+                        kept_by_chance=pattern.nnz / pattern.cells,
+                    )
+                )
+        last = patterns
+    return rows, explored
+
+
+def _layer_row(name: str, epoch: int, first: Csr, pattern: Csr, explored: int) -> LayerRow:
+    return LayerRow(
+        layer=name,
+        epoch=epoch,
+        inputs=pattern.shape[0],
+        outputs=pattern.shape[1],
+        connections=pattern.nnz,
+        kept=measure_overlap(first, pattern).kept,
+        kept_by_chance=pattern.nnz / pattern.cells,
+        explored=explored / pattern.cells,
+        clustering=clustering(pattern),
+        random_clustering=random_clustering(pattern),
+    )
+
+
+def _graph_row(names: list[str], epoch: int, patterns: list[Csr]) -> GraphRow:
+    shuffled = [shuffle_connections(pattern, samples=1, seed=i)[0] for i, pattern in enumerate(patterns)]
+    return GraphRow(layers=names, epoch=epoch, measures=measure_graph(patterns), random=measure_graph(shuffled))
+
+
+def _strength_rows(path: Path, checksums: Checksums, layers: Mapping[str, Csr]) -> list[StrengthRow]:
+    """Of the first sparse layer, whose inputs are the data's where nothing dense is before it."""
+    check_unaltered(path, CURRENT, checksums)
+    name = next(iter(layers))
+    try:
+        strengths = strength_from_checkpoint(read_arrays(path / CURRENT), name, layers[name].shape)
+    except ValueError as error:
+        raise DataError(f"{path / CURRENT}: {name} is no sparse layer ({error})") from None
+    if strengths is None:
+        return []
+    order = np.argsort(-strengths, kind="stable")[:STRONGEST]
+    return [StrengthRow(layer=name, inputs=order.tolist(), strengths=strengths[order].tolist())]

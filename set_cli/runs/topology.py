@@ -1,0 +1,58 @@
+"""topology/epoch_NNNN.npz: the connectivity of every sparse layer after an epoch. Read without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from set_cli.errors import DataError
+from set_cli.runs.folder import snapshot_epochs, snapshot_path
+from set_cli.runs.summary import check_unaltered
+from set_cli.sparse.pattern import Csr, check_pattern
+from set_cli.storage import read_arrays
+
+
+def read_topology(path: Path, checksums: Mapping[str, str], epoch: int | None = None) -> dict[str, Csr]:
+    """The pattern of every sparse layer after that epoch's evolution, default the last snapshot.
+
+    checksums  SHA-256 of a finished run's files by name; empty for a run that is not finished
+    DataError where there is no such snapshot, it is not what the run wrote, or it breaks a pattern's invariants.
+    """
+    epochs = snapshot_epochs(path)
+    if epoch is None and epochs:
+        epoch = epochs[-1]
+    if epoch not in epochs:
+        raise DataError(f"{path}: no topology snapshot of epoch {epoch}; there are {epochs}")
+    return _patterns(path, checksums, epoch)[0]
+
+
+def read_weights(path: Path, checksums: Mapping[str, str], epoch: int) -> dict[str, NDArray[np.float32]]:
+    """The weights of every sparse layer in that snapshot, in the storage order of its pattern; DataError likewise.
+
+    Empty for a run without snapshots.weights=true.
+    """
+    patterns, arrays = _patterns(path, checksums, epoch)
+    weights = {name: arrays[f"{name}/data"] for name in patterns if f"{name}/data" in arrays}
+    for name, values in weights.items():
+        if values.shape != (patterns[name].nnz,) or values.dtype.kind != "f":
+            raise DataError(f"{snapshot_path(path, epoch)}: {name} has not one weight for every connection")
+    return weights
+
+
+def _patterns(
+    path: Path, checksums: Mapping[str, str], epoch: int
+) -> tuple[dict[str, Csr], dict[str, NDArray[np.float32]]]:
+    file = snapshot_path(path, epoch)
+    check_unaltered(path, str(file.relative_to(path)), checksums)
+    arrays = read_arrays(file)
+    patterns = {}
+    for name in dict.fromkeys(key.rpartition("/")[0] for key in arrays):  # the order of the layers
+        try:
+            n_in, n_out = (int(n) for n in arrays[f"{name}/shape"])
+            patterns[name] = check_pattern(Csr(arrays[f"{name}/indptr"], arrays[f"{name}/indices"], (n_in, n_out)))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"{file}: {name} is no valid pattern ({error})") from None
+    return patterns, arrays
