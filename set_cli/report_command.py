@@ -1,41 +1,82 @@
-"""set-report: the comparison table of the runs in one or more folders."""
+"""set-report: compare the runs in one or more folders, study their topologies, or tell two runs apart."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 import set_cli
-from set_cli.errors import SetError
+from set_cli.errors import DataError, SetError
 
 if TYPE_CHECKING:
+    from set_cli.report.collect import FinishedRun
     from set_cli.report.rows import Comparison
 
+FORMATS = ["table", "markdown", "latex", "csv", "json", "html"]
 
-@click.command()
+
+def main() -> None:
+    """`set-report diff A B` is a command of its own; a folder of that name is ./diff."""
+    if sys.argv[1:2] == ["diff"]:
+        diff(sys.argv[2:], prog_name="set-report diff")
+    report(prog_name="set-report")
+
+
+@contextmanager
+def _endings() -> Iterator[None]:
+    """Turn every ending into its exit code and one sentence."""
+    try:
+        yield
+    except SetError as error:
+        click.echo(f"set-report: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("\nset-report: interrupted; what was analysed is kept", err=True)
+        sys.exit(130)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "markdown", "latex", "csv", "json"]),
+    type=click.Choice(FORMATS),
     default="table",
     show_default=True,
-    help="table, markdown and latex are for people; csv and json have every figure.",
+    help="table, markdown, latex and html are for people; csv and json have every figure.",
+)
+@click.option(
+    "--topology",
+    is_flag=True,
+    help="Analyse the topologies instead: degrees and power laws, clustering, paths, overlap. Takes seconds to minutes "
+    "a run, once.",
 )
 @click.option(
     "--figures",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Draw curves, degree distributions and input maps into this folder, as PNG and SVG.",
+    help="Draw curves, degree distributions, the paper's test and input maps into this folder, as PNG, SVG and GIF.",
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file instead of stdout.")
+@click.option("--strict", is_flag=True, help="Exit with 3 where a run folder is altered or cannot be read.")
+@click.option("--watch", is_flag=True, help="Show the table anew every few seconds, with the runs that go on.")
 @click.version_option(set_cli.__version__, message="set-report %(version)s")
-def main(folders: tuple[Path, ...], form: str, figures: Path | None, output: Path | None) -> None:
-    """Compare the runs in FOLDERS (default: runs).
+def report(
+    folders: tuple[Path, ...],
+    form: str,
+    topology: bool,
+    figures: Path | None,
+    output: Path | None,
+    strict: bool,
+    watch: bool,
+) -> None:
+    """Compare the runs in FOLDERS (default: runs). `set-report diff RUN RUN` tells two runs apart.
 
     One row per configuration, mean and standard deviation over its seeds; "last" is the test metric after the last
     epoch, "best" that of the best epoch, chosen on the rows named in "best on" (test: the paper's habit). "connections"
@@ -46,57 +87,138 @@ def main(folders: tuple[Path, ...], form: str, figures: Path | None, output: Pat
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
         raise click.UsageError(f"{missing[0]}: no such folder; set-train makes runs/")
-    # pandas takes half a second to import: --help must not wait for it.
-    from set_cli.report.collect import find_run_folders, read_run
-    from set_cli.report.rows import compare
-    from set_cli.report.tables import render
+    if watch and (output or figures or topology or form != "table" or not sys.stdout.isatty()):
+        raise click.UsageError("--watch shows the table on a terminal: expected no --format, --output or other pages")
+    with _endings():
+        if watch:
+            from set_cli.report.watch import watch_runs
 
-    try:
-        paths, closed = find_run_folders(folders)
-        comparison = compare([*map(read_run, paths), *closed])
-        width = shutil.get_terminal_size().columns if output is None and sys.stdout.isatty() else None
-        text = render(comparison, form, width)
+            watch_runs(folders)
+        comparison = _compare(folders)
+        text = _text(comparison, form, topology, width=_width() if output is None else None)
         if output is None:
             click.echo(text, nl=False)
         else:
-            _write(output, text)
+            from set_cli.storage import write_atomic
+
+            write_atomic(output, lambda stream: stream.write(text.encode()))
         if figures is not None:
             _draw(comparison, figures)
-    except SetError as error:
-        click.echo(f"set-report: {error}", err=True)
-        sys.exit(error.exit_code)
-    _say_what_is_left_out(comparison, folders)
+        _say_what_is_left_out(comparison, folders)
+        broken = [run for run in comparison.left_out if run.why in ("altered", "unreadable")]
+        if strict and broken:
+            raise DataError(
+                f"--strict: {len(broken)} run folders altered or not to be read, the first {broken[0].path}"
+            )
 
 
-def _write(path: Path, text: str) -> None:
-    from set_cli.storage import write_atomic
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("first", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("second", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def diff(first: Path, second: Path) -> None:
+    """What differs between the runs in two folders: configuration, environment, outcome, topology."""
+    with _endings():
+        from set_cli.report.diff import compare_two
 
-    write_atomic(path, lambda stream: stream.write(text.encode()))
+        click.echo(compare_two(first, second, _width()), nl=False)
+
+
+def _width() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _compare(folders: tuple[Path, ...]) -> Comparison:
+    # pandas takes half a second to import: --help must not wait for it.
+    from set_cli.report.collect import find_run_folders, read_run
+    from set_cli.report.rows import compare
+
+    paths, closed = find_run_folders(folders)
+    return compare([*map(read_run, paths), *closed])
+
+
+def _text(comparison: Comparison, form: str, topology: bool, width: int | None) -> str:
+    from set_cli.report.tables import render
+
+    if not topology:
+        if form != "html":
+            return render(comparison, form, width)
+        from set_cli.report.html import render_page
+        from set_cli.report.topology import kept_topologies
+
+        return render_page(comparison, kept_topologies(comparison.counted))
+    from set_cli.report.topology import analyze_runs, render_topologies
+
+    with _progress(comparison.counted) as tell:
+        topologies = analyze_runs(comparison.counted, tell)
+    for sentence in topologies.missing:
+        _note(f"  {sentence}")
+    if form == "html":
+        from set_cli.report.html import render_page
+
+        return render_page(comparison, topologies)
+    return render_topologies(topologies, form, width)
+
+
+@contextmanager
+def _progress(runs: Sequence[FinishedRun]) -> Iterator[Callable[[FinishedRun, str], None]]:
+    """On a terminal a bar that counts runs and says what is measured; elsewhere a line per run."""
+    places = {run.path: i for i, run in enumerate(runs)}
+    if not sys.stderr.isatty():
+        said: set[Path] = set()
+
+        def say(run: FinishedRun, what: str) -> None:
+            if run.path not in said:
+                said.add(run.path)
+                _note(f"analysing {run.path} ({places[run.path] + 1} of {len(runs)})")
+
+        yield say
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=len(runs))
+
+        def show(run: FinishedRun, what: str) -> None:
+            bar.update(task, completed=places[run.path], description=escape(f"{run.path.name}: {what}"))
+
+        yield show
 
 
 def _draw(comparison: Comparison, folder: Path) -> None:
-    from set_cli.report.curves import draw_report
-    from set_cli.report.tables import printable
+    from set_cli.report.drawing import draw_report
 
     made, missing = draw_report(comparison.counted, folder)
-    click.echo(f"{len(made)} figures in {folder}", err=True)
+    _note(f"{len(made)} figures in {folder}")
     for sentence in missing:
-        click.echo(f"  not drawn: {printable(sentence)}", err=True)
+        _note(f"  not drawn: {sentence}")
 
 
 def _say_what_is_left_out(comparison: Comparison, folders: tuple[Path, ...]) -> None:
     """On stderr: nothing that was found is dropped silently."""
-    from set_cli.report.tables import printable
+    from set_cli.report.significance import compare_methods, in_words
 
     if not comparison.rows:
-        click.echo(f"no finished run found in {', '.join(map(str, folders))}; set-train trains one", err=True)
+        _note(f"no finished run found in {', '.join(map(str, folders))}; set-train trains one")
     counts = Counter(run.why for run in comparison.left_out)
     if counts:
-        click.echo("not counted: " + ", ".join(f"{n} {why}" for why, n in counts.items()), err=True)
+        _note("not counted: " + ", ".join(f"{n} {why}" for why, n in counts.items()))
     lines = [f"{run.why}: {run.path}" + (f" ({run.detail})" if run.detail else "") for run in comparison.left_out]
     for line in [*lines, *(f"missing: {sentence}" for sentence in comparison.missing)]:
-        click.echo(f"  {printable(line)}", err=True)
-    if comparison.doubtful:
-        click.echo("counted, but doubtful:", err=True)
-    for sentence in comparison.doubtful:
-        click.echo(f"  {printable(sentence)}", err=True)
+        _note(f"  {line}")
+    for title, sentences in (
+        ("counted, but doubtful:", comparison.doubtful),
+        ("methods, over the same seeds:", [in_words(found) for found in compare_methods(comparison.counted)]),
+    ):
+        if sentences:
+            _note(title)
+        for line in sentences:
+            _note(f"  {line}")
+
+
+def _note(line: str) -> None:
+    from set_cli.report.text import printable
+
+    click.echo(printable(line), err=True)

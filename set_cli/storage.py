@@ -140,35 +140,53 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a strict JSON file; DataError where there is none to be read."""
+    """The value of a strict JSON file without a key twice; DataError where there is none to be read."""
     try:
         with open_plain(path) as stream:
             content = stream.read(LARGEST_JSON + 1)
         if len(content) > LARGEST_JSON:
             raise DataError(f"{path}: expected a small JSON file, found more than {LARGEST_JSON} bytes")
-        return json.loads(content, parse_constant=_refuse_constant)
+        return json.loads(content, parse_constant=_refuse_constant, object_pairs_hook=_distinct)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: could not be read ({error})") from None
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an npz without pickles; DataError where it is damaged."""
+def read_arrays(path: Path, largest: int | None = None) -> dict[str, NDArray[Any]]:
+    """The arrays of an npz without pickles; DataError where it is damaged.
+
+    largest  bytes that the arrays may take, of a file that anybody may have written: a small one can unpack to any size
+    """
     try:
         with open_plain(path) as stream, np.load(stream, allow_pickle=False) as archive:
+            if largest is not None and sum(member.file_size for member in archive.zip.filelist) > largest:
+                raise DataError(f"{path}: expected arrays of at most {largest:,} bytes")
             return {name: archive[name] for name in archive.files}
-    except (MemoryError, DataError):
+    except DataError:
         raise
+    except MemoryError:
+        if largest is None:
+            raise
+        raise DataError(f"{path}: expected arrays that fit into memory") from None
     except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged archive
         raise DataError(f"{path}: could not be read ({error})") from None
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file; DataError where it cannot be read."""
+def sha256(path: Path, largest: int | None = None) -> str:
+    """Hexadecimal SHA-256 of a file; DataError where it cannot be read, or has more than `largest` bytes."""
     try:
         with open_plain(path) as stream:
+            if largest is not None and os.fstat(stream.fileno()).st_size > largest:
+                raise DataError(f"{path}: expected at most {largest:,} bytes")
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path}: could not be read ({error.strerror})") from None
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
 
 
 def _refuse_constant(name: str) -> None:

@@ -31,6 +31,15 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 ONE_THREAD = "backend.threads=1"
 
 TRAIN = "import set_cli.train; set_cli.train.main()"
+# A machine that has neither: None in sys.modules would do, did SciPy not look for torch there.
+NO_TORCH = """
+import sys
+class Nowhere:
+    def find_spec(self, name, *rest):
+        if name.partition(".")[0] in ("torch", "hydra"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Nowhere())
+"""
 REPORT = "import set_cli.report_command; set_cli.report_command.main()"
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import set_cli
 from set_cli.analysis import clustering as clustering_module
+from set_cli.analysis import run as run_module
 from set_cli.analysis.clustering import clustering, random_clustering, shuffle_connections
 from set_cli.analysis.graph import chains, count_dead, measure_graph
 from set_cli.analysis.overlap import correlate_degrees, measure_overlap
@@ -29,7 +30,7 @@ from set_cli.config import from_mapping
 from set_cli.errors import DataError
 from set_cli.sparse.pattern import Csr, from_positions
 from set_cli.sparse.topology import erdos_renyi
-from tests.conftest import ONE_THREAD, compose_mapping, run_python
+from tests.conftest import NO_TORCH, ONE_THREAD, compose_mapping, run_python
 from tests.test_run import train
 
 
@@ -281,6 +282,11 @@ def test_runs_that_look_at_the_same_inputs_correlate() -> None:
     assert correlate_degrees(degrees, np.full(20, 4)) is None
 
 
+@pytest.fixture(autouse=True)
+def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "PRECISION", 0.1)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SET-MLP with two sparse layers, snapshots of every epoch."""
@@ -355,11 +361,7 @@ def test_a_dense_run_has_no_topology(tmp_path: Path) -> None:
 
 def test_the_analysis_needs_no_torch(trained: Path) -> None:
     program = (
-        "import sys, json\n"
-        "class Nowhere:\n"
-        "    def find_spec(self, name, *rest):\n"
-        "        if name.split('.')[0] in ('torch', 'hydra'): raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Nowhere())\n"
+        f"{NO_TORCH}import json\n"
         "from pathlib import Path; from set_cli.analysis.run import measure_run\n"
         f"path = Path({str(trained)!r})\n"
         "print(len(measure_run(path, json.loads((path / 'summary.json').read_text())['sha256']).layers))"

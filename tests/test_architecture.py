@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "record": {"storage", "models", "runs", "training", "description", "progress"},
     "description": {"models", "sparse", "training"},
     "progress": set(),
-    "report": {"storage", "runs", "data"},
+    "report": {"storage", "runs", "data", "analysis"},
     "devices": set(),
     "network": {"devices", "models", "sparse", "data", "training", "progress"},
     "experiment": {

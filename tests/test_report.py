@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from set_cli.report.paper import TABLE, paper_value
 from set_cli.report.rows import COLUMNS, compare, settings_text
 from set_cli.report.tables import render
 from set_cli.storage import sha256
-from tests.conftest import REPORT, Command, run_python
+from tests.conftest import NO_TORCH, REPORT, Command, run_python
 
 # The keys of the JSON rows that scripts outside the project rely on.
 CONTRACT = [
@@ -383,11 +382,7 @@ def test_the_command_refuses_what_is_not_there(tmp_path: Path, set_report: Comma
 
 def test_a_report_needs_neither_torch_nor_hydra(tmp_path: Path) -> None:
     finished_run(tmp_path / "runs", 0, 70, 71)
-    program = (
-        "import sys; sys.modules['torch'] = sys.modules['hydra'] = None\n"
-        "import set_cli.report_command; set_cli.report_command.main()"
-    )
-    result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    result = run_python("-c", NO_TORCH + REPORT, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "cifar10" in result.stdout
 

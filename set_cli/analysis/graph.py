@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,6 +14,7 @@ from scipy.sparse import csgraph
 
 from set_cli.sparse.pattern import Csr
 
+NUMBER = re.compile(r"[0-9]{1,9}")
 SOURCES = 100  # neurons from which paths are measured
 AT_ONCE = 10_000_000  # distances held in memory: 80 MB
 
@@ -46,7 +48,7 @@ def chains(layers: Mapping[str, Csr]) -> list[list[str]]:
     found: list[list[str]] = []
     for name, pattern in layers.items():
         number = name.removeprefix("layer")
-        if not number.isdecimal():
+        if not NUMBER.fullmatch(number):
             continue  # a convolution's kernels are no graph of neurons
         before = found[-1][-1] if found else None
         follows = before is not None and int(before.removeprefix("layer")) + 1 == int(number)

@@ -8,6 +8,7 @@ against a falling line. The opposite of a goodness-of-fit test, where a small p 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -52,6 +53,5 @@ def hidden_degrees(degrees: Mapping[str, NDArray[np.int32]]) -> NDArray[np.int32
 
 
 def _next(layer: str) -> str:
-    head = layer.rstrip("0123456789")
-    number = layer[len(head) :]
-    return f"{head}{int(number) + 1}" if number else ""
+    found = re.fullmatch(r"(\D*)(\d{1,9})", layer, re.ASCII)
+    return f"{found[1]}{int(found[2]) + 1}" if found else ""

@@ -16,7 +16,6 @@ from scipy.optimize import minimize
 from scipy.special import erfc, log_ndtr, zeta
 from threadpoolctl import threadpool_limits
 
-P_PRECISION = 0.02  # of the bootstrap's p-value: 0.25 / 0.02^2 = 625 samples, as plfit counts them
 FEWEST_VALUES = 3  # distinct degrees in the tail; through two points goes every law
 
 Degrees = NDArray[np.integer]
@@ -54,12 +53,12 @@ class PowerLawFit:
     exponential: Comparison | None
 
 
-def fit_power_law(degrees: Degrees, seed: int = 0, precision: float = P_PRECISION) -> PowerLawFit | None:
+def fit_power_law(degrees: Degrees, seed: int = 0, precision: float = 0.02) -> PowerLawFit | None:
     """Fit the tail of these degrees, test the fit and compare it with its rivals; neurons without connections are left
     out.
 
     degrees    (neurons,) non-negative integers
-    precision  of p, its standard error at most
+    precision  of p, its standard error at most: 0.25 / precision^2 samples are drawn
     Maximum likelihood for alpha, x_min by the smallest distance, p by bootstrap: igraph's plfit. None where the tail
     has fewer than three different degrees: nothing can be fitted there. The same seed gives the same figures.
     """
@@ -93,6 +92,8 @@ def _log_zeta(alpha: float, x_min: int) -> float:
     value = float(zeta(alpha, x_min))
     if value > 0 and math.isfinite(value):
         return math.log(value)
+    if x_min > 100_000:  # Euler and Maclaurin's first terms
+        return -alpha * math.log(x_min) + math.log(x_min / (alpha - 1) + 0.5 + alpha / (12 * x_min))
     # Only a steep law underflows, and then few terms count.
     terms = -alpha * np.log1p(np.arange(10 * x_min + 100) / x_min)
     with np.errstate(under="ignore"):

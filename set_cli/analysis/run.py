@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from set_cli.analysis.strength import strength_from_checkpoint
 from set_cli.errors import DataError
 from set_cli.plain_files import open_plain
 from set_cli.runs.checkpoint import CURRENT
-from set_cli.runs.degrees import FINAL, Degrees, read_degrees
+from set_cli.runs.degrees import FINAL, LARGEST_TOPOLOGY, Degrees, read_degrees
 from set_cli.runs.folder import snapshot_epochs, snapshot_path
 from set_cli.runs.summary import check_unaltered
 from set_cli.runs.topology import read_topology
@@ -30,6 +29,7 @@ from set_cli.storage import LARGEST_JSON, read_arrays, write_json
 FILE = "analysis.json"
 VERSION = 1  # of what is measured and how; an analysis of another one is made anew
 STRONGEST = 10  # inputs that are named
+PRECISION = 0.02  # of the power laws' p: 625 samples each
 SIDES: dict[str, Side] = {"out_degree": "inputs", "in_degree": "outputs"}
 
 Checksums = Mapping[str, str]
@@ -107,10 +107,11 @@ def _check_degrees(path: Path, epoch: int, patterns: Mapping[str, Csr], degrees:
 
 def _degree_rows(degrees: Degrees, tell: Tell) -> list[DegreeRow]:
     """At the start, in the last topology that was trained, and in what the last removal left."""
-    hidden: list[tuple[str, Side, NDArray[np.int32]]] = [("hidden", "both", hidden_degrees(degrees))]
+    # With one layer, as of an RBM, the hidden neurons' degrees are those of its outputs.
+    several = len(degrees) > len(SIDES)
+    hidden: list[tuple[str, Side, NDArray[np.int32]]] = [("hidden", "both", hidden_degrees(degrees))] * several
     sides = [(name.rpartition("/")[0], SIDES[name.rpartition("/")[2]], values) for name, values in degrees.items()]
     rows = []
-    fit = cache(lambda content: fit_power_law(np.frombuffer(content, np.int32)))  # of an RBM two sides are the same
     for layer, side, values in hidden + sides:
         for epoch in sorted({0, max(0, len(values) - 2), len(values) - 1}):
             tell(f"power law, {layer} {side}, epoch {epoch}")
@@ -126,7 +127,7 @@ def _degree_rows(degrees: Degrees, tell: Tell) -> list[DegreeRow]:
                     largest=int(found.max()),
                     without=int((found == 0).sum()),
                     paper_p=paper_p_value(found),
-                    power_law=fit(found.tobytes()),
+                    power_law=fit_power_law(found, precision=PRECISION),
                 )
             )
     return rows
@@ -186,7 +187,7 @@ def _strength_rows(path: Path, checksums: Checksums, layers: Mapping[str, Csr]) 
     check_unaltered(path, CURRENT, checksums)
     name = next(iter(layers))
     try:
-        strengths = strength_from_checkpoint(read_arrays(path / CURRENT), name, layers[name].shape)
+        strengths = strength_from_checkpoint(read_arrays(path / CURRENT, LARGEST_TOPOLOGY), name, layers[name].shape)
     except ValueError as error:
         raise DataError(f"{path / CURRENT}: {name} is no sparse layer ({error})") from None
     if strengths is None:

@@ -13,7 +13,7 @@ from typing import Any
 from set_cli.config import canonical_json
 from set_cli.errors import DataError
 from set_cli.runs.folder import is_run_folder, read_status, was_killed
-from set_cli.runs.summary import REPORTED, SUMMARY
+from set_cli.runs.summary import LARGEST_ROWS, REPORTED, SUMMARY
 from set_cli.storage import read_json, sha256
 
 FIGURES: dict[str, type | tuple[type, ...]] = {
@@ -35,6 +35,12 @@ FIGURES: dict[str, type | tuple[type, ...]] = {
     "seconds_per_epoch": (float, int),
     "peak_memory_mb": (float, int),
 }
+
+
+COUNTS = ("connections", "connections_final", "parameters", "dense_parameters", "seconds_per_epoch", "peak_memory_mb")
+LARGEST = 1e18  # of a figure
+LONGEST = 200  # characters of a name
+MOST_SHOWN = 1000  # characters of a reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,8 @@ def find_run_folders(folders: Iterable[Path]) -> tuple[list[Path], list[LeftOut]
             if is_run_folder(files):
                 found.setdefault(os.path.realpath(name), Path(name))
                 children.clear()  # a run folder holds no other
+            links = [Path(name, child) for child in children if os.path.islink(os.path.join(name, child))]
+            closed += [LeftOut(link, "skipped", "a symbolic link; name the folder that it leads to") for link in links]
     return sorted(found.values(), key=_natural), closed
 
 
@@ -78,6 +86,9 @@ def _natural(path: Path) -> list[tuple[bool, int, str]]:
 
 def read_run(path: Path) -> FinishedRun | LeftOut:
     """The finished run in this folder, or why it does not count. Never raises for what a folder holds."""
+    links = [name for name in ("status.json", SUMMARY, *REPORTED) if (path / name).is_symlink()]
+    if links:  # to files from outside, of which the report would show parts
+        return LeftOut(path, "unreadable", f"{', '.join(links)}: expected a file, found a symbolic link")
     try:
         status = read_status(path)
         if status != "done":
@@ -85,7 +96,7 @@ def read_run(path: Path) -> FinishedRun | LeftOut:
             return LeftOut(path, why, _reason(path))
         summary = read_json(path / SUMMARY)
         _check_figures(path, summary)
-        changed = [name for name in REPORTED if sha256(path / name) != summary["sha256"].get(name)]
+        changed = [name for name in REPORTED if sha256(path / name, LARGEST_ROWS) != summary["sha256"].get(name)]
         if changed:
             return LeftOut(path, "altered", f"{', '.join(changed)} changed after the run")
         config = read_json(path / "config.json")
@@ -102,7 +113,7 @@ def _reason(path: Path) -> str:
     if not os.path.lexists(path / "status.json"):
         return ""
     status = read_json(path / "status.json")
-    return f"epoch {status.get('epoch')}" + (f", {status['reason']}" if status.get("reason") else "")
+    return (f"epoch {status.get('epoch')}" + (f", {status['reason']}" if status.get("reason") else ""))[:MOST_SHOWN]
 
 
 def _check_figures(path: Path, summary: object) -> None:
@@ -111,5 +122,17 @@ def _check_figures(path: Path, summary: object) -> None:
     for name, kind in FIGURES.items():
         if name not in summary or not isinstance(summary[name], kind) or isinstance(summary[name], bool):
             raise DataError(f"{path / SUMMARY}: {name} is missing or of the wrong type")
-        if isinstance(summary[name], float) and not math.isfinite(summary[name]):
+        value = summary[name]
+        if isinstance(value, float) and not math.isfinite(value):
             raise DataError(f"{path / SUMMARY}: {name} is not finite")
+        is_number = isinstance(value, int | float) and name != "seed"
+        if is_number and (abs(value) > LARGEST or (name in COUNTS and value < 0)):
+            raise DataError(f"{path / SUMMARY}: {name} is out of range")
+        if isinstance(value, str) and len(value) > LONGEST:
+            raise DataError(f"{path / SUMMARY}: {name} has more than {LONGEST} characters")
+    if not summary["dense_parameters"]:
+        raise DataError(f"{path / SUMMARY}: dense_parameters is out of range")
+    for key, value in summary["settings"].items():
+        parts = value if isinstance(value, list) else [value]
+        if any(isinstance(part, dict | list) for part in parts):
+            raise DataError(f"{path / SUMMARY}: settings has more than values and lists of them in {key!r:.60}")

@@ -7,9 +7,10 @@ import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -87,5 +88,20 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     if form not in FORMATS:
         raise ConfigError(f"{path}: expected a file name that ends in {', '.join(FORMATS)}")
     content = BytesIO()
-    figure.savefig(content, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
+    write_figure(figure, content, form)
     write_atomic(Path(path), lambda stream: stream.write(content.getvalue()))
+
+
+# Every colour that is not a figure's own is said, so that a dark page can have another one (`html.DARK`); names of
+# SVG's parts are made from a salt: without one they are other ones every time.
+INK = "#1a1a1a"
+LOOKS: dict[Any, Any] = dict.fromkeys(
+    ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
+) | {"svg.hashsalt": "set"}
+
+
+def write_figure(figure: Figure, stream: BinaryIO, form: str, *, transparent: bool = False) -> None:
+    """As PNG, SVG or PDF; ticks and their labels are made only now."""
+    metadata = {"Date": None} if form == "svg" else None
+    with rc_context(LOOKS):
+        figure.savefig(stream, format=form, dpi=150, metadata=metadata, transparent=transparent)

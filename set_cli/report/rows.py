@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,12 +72,10 @@ def compare(runs: Sequence[FinishedRun | LeftOut]) -> Comparison:
             if key in latest:
                 left_out.append(LeftOut(latest[key].path, "repeated", f"the same run again is in {run.path}"))
             latest[key] = run
-    groups: dict[str, list[FinishedRun]] = defaultdict(list)
-    for run in latest.values():
-        groups[run.group].append(run)
-    rows = sorted((_row(members) for members in groups.values()), key=_order)
     counted = list(latest.values())
-    return Comparison(rows, left_out, _missing_seeds(list(groups.values())), _doubtful(counted), counted)
+    groups = by_configuration(counted)
+    rows = sorted((_row(members) for members in groups), key=_order)
+    return Comparison(rows, left_out, _missing_seeds(groups), _doubtful(counted), counted)
 
 
 def _row(runs: list[FinishedRun]) -> dict[str, Any]:
@@ -108,8 +106,9 @@ def _doubtful(runs: Sequence[FinishedRun]) -> list[str]:
     sentences = []
     for run in runs:
         figures = [figure for figure in ("last", "best") if run.summary.get(f"{figure}_chains_agree") is False]
-        if run.summary.get("differences"):
-            changed = "; ".join(map(str, run.summary["differences"]))
+        differences = run.summary.get("differences")
+        if isinstance(differences, list) and differences:
+            changed = "; ".join(map(str, differences))
             sentences.append(
                 f"{run.path}: interrupted, and gone on otherwise ({changed}): maybe not bit for bit the same"
             )
@@ -125,7 +124,7 @@ def _deviation(values: pd.Series[float]) -> float | None:
     return None if math.isnan(deviation) else deviation
 
 
-def settings_text(settings: dict[str, Any]) -> str:
+def settings_text(settings: Mapping[str, Any]) -> str:
     """What differs from the pair's defaults, as one would type it."""
     return " ".join(f"{key}={_typed(value)}" for key, value in sorted(settings.items()))
 
@@ -139,8 +138,27 @@ def _typed(value: object) -> str:
 
 
 def _order(row: dict[str, Any]) -> tuple[object, ...]:
-    method = METHODS.index(row["method"]) if row["method"] in METHODS else len(METHODS)
-    return (row["dataset"], row["model"], row["settings"], method, row["epsilon"] or 0, row["zeta"] or 0)
+    return (row["dataset"], row["model"], row["settings"], order_of(row))
+
+
+def order_of(summary: Mapping[str, Any]) -> tuple[int, float, float]:
+    """A sort key for configurations of one experiment: the paper's order of methods, then epsilon and zeta."""
+    method = METHODS.index(summary["method"]) if summary["method"] in METHODS else len(METHODS)
+    return method, summary["epsilon"] or 0, summary["zeta"] or 0
+
+
+def label(summary: Mapping[str, Any]) -> str:
+    """What tells a configuration from others of its experiment: 'set ε=20 ζ=0.3'."""
+    parts = [f"{sign}={summary[key]:g}" for sign, key in (("ε", "epsilon"), ("ζ", "zeta")) if summary[key] is not None]
+    return " ".join([summary["method"], *parts])
+
+
+def by_configuration(runs: Iterable[FinishedRun]) -> list[list[FinishedRun]]:
+    """Runs that differ in their seeds only, together, the smallest seed first."""
+    groups: dict[str, list[FinishedRun]] = defaultdict(list)
+    for run in runs:
+        groups[run.group].append(run)
+    return [sorted(members, key=lambda run: run.summary["seed"]) for members in groups.values()]
 
 
 def _missing_seeds(groups: list[list[FinishedRun]]) -> list[str]:

@@ -18,6 +18,7 @@ from set_cli.storage import append, read_arrays, sha256, write_arrays
 
 PART = "degrees.part"
 FINAL = "degrees.npz"
+LARGEST_TOPOLOGY = 2**33  # bytes of all degrees, or of a snapshot, that are read for study
 
 Degrees = Mapping[str, NDArray[np.int32]]
 
@@ -35,7 +36,7 @@ def read_degrees(folder: Path, checksums: Mapping[str, str]) -> dict[str, NDArra
     path = folder / FINAL
     if sha256(path) != checksums.get(FINAL):
         raise DataError(f"{path}: altered after the run")
-    arrays = read_arrays(path)
+    arrays = read_arrays(path, LARGEST_TOPOLOGY)
     for name, values in arrays.items():
         is_one = name.endswith(("/out_degree", "/in_degree")) and values.ndim == 2 and values.dtype == np.int32
         if not is_one or not values.size or values.min() < 0:

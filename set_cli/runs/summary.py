@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from set_cli.errors import DataError
+from set_cli.plain_files import open_plain
 from set_cli.runs.checkpoint import CURRENT
 from set_cli.runs.degrees import FINAL
 from set_cli.runs.folder import snapshot_epochs, snapshot_path
@@ -18,14 +19,19 @@ SUMMARY = "summary.json"
 # What a report reads is small and checked every time; set_cli.load checks what it reads.
 METRICS = ("accuracy", "log_probability")  # percent, nats: of both more is better
 REPORTED = ("config.json", "params.json", "metrics.jsonl")
+LARGEST_ROWS = 2**30  # bytes; a million epochs take about half of it
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file; DataError names the line that is not an object."""
     try:
-        lines = path.read_text().splitlines()
+        with open_plain(path) as stream:
+            content = stream.read(LARGEST_ROWS + 1)
+        lines = content.decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: could not be read ({error})") from None
+    if len(content) > LARGEST_ROWS:
+        raise DataError(f"{path}: expected at most {LARGEST_ROWS:,} bytes")
     rows = []
     for number, line in enumerate(lines, start=1):
         try:

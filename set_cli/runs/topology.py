@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from set_cli.errors import DataError
+from set_cli.runs.degrees import LARGEST_TOPOLOGY
 from set_cli.runs.folder import snapshot_epochs, snapshot_path
 from set_cli.runs.summary import check_unaltered
 from set_cli.sparse.pattern import Csr, check_pattern
@@ -47,7 +48,7 @@ def _patterns(
 ) -> tuple[dict[str, Csr], dict[str, NDArray[np.float32]]]:
     file = snapshot_path(path, epoch)
     check_unaltered(path, str(file.relative_to(path)), checksums)
-    arrays = read_arrays(file)
+    arrays = read_arrays(file, LARGEST_TOPOLOGY)
     patterns = {}
     for name in dict.fromkeys(key.rpartition("/")[0] for key in arrays):  # the order of the layers
         try:

@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from set_cli.config import from_mapping
-from set_cli.report import curves
 from set_cli.report.collect import FinishedRun, read_run
-from set_cli.report.curves import STYLES, draw_curves, draw_degrees, draw_report
+from set_cli.report.drawing import draw_report
+from set_cli.report.plots import STYLES, plot_curves, plot_degrees
 from set_cli.report.rows import METHODS
 from set_cli.storage import sha256
-from tests.conftest import ONE_THREAD, REPORT, compose_mapping, run_python
+from tests.conftest import NO_TORCH, ONE_THREAD, REPORT, compose_mapping, run_python
 from tests.test_run import train
 
 RUN = ("train.epochs=4", "model.hidden=[40,30]", "progress=none", ONE_THREAD)
@@ -43,34 +42,20 @@ def runs(trained: Path, tmp_path: Path) -> list[FinishedRun]:
     return found
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
-    """The figures by the names of their PNG files, which are not written."""
-    kept: dict[str, Figure] = {}
-
-    def keep(figure: Figure, path: Path) -> None:
-        if path.suffix == ".png":
-            kept[path.stem] = figure
-
-    monkeypatch.setattr(curves, "save_figure", keep)
-    return kept
-
-
 def test_every_figure_is_drawn_twice(runs: list[FinishedRun], tmp_path: Path) -> None:
     made, missing = draw_report(runs, tmp_path / "figures")
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert (names, missing) == ({path.name for path in made}, [])
     sparse = [f"digits-mlp-{run.path.name}" for run in (runs[0], runs[2])]  # of each configuration the first seed
-    stems = {"digits-mlp-curves", *(f"{run}-{kind}" for run in sparse for kind in ("degrees", "inputs"))}
-    assert names == {f"{stem}.{form}" for stem in stems for form in ("png", "svg")}
+    stems = {"digits-mlp-curves", "digits-mlp-inputs", f"{sparse[0]}-scale-free", *(f"{run}-degrees" for run in sparse)}
+    assert names == {f"{stem}.{form}" for stem in stems for form in ("png", "svg")} | {f"{sparse[0]}-inputs.gif"}
+    starts = {"png": b"\x89PNG", "svg": b"<?xml", "gif": b"GIF89a"}
     for name in names:
-        content = (tmp_path / "figures" / name).read_bytes()
-        assert content.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
+        assert (tmp_path / "figures" / name).read_bytes().startswith(starts[name[-3:]])
 
 
-def test_curves_are_the_metrics(runs: list[FinishedRun], tmp_path: Path, drawn: dict[str, Figure]) -> None:
-    draw_curves(runs, tmp_path / "x")
-    left, right = drawn["x"].axes
+def test_curves_are_the_metrics(runs: list[FinishedRun]) -> None:
+    left, right = plot_curves(runs).axes
     lines = {str(line.get_label()): np.asarray(line.get_ydata(), float) for line in left.get_lines()}
     assert list(lines) == ["dense", "fixprob ε=5", "set ε=5 ζ=0.3 (n=2)"]
     rows = [[json.loads(line)["test_accuracy"] for line in (run.path / "metrics.jsonl").read_text().splitlines()]
@@ -83,12 +68,11 @@ def test_curves_are_the_metrics(runs: list[FinishedRun], tmp_path: Path, drawn: 
                       np.mean([run.summary["connections"] for run in runs[:2]])]  # fmt: skip
 
 
-def test_degrees_are_shares_of_the_neurons(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+def test_degrees_are_shares_of_the_neurons() -> None:
     """Four inputs with 1, 2, 2 and 0 connections: all but one have 1 or more, half 2 or more."""
     degrees = {"layer1/out_degree": np.array([[1, 2, 2, 0]] * 3, np.int32),
                "layer1/in_degree": np.array([[3, 2]] * 3, np.int32)}  # fmt: skip
-    draw_degrees(degrees, tmp_path / "x")
-    inputs, outputs = drawn["x"].axes
+    inputs, outputs = plot_degrees(degrees).axes
     line = inputs.get_lines()[0]
     assert line.get_xdata() == pytest.approx(np.array([1, 2, 2]))
     assert line.get_ydata() == pytest.approx(np.array([0.75, 0.5, 0.25]))
@@ -161,12 +145,11 @@ def test_names_in_a_summary_lead_nowhere(name: str, runs: list[FinishedRun], tmp
 
 
 def test_the_command_draws_without_torch(runs: list[FinishedRun], tmp_path: Path) -> None:
-    program = f"import sys; sys.modules['torch'] = None; {REPORT}"
-    result = run_python("-c", program, "runs", "--figures", "figures", folder=tmp_path)
+    result = run_python("-c", NO_TORCH + REPORT, "runs", "--figures", "figures", folder=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "10 figures in figures" in result.stderr
+    assert "11 figures in figures" in result.stderr
     result = run_python("-c", REPORT, "runs", "--figures", "runs/digits/mlp/x/../../../../made/here", folder=tmp_path)
-    assert "10 figures in" in result.stderr
+    assert "11 figures in" in result.stderr
     (tmp_path / "file").touch()
     result = run_python("-c", REPORT, "runs", "--figures", "file/below", folder=tmp_path)
     assert (result.returncode, "could not be written" in result.stderr) == (6, True)

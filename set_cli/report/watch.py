@@ -1,0 +1,56 @@
+"""The comparison on a terminal, anew every few seconds, with the runs that go on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from set_cli.report.collect import FinishedRun, LeftOut, find_run_folders, read_run
+from set_cli.report.rows import compare
+from set_cli.report.tables import render
+from set_cli.report.text import printable
+
+SECONDS = 3
+MOST_LINES = 20  # of runs that do not count
+
+Read = dict[Path, tuple[object, FinishedRun | LeftOut]]
+
+
+def watch_runs(folders: Sequence[Path]) -> NoReturn:
+    """Until KeyboardInterrupt. A run is read again when its status or its rows have changed."""
+    console = Console(no_color=True)
+    read: Read = {}
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(_page(folders, read, console.width), refresh=True)
+            time.sleep(SECONDS)
+
+
+def _page(folders: Sequence[Path], read: Read, width: int) -> Group:
+    paths, closed = find_run_folders(folders)
+    for path in paths:
+        stamp = [_stamp(path / name) for name in ("status.json", "summary.json", "metrics.jsonl")]
+        if path not in read or read[path][0] != stamp:
+            read[path] = (stamp, read_run(path))
+    comparison = compare([*(read[path][1] for path in paths), *closed])
+    lines = [f"{run.why}: {run.path}" + (f" ({run.detail})" if run.detail else "") for run in comparison.left_out]
+    lines.sort(key=lambda line: not line.startswith("running"))
+    more = [f"… and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+    clock = f"{len(comparison.counted)} finished, {len(lines)} others, {time.strftime('%H:%M:%S')}; Ctrl-C ends"
+    text = [render(comparison, "table", width), *map(printable, lines[:MOST_LINES] + more), clock]
+    return Group(*map(Text, text))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
