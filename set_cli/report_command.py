@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from set_cli.report.rows import Comparison
 
 FORMATS = ["table", "markdown", "latex", "csv", "json", "html"]
+MOST_SENTENCES = 20  # of a kind on stderr; what does not count is always listed whole
 
 
 def main() -> None:
@@ -214,8 +215,10 @@ def _say_what_is_left_out(comparison: Comparison, folders: tuple[Path, ...]) -> 
     ):
         if sentences:
             _note(title)
-        for line in sentences:
+        for line in sentences[:MOST_SENTENCES]:
             _note(f"  {line}")
+        if len(sentences) > MOST_SENTENCES:
+            _note(f"  and {len(sentences) - MOST_SENTENCES} more; --format html has them all")
 
 
 def _note(line: str) -> None:

@@ -31,6 +31,7 @@ from set_cli.storage import read_json
 
 MOST_FIGURES = 12  # of each kind: a page that opens at once
 MOST_RUNS = 2000  # whose configuration is on the page
+MOST_ROWS = 2000  # of a table
 BAR = 200  # units of a bar's width
 
 # The figures' colours on a dark page; what draws them uses these and no others (heat maps apart, which stay).
@@ -45,11 +46,12 @@ DARK = {
 
 
 class Part(NamedTuple):
-    """A table of the page, columns without an entry left out."""
+    """A table of the page, columns without an entry left out, and in words how many rows are not on it."""
 
     title: str
     columns: list[Column[Any]]
     lines: list[list[str]]
+    more: str
 
 
 class Drawn(NamedTuple):
@@ -83,11 +85,12 @@ def render_page(comparison: Comparison, topologies: Topologies) -> str:
         parameters=[_parameters(row) for row in comparison.rows],
         figures=figures,
         figures_left=figures_left,
-        topology=[part for part in (_part(*table) for table in tables(topologies)) if part.lines],
+        topology=[_part(*table) for table in tables(topologies) if table[2]],
         topology_figures=topology_figures,
         topology_left=topology_left,
         commands=[_command(members) for members in groups],
         runs=[_run(run) for run in islice(_all_in_order(groups), MOST_RUNS)],
+        runs_left=f"{len(counted) - MOST_RUNS:,} more runs are in the tables only." if len(counted) > MOST_RUNS else "",
         left_out=_part("Not counted", LEFT_OUT, comparison.left_out),
         missing=[printable(line) for line in comparison.missing],
         doubtful=[printable(line) for line in comparison.doubtful],
@@ -124,8 +127,12 @@ def _lead(comparison: Comparison, configurations: int) -> str:
 
 
 def _part(title: str, columns: Sequence[Column[Any]], rows: Iterable[Any]) -> Part:
-    kept, lines = text_cells(columns, rows)
-    return Part(title, kept, lines)
+    rows = list(rows)
+    kept, lines = text_cells(columns, rows[:MOST_ROWS])
+    more = (
+        f"{len(rows) - MOST_ROWS:,} more rows: set-report --format csv has them all." if len(rows) > MOST_ROWS else ""
+    )
+    return Part(title, kept, lines, more)
 
 
 LEFT_OUT: list[Column[LeftOut]] = [

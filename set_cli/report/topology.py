@@ -81,8 +81,9 @@ def analyze_runs(runs: Sequence[FinishedRun], tell: Tell = lambda run, what: Non
 
 
 def kept_topologies(runs: Iterable[FinishedRun]) -> Topologies:
-    """What was measured before; nothing is measured."""
-    found = ((run.path, read_analysis(run.path, run.summary["sha256"])) for run in runs)
+    """What was measured before of the first run of each configuration; nothing is measured."""
+    first = (members[0] for members in by_configuration(runs))
+    found = ((run.path, read_analysis(run.path, run.summary["sha256"])) for run in first)
     return Topologies({path: analysis for path, analysis in found if analysis is not None}, [], [])
 
 

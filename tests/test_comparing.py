@@ -1,0 +1,164 @@
+"""Between runs: is a difference one, how a row is made again, and what tells two runs apart."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+
+from set_cli import composed
+from set_cli.config import Config, from_mapping, identity
+from set_cli.errors import DataError
+from set_cli.report.diff import compare_two
+from set_cli.report.reproduce import reproduce_command
+from set_cli.report.significance import compare_methods, in_words
+from tests.conftest import ONE_THREAD, Command, compose_mapping
+from tests.test_report import finished_run, report
+from tests.test_run import train
+
+
+def runs_of(folder: Path, method: str, values: list[float], epsilon: float | None = 20.0, name: str = "") -> None:
+    for seed, value in enumerate(values):
+        finished_run(folder, seed, value, value + 1, method, name=f"{method}{name}-s{seed}", epsilon=epsilon)
+        path = folder / "cifar10" / "mlp" / f"{method}{name}-s{seed}"
+        config = json.loads((path / "config.json").read_text()) | {"epsilon": epsilon}
+        (path / "config.json").write_text(json.dumps(config))
+        summary = json.loads((path / "summary.json").read_text())
+        from set_cli.storage import sha256
+
+        summary["sha256"]["config.json"] = sha256(path / "config.json")
+        (path / "summary.json").write_text(json.dumps(summary))
+
+
+def test_six_pairs_of_one_sign_are_one_in_32(tmp_path: Path) -> None:
+    """2 of the 64 ways to give six differences their signs are as far from 0: p = 0.03125, of one comparison."""
+    runs_of(tmp_path, "dense", [60, 61, 62, 63, 64, 65], None)
+    runs_of(tmp_path, "set", [61, 62.5, 63, 64, 66, 67])
+    (found,) = compare_methods(report(tmp_path).counted)
+    assert (found.first, found.second, found.n) == ("dense", "set ε=20 ζ=0.3", 6)
+    assert found.difference == pytest.approx((1 + 1.5 + 1 + 1 + 2 + 2) / 6)
+    assert found.p == pytest.approx(2 / 64)
+    assert "set ε=20 ζ=0.3 minus dense is +1.42 ± 0.49 points after the last epoch (n=6, p=0.031" in in_words(found)
+
+
+def test_five_pairs_say_nothing(tmp_path: Path) -> None:
+    runs_of(tmp_path, "dense", [60, 61, 62, 63, 64], None)
+    runs_of(tmp_path, "set", [70, 71, 72, 73, 74, 75])
+    assert compare_methods(report(tmp_path).counted) == []
+
+
+def test_several_comparisons_share_the_error(tmp_path: Path) -> None:
+    """Holm: the smallest p times three, the next times two, and never below the one before."""
+    runs_of(tmp_path, "dense", [60.0] * 6, None)
+    runs_of(tmp_path, "fixprob", [60.5, 59.5, 60.5, 59.5, 60.5, 59.5])
+    runs_of(tmp_path, "set", [62.0, 63, 62, 63, 62, 64])
+    found = {(one.first, one.second): one.p for one in compare_methods(report(tmp_path).counted)}
+    assert found == pytest.approx(
+        {("dense", "fixprob ε=20"): 1, ("dense", "set ε=20 ζ=0.3"): 6 / 64, ("fixprob ε=20", "set ε=20 ζ=0.3"): 6 / 64}
+    )
+
+
+def test_only_equally_sparse_methods_are_rivals(tmp_path: Path) -> None:
+    runs_of(tmp_path, "fixprob", [60.0, 61, 62, 63, 64, 65], 10.0)
+    runs_of(tmp_path, "set", [62.0, 63, 62, 63, 62, 64], 20.0)
+    runs_of(tmp_path, "set", [62.0, 63, 62, 63, 62, 64], 10.0, name="10")
+    assert [(one.first, one.second) for one in compare_methods(report(tmp_path).counted)] == [
+        ("fixprob ε=10", "set ε=10 ζ=0.3")
+    ]
+
+
+COMMANDS: list[tuple[str, ...]] = [
+    ("dataset=cifar10", "model=mlp"),
+    ("method=set", "epsilon=0.1234567890123456", "zeta=1e-05", "train.lr=0.012345678901234567"),
+    ("method=dense", "train.nesterov=true", "train.weight_decay=0", "model.hidden=[7,8,9]"),
+    ("method=fixprob", "epsilon=3", "data.train_limit=100", "data.holdout=10", "model.activation=relu"),
+    ("dataset=dna", "model=rbm", "model.cd_steps=3", "model.persistent=true", "model.ais_every=7"),
+    ("dataset=mnist_binary", "model=rbm", "dataset.binarize=threshold"),
+    (
+        "dataset=cifar10",
+        "model=cnn",
+        "model.channels=[8,16]",
+        "model.sparse_convolutions=true",
+        "data.augment.flip=true",
+    ),
+    ("dataset=digits", "backend.engine=torch", "backend.precision=bfloat16", "method.regrow_init=random"),
+]
+
+
+@pytest.mark.parametrize("overrides", COMMANDS, ids=" ".join)
+def test_the_command_of_a_row_trains_the_same_run(overrides: tuple[str, ...]) -> None:
+    """The same folder: the hash of everything that decides the numbers."""
+    config = from_mapping(compose_mapping(*overrides, "seed=3"))
+    command = shlex.split(reproduce_command(summary_of(config), [3]))
+    assert command[0] == "set-train"
+    assert identity(from_mapping(compose_mapping(*command[1:]))) == identity(config)
+
+
+def summary_of(config: Config) -> dict[str, Any]:
+    with hydra.initialize_config_module("set_cli.conf", version_base="1.3"):
+        settings = composed._settings(config)
+    names = {"dataset": config.dataset.name, "model": config.model.name, "method": config.method.name}
+    epsilon = None if config.method.name == "dense" else config.epsilon
+    return {**names, "epsilon": epsilon, "zeta": config.zeta if config.method.name == "set" else None,
+            "settings": json.loads(json.dumps(settings))}  # fmt: skip
+
+
+def test_several_seeds_are_a_sweep_and_text_is_quoted() -> None:
+    summary = {"dataset": "custom", "model": "mlp", "method": "dense", "epsilon": None, "zeta": None}
+    summary |= {"settings": {"data": "my file's.csv:0123abcd", "bad key;": 1}}
+    command = reproduce_command(summary, [0, 1])
+    assert shlex.split(command) == [
+        "set-train", "-m", "dataset=custom", "model=mlp", "method=dense", "seed=0,1", r"dataset.path='my file\'s.csv'"
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("pair")
+    common = ("train.epochs=2", "model.hidden=[20]", "progress=none", ONE_THREAD, f"runs_dir={folder}/runs")
+    first, second = (
+        train(from_mapping(compose_mapping(*common, *own))) for own in (("seed=0",), ("seed=1", "train.lr=0.02"))
+    )
+    return first.path, second.path
+
+
+def test_two_runs_differ_in_what_differs(pair: tuple[Path, Path]) -> None:
+    text = compare_two(*pair)
+    lines = {line.split("│")[0].strip(): [cell.strip() for cell in line.split("│")[1:]] for line in text.splitlines()}
+    assert lines["train.lr"] == ["0.01", "0.02", "+0.01"]
+    assert lines["seed"] == ["0", "1", "+1"]
+    assert "train.epochs" not in lines
+    assert "Environment: the same" in text
+    last = [json.loads((path / "summary.json").read_text())["last"] for path in pair]
+    assert lines["last"] == [f"{last[0]:.6g}", f"{last[1]:.6g}", f"{last[1] - last[0]:+.6g}"]
+    assert "in common" in text
+    assert "Configuration: the same" in compare_two(pair[0], pair[0])
+
+
+def test_the_command_tells_two_runs_apart(pair: tuple[Path, Path], set_report: Command, tmp_path: Path) -> None:
+    result = set_report("diff", *map(str, pair))
+    assert (result.returncode, "train.lr" in result.stdout) == (0, True)
+    nowhere = set_report("diff", str(pair[0]), str(tmp_path))
+    assert (nowhere.returncode, "expected a run folder, found none" in nowhere.stderr) == (3, True)
+    assert set_report("diff", str(pair[0])).returncode == 2
+    (tmp_path / "diff").mkdir()
+    assert set_report("./diff").returncode == 0  # a folder of that name
+
+
+def test_a_run_that_did_not_end_is_compared_as_far_as_it_came(tmp_path: Path) -> None:
+    done, failed = finished_run(tmp_path, 0, 70, 71), finished_run(tmp_path, 1, 60, 61)
+    for path in (done, failed):
+        (path / "run.json").write_text("[{}]")
+    (failed / "status.json").write_text(json.dumps({"status": "failed", "epoch": 2, "reason": "disk full"}))
+    text = compare_two(done, failed)
+    assert "(failed, epoch 2, disk full)" in text
+    assert "last" in text
+    (failed / "run.json").write_text("[]")
+    assert "Environment: the same" in compare_two(done, failed)
+    (failed / "run.json").write_text("[3]")
+    with pytest.raises(DataError, match="expected one entry per start"):
+        compare_two(done, failed)

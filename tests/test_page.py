@@ -1,0 +1,165 @@
+"""The HTML report: what is on the page, and that a browser runs its script and nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from set_cli.config import from_mapping
+from set_cli.report import html
+from set_cli.report.html import render_page
+from set_cli.report.topology import Topologies, analyze_runs
+from tests.conftest import NO_TORCH, ONE_THREAD, REPORT, compose_mapping, run_python
+from tests.test_report import finished_run, report
+from tests.test_run import train
+
+NOTHING = Topologies({}, [], [])
+
+
+class Page(HTMLParser):
+    """Text by section, and every start tag with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.sections: dict[str, str] = {}
+        self._open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "section":
+            self._open.append(dict(attrs).get("id") or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "section":
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.sections[self._open[0]] = self.sections.get(self._open[0], "") + data
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    for method in ("set", "dense"):
+        for seed in (0, 1):
+            overrides = ("train.epochs=2", "model.hidden=[20]", "progress=none", ONE_THREAD, f"method={method}")
+            train(from_mapping(compose_mapping(*overrides, f"seed={seed}", f"runs_dir={folder}/runs")))
+    return folder / "runs"
+
+
+def test_the_page_says_everything_about_every_run(trained: Path) -> None:
+    comparison = report(trained)
+    page = Page(render_page(comparison, NOTHING))
+    rows = page.sections["comparison"]
+    assert f"{comparison.rows[1]['last_mean']:.2f} ± {comparison.rows[1]['last_std']:.2f}" in rows
+    assert "2 of" not in rows  # the count of rows is the script's
+    share = 100 * comparison.rows[1]["parameters"] / comparison.rows[1]["dense_parameters"]
+    assert f"{share:.2f} %" in page.sections["parameters"]
+    widths = [float(attributes["width"] or 0) for tag, attributes in page.tags
+              if tag == "rect" and attributes["class"] == "part"]  # fmt: skip
+    assert widths == pytest.approx([200, 2 * share], abs=0.01)
+    again = "set-train -m dataset=digits model=mlp method=set epsilon=5.0 zeta=0.3 seed=0,1"
+    assert again in page.sections["reproduce"]
+    for run in comparison.counted:
+        text = page.sections["runs"]
+        assert str(run.path) in text
+        start = json.loads((run.path / "run.json").read_text())[-1]
+        for shown in (start["cpu"], start["packages"]["torch"], start["checksums"].popitem()[1]):
+            assert shown in text
+        assert '"batch_size": 10' in text
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    titles = [attributes["alt"] for attributes in pictures]
+    assert [title.partition(": ")[2] for title in titles if title] == [
+        "curves",
+        "inputs",
+        "degrees",
+        "the paper's test",
+    ]
+    assert all((attributes["src"] or "").startswith("data:image/svg+xml;base64,") for attributes in pictures)
+    assert "Every run that was found is in the tables." in page.sections["left-out"]
+
+
+def test_the_page_says_what_does_not_count(tmp_path: Path) -> None:
+    finished_run(tmp_path, 0, 70, 71)
+    finished_run(tmp_path, 1, 70, 71)
+    finished_run(tmp_path, 0, 60, 61, "dense", last_chains_agree=False)
+    failed = finished_run(tmp_path, 1, 60, 61, "dense")
+    (failed / "status.json").write_text(json.dumps({"status": "failed", "epoch": 7, "reason": "disk full"}))
+    page = Page(render_page(report(tmp_path), NOTHING))
+    text = page.sections["left-out"]
+    for said in ("failed", str(failed), "epoch 7, disk full", "no finished run with seed 1", "last may be off"):
+        assert said in text
+    assert "metrics.jsonl has no figures to draw" in text  # these runs have no curves
+
+
+def test_an_empty_comparison_is_a_page(tmp_path: Path) -> None:
+    page = Page(render_page(report(tmp_path), NOTHING))
+    assert "No finished run." in page.sections["comparison"]
+
+
+def test_what_is_too_much_for_a_page_is_said(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MOST_FIGURES", "MOST_RUNS", "MOST_ROWS"):
+        monkeypatch.setattr(html, name, 1)
+    page = Page(render_page(report(trained), NOTHING))
+    assert "1 more: set-report --figures DIR draws them all." in page.sections["figures"]
+    assert "1 more rows: set-report --format csv" in page.sections["comparison"]
+    assert "3 more runs are in the tables only." in page.sections["runs"]
+    assert [tag for tag, _ in page.tags].count("details") == 1
+
+
+def test_dark_pages_have_the_figures_in_other_colours(trained: Path) -> None:
+    """Every colour that a curve is drawn in has its own on dark ground: none is forgotten."""
+    import base64
+    import re
+
+    page = Page(render_page(report(trained), NOTHING))
+    light = [attributes["src"] for tag, attributes in page.tags if tag == "img"][0]
+    dark = [attributes["srcset"] for tag, attributes in page.tags if tag == "source"][0]
+    assert light
+    assert dark
+    colors = [
+        set(re.findall(r"#[0-9a-f]{6}\b", base64.b64decode(address.rpartition(",")[2]).decode()))
+        for address in (light, dark)
+    ]
+    assert colors[0] <= html.DARK.keys()
+    assert colors[1] <= set(html.DARK.values())
+
+
+def test_topologies_are_on_the_page_once_they_were_analysed(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "runs")
+    comparison = report(tmp_path / "runs")
+    analyze_runs(comparison.counted)
+    page = Page((run_html(tmp_path)).read_text())
+    text = page.sections["topology"]
+    for said in ("Degrees", "Clauset's p", "paper's p", "Layers", "explored", "Networks", "Strongest inputs"):
+        assert said in text
+
+
+def run_html(folder: Path) -> Path:
+    """The page as the command writes it, without torch."""
+    result = run_python("-c", NO_TORCH + REPORT, "runs", "--format", "html", "--output", "report.html", folder=folder)
+    assert result.returncode == 0, result.stderr
+    return folder / "report.html"
+
+
+def test_a_browser_takes_the_pages_script(trained: Path, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here to open the page in")
+    shutil.copytree(trained, tmp_path / "runs")
+    page = run_html(tmp_path)
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom",
+               f"--user-data-dir={tmp_path}/profile", page.as_uri()]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    made = Page(result.stdout)
+    assert "2 of 2 rows" in made.sections["comparison"]
+    assert sum(tag == "button" for tag, _ in made.tags) > 20  # one for each column
+    assert "Content Security Policy" not in result.stderr
