@@ -78,13 +78,8 @@ COMMANDS: list[tuple[str, ...]] = [
     ("method=fixprob", "epsilon=3", "data.train_limit=100", "data.holdout=10", "model.activation=relu"),
     ("dataset=dna", "model=rbm", "model.cd_steps=3", "model.persistent=true", "model.ais_every=7"),
     ("dataset=mnist_binary", "model=rbm", "dataset.binarize=threshold"),
-    (
-        "dataset=cifar10",
-        "model=cnn",
-        "model.channels=[8,16]",
-        "model.sparse_convolutions=true",
-        "data.augment.flip=true",
-    ),
+    ("dataset=cifar10", "model=cnn", "model.channels=[8,16]", "model.sparse_convolutions=true"),
+    ("dataset=cifar10", "data.augment.flip=false", "data.augment.rotation=7.5", "data.valid=100"),
     ("dataset=digits", "backend.engine=torch", "backend.precision=bfloat16", "method.regrow_init=random"),
 ]
 
@@ -108,7 +103,7 @@ def summary_of(config: Config) -> dict[str, Any]:
 
 
 def test_several_seeds_are_a_sweep_and_text_is_quoted() -> None:
-    summary = {"dataset": "custom", "model": "mlp", "method": "dense", "epsilon": None, "zeta": None}
+    summary: dict[str, Any] = {"dataset": "custom", "model": "mlp", "method": "dense", "epsilon": None, "zeta": None}
     summary |= {"settings": {"data": "my file's.csv:0123abcd", "bad key;": 1}}
     command = reproduce_command(summary, [0, 1])
     assert shlex.split(command) == [

@@ -121,8 +121,8 @@ def test_dark_pages_have_the_figures_in_other_colours(trained: Path) -> None:
     import re
 
     page = Page(render_page(report(trained), NOTHING))
-    light = [attributes["src"] for tag, attributes in page.tags if tag == "img"][0]
-    dark = [attributes["srcset"] for tag, attributes in page.tags if tag == "source"][0]
+    light = next(attributes["src"] for tag, attributes in page.tags if tag == "img")
+    dark = next(attributes["srcset"] for tag, attributes in page.tags if tag == "source")
     assert light
     assert dark
     colors = [
