@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
+from set_cli.analysis.images import border_and_centre
+from set_cli.analysis.paper_test import hidden_degrees, paper_p_value
 from set_cli.config import from_mapping
 from set_cli.report.collect import FinishedRun, read_run
 from set_cli.report.drawing import draw_report
-from set_cli.report.plots import STYLES, plot_curves, plot_degrees
+from set_cli.report.plots import STYLES, input_movie, plot_curves, plot_degrees, plot_input_maps, plot_scale_free
 from set_cli.report.rows import METHODS
+from set_cli.runs.degrees import read_degrees
 from set_cli.storage import sha256
 from tests.conftest import NO_TORCH, ONE_THREAD, REPORT, compose_mapping, run_python
 from tests.test_run import train
@@ -82,6 +87,58 @@ def test_degrees_are_shares_of_the_neurons() -> None:
         "epoch 0",
         "epoch 1",
     ]  # 2 is after the last removal
+
+
+def test_the_papers_test_is_drawn_beside_the_metric(runs: list[FinishedRun]) -> None:
+    """Fig. 3: the metric on the left, p from 0 to 1 on the right, of every epoch where there are few."""
+    degrees = read_degrees(runs[0].path, runs[0].summary["sha256"])
+    left, right = plot_scale_free(runs[0], degrees).axes
+    rows = [json.loads(line) for line in (runs[0].path / "metrics.jsonl").read_text().splitlines()]
+    (curve,), dots = left.get_lines(), right.get_lines()[0]
+    assert list(np.asarray(curve.get_ydata())) == [row["test_accuracy"] for row in rows]
+    expected = [paper_p_value(values) for values in hidden_degrees(degrees)]
+    assert list(np.asarray(dots.get_xdata())) == [0, 1, 2, 3, 4]
+    assert list(np.asarray(dots.get_ydata())) == expected
+    assert right.get_ylim()[0] < 0 < 1 < right.get_ylim()[1]
+    assert right.get_lines()[1].get_ydata() == [0.05, 0.05]
+
+
+def test_input_maps_have_a_row_for_each_width_and_its_own_scale() -> None:
+    narrow, wide = np.arange(16, dtype=np.int32), 10 * np.arange(16, dtype=np.int32)
+    figure = plot_input_maps([("narrow", {0: narrow, 3: narrow + 1}), ("wide", {0: wide})], (4, 4))
+    pictures = [
+        (axes.get_title(), axes.get_xlabel(), axes.get_images()[0]) for axes in figure.axes if axes.get_images()
+    ]
+    assert [title for title, _, _ in pictures] == ["start", "epoch 3", "start"]
+    assert np.array_equal(np.asarray(pictures[1][2].get_array()), (narrow + 1).reshape(4, 4))
+    assert [image.get_clim() for _, _, image in pictures] == [(0, 16), (0, 16), (0, 150)]
+    # Of 0 to 15 in a square the frame of one has a mean of 7.5, as the four in the middle.
+    assert [text for _, text, _ in pictures] == [
+        "border 7.5, centre 7.5",
+        "border 8.5, centre 8.5",
+        "border 75.0, centre 75.0",
+    ]
+
+
+def test_border_and_centre_are_a_frame_and_the_middle() -> None:
+    picture = np.zeros((28, 28), np.int32)
+    picture[:3], picture[-3:], picture[:, :3], picture[:, -3:] = 8, 8, 8, 8
+    picture[7:21, 7:21] = 2
+    assert border_and_centre(picture.ravel(), (28, 28)) == (8, 2)
+    assert border_and_centre(np.arange(6), (2, 3)) == (2.5, 2.5)  # nothing but a frame
+
+
+def test_the_film_shows_every_epoch_on_one_scale(tmp_path: Path) -> None:
+    degrees = np.array([[0, 0, 0, 9], [3, 3, 3, 3], [9, 0, 0, 0], [9, 9, 9, 9]], np.int32)
+    with Image.open(BytesIO(input_movie(degrees, (2, 2)))) as film:
+        assert sum(1 for _ in ImageSequence.Iterator(film)) == 3  # what the last removal leaves is none of what was trained
+        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(film)]
+    corner = [tuple(frame[90, 80]) for frame in frames]  # of the first pixel
+    other = tuple(frames[0][200, 180])  # of the last one, with 9 at the start
+    assert len(set(corner)) == 3
+    assert np.abs(np.subtract(corner[2], other, dtype=np.int64)).max() < 8
+    with Image.open(BytesIO(input_movie(np.ones((500, 4), np.int32), (2, 2)))) as still:
+        assert sum(1 for _ in ImageSequence.Iterator(still)) <= 60
 
 
 def test_methods_differ_without_colour() -> None:

@@ -136,7 +136,7 @@ def plot_scale_free(run: FinishedRun, degrees: Mapping[str, NDArray[np.int32]]) 
     right.axhline(0.05, color="#9a9a9a", linestyle=":", linewidth=1)
     left.set(xlabel="epoch", ylabel=AXES[metric])
     right.set(ylabel="p of the paper's one-tailed test", ylim=(-0.03, 1.03))
-    left.legend(handles=[curve, dots], fontsize="small", frameon=False, loc="center right")
+    figure.legend(handles=[curve, dots], fontsize="small", frameon=False, loc="outside lower center", ncols=2)
     left.set_title(f"{_title(run.summary)}, {_plain(label(run.summary))}", fontsize="medium")
     return figure
 
@@ -186,7 +186,7 @@ def input_movie(degrees: NDArray[np.int32], shape: tuple[int, int]) -> bytes:
         axes.set_title(f"epoch {epoch}" if epoch else "start", fontsize="medium")
         canvas.draw()  # type: ignore[no-untyped-call]
         pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-        frames.append(Image.fromarray(pixels).convert("RGB").quantize(128))
+        frames.append(Image.fromarray(pixels).convert("RGB").quantize(64, dither=Image.Dither.NONE))
     content = BytesIO()
     frames[0].save(content, "GIF", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0)
     return content.getvalue()
