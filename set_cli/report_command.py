@@ -95,6 +95,7 @@ def report(
             from set_cli.report.watch import watch_runs
 
             watch_runs(folders)
+            return
         comparison = _compare(folders)
         text = _text(comparison, form, topology, width=_width() if output is None else None)
         if output is None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import socket
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytest
+from rich.console import Console, Group
 
 from set_cli import composed
 from set_cli.config import Config, from_mapping, identity
 from set_cli.errors import DataError
+from set_cli.report import watch
 from set_cli.report.diff import compare_two
 from set_cli.report.reproduce import reproduce_command
 from set_cli.report.significance import compare_methods, in_words
@@ -157,3 +161,32 @@ def test_a_run_that_did_not_end_is_compared_as_far_as_it_came(tmp_path: Path) ->
     (failed / "run.json").write_text("[3]")
     with pytest.raises(DataError, match="expected one entry per start"):
         compare_two(done, failed)
+
+
+def test_watching_shows_new_runs_and_those_that_go_on(tmp_path: Path) -> None:
+    finished_run(tmp_path, 0, 70, 71)
+    going = finished_run(tmp_path, 1, 60, 61)
+    status = {"status": "running", "epoch": 4, "reason": None, "pid": os.getpid(), "host": socket.gethostname()}
+    (going / "status.json").write_text(json.dumps(status))
+    read: watch.Read = {}
+    first = shown(watch._page([tmp_path], read, 120))
+    assert "70.00" in first
+    assert f"running: {going} (epoch 4)" in first
+    assert "1 finished, 1 others" in first
+    (going / "status.json").write_text(json.dumps({"status": "done", "epoch": 5, "reason": None}))
+    second = shown(watch._page([tmp_path], read, 120))
+    assert "65.00 ± 7.07" in second
+    assert "2 finished, 0 others" in second
+
+
+def shown(page: Group) -> str:
+    console = Console(width=200, force_terminal=False)
+    with console.capture() as capture:
+        console.print(page)
+    return capture.get()
+
+
+def test_watching_needs_a_terminal(set_report: Command, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    result = set_report("--watch")
+    assert (result.returncode, "--watch shows the table on a terminal" in result.stderr) == (2, True)

@@ -83,7 +83,7 @@ def _table(columns: Sequence[Column[Row]], cells: list[list[str]], width: int | 
         table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for line in cells:
         table.add_row(*map(Text, line))
-    console = Console(width=width or 10_000, no_color=True)
+    console = Console(width=width or 10_000, force_terminal=False, color_system=None)
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"

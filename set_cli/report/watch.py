@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,20 +14,24 @@ from rich.text import Text
 
 from set_cli.report.collect import FinishedRun, LeftOut, find_run_folders, read_run
 from set_cli.report.rows import compare
-from set_cli.report.tables import render
-from set_cli.report.text import printable
+from set_cli.report.tables import READABLE
+from set_cli.report.text import printable, render_text
 
 SECONDS = 3
 MOST_LINES = 20  # of runs that do not count
 
+# What fits beside each other on a terminal; the other columns do not change while one looks.
+TITLES = ("data set", "model", "method", "ε", "ζ", "settings", "n", "last", "best", "s/epoch")
+SHOWN = [column for column in READABLE if column.title in TITLES]
+
 Read = dict[Path, tuple[object, FinishedRun | LeftOut]]
 
 
-def watch_runs(folders: Sequence[Path]) -> NoReturn:
-    """Until KeyboardInterrupt. A run is read again when its status or its rows have changed."""
+def watch_runs(folders: Sequence[Path]) -> None:
+    """Until Ctrl-C. A run is read again when its status or its rows have changed."""
     console = Console(no_color=True)
     read: Read = {}
-    with Live(console=console, auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
             live.update(_page(folders, read, console.width), refresh=True)
             time.sleep(SECONDS)
@@ -44,7 +48,8 @@ def _page(folders: Sequence[Path], read: Read, width: int) -> Group:
     lines.sort(key=lambda line: not line.startswith("running"))
     more = [f"… and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
     clock = f"{len(comparison.counted)} finished, {len(lines)} others, {time.strftime('%H:%M:%S')}; Ctrl-C ends"
-    text = [render(comparison, "table", width), *map(printable, lines[:MOST_LINES] + more), clock]
+    table = render_text(SHOWN, comparison.rows, "table", width)
+    text = [table, *map(printable, lines[:MOST_LINES] + more), clock]
     return Group(*map(Text, text))
 
 
