@@ -132,8 +132,7 @@ def _input_maps(members: list[FinishedRun]) -> Callable[[], Figure]:
         rows = []
         for run, *_ in by_configuration(members):
             pixels, shape = _pixels(run)
-            hidden = settings_text({key: v for key, v in run.summary["settings"].items() if key == "model.hidden"})
-            title = " ".join(filter(None, (label(run.summary), hidden.removeprefix("model."))))
+            title = f"{label(run.summary)}, {_read(run)['layer1/in_degree'].shape[1]:,} hidden"
             rows.append((title, {epoch: pixels[epoch] for epoch in moments(len(pixels), MAPS)}))
         return plot_input_maps(rows, shape)
 

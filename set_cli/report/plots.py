@@ -172,7 +172,7 @@ def input_movie(degrees: NDArray[np.int32], shape: tuple[int, int]) -> bytes:
 
     degrees  (epochs + 1, height * width)
     """
-    figure = Figure(figsize=(3.4, 3), dpi=100)
+    figure = Figure(figsize=(3.4, 2.8), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     image = axes.imshow(
@@ -186,7 +186,7 @@ def input_movie(degrees: NDArray[np.int32], shape: tuple[int, int]) -> bytes:
         axes.set_title(f"epoch {epoch}" if epoch else "start", fontsize="medium")
         canvas.draw()  # type: ignore[no-untyped-call]
         pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-        frames.append(Image.fromarray(pixels).convert("RGB").quantize(64, dither=Image.Dither.NONE))
+        frames.append(Image.fromarray(pixels).convert("RGB").quantize(160, dither=Image.Dither.NONE))
     content = BytesIO()
     frames[0].save(content, "GIF", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0)
     return content.getvalue()
