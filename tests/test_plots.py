@@ -96,11 +96,15 @@ def test_the_papers_test_is_drawn_beside_the_metric(runs: list[FinishedRun]) -> 
     rows = [json.loads(line) for line in (runs[0].path / "metrics.jsonl").read_text().splitlines()]
     (curve,), dots = left.get_lines(), right.get_lines()[0]
     assert list(np.asarray(curve.get_ydata())) == [row["test_accuracy"] for row in rows]
-    expected = [paper_p_value(values) for values in hidden_degrees(degrees)]
+    layer1, _ = hidden_degrees(degrees).values()
+    expected = [paper_p_value(values) for values in layer1]
     assert list(np.asarray(dots.get_xdata())) == [0, 1, 2, 3, 4]
     assert list(np.asarray(dots.get_ydata())) == expected
     assert right.get_ylim()[0] < 0 < 1 < right.get_ylim()[1]
-    assert right.get_lines()[1].get_ydata() == [0.05, 0.05]
+    assert right.get_lines()[2].get_ydata() == [0.05, 0.05]
+    assert [line.get_label() for line in right.get_lines()[:2]] == [
+        f"paper's p, neurons behind layer{i}" for i in (1, 2)
+    ]
 
 
 def test_input_maps_have_a_row_for_each_width_and_its_own_scale() -> None:
@@ -131,7 +135,9 @@ def test_border_and_centre_are_a_frame_and_the_middle() -> None:
 def test_the_film_shows_every_epoch_on_one_scale(tmp_path: Path) -> None:
     degrees = np.array([[0, 0, 0, 9], [3, 3, 3, 3], [9, 0, 0, 0], [9, 9, 9, 9]], np.int32)
     with Image.open(BytesIO(input_movie(degrees, (2, 2)))) as film:
-        assert sum(1 for _ in ImageSequence.Iterator(film)) == 3  # what the last removal leaves is none of what was trained
+        assert (
+            sum(1 for _ in ImageSequence.Iterator(film)) == 3
+        )  # not what the last removal left
         frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(film)]
     corner = [tuple(frame[90, 80]) for frame in frames]  # of the first pixel
     other = tuple(frames[0][200, 180])  # of the last one, with 9 at the start

@@ -29,27 +29,20 @@ def paper_p_value(degrees: NDArray[np.integer]) -> float | None:
     return float(pearsonr(np.log(values), np.log(counts), alternative="less").pvalue)
 
 
-def paper_p_values(degrees: NDArray[np.integer]) -> list[float | None]:
-    """The same after every epoch: (epochs + 1, neurons)."""
-    return [paper_p_value(values) for values in degrees]
+def hidden_degrees(degrees: Mapping[str, NDArray[np.int32]]) -> dict[str, NDArray[np.int32]]:
+    """By the layer that reaches them (epochs + 1, neurons): connections of hidden neurons, before and behind them.
 
-
-def hidden_degrees(degrees: Mapping[str, NDArray[np.int32]]) -> NDArray[np.int32]:
-    """(epochs + 1, hidden neurons): connections of every hidden neuron, to the layer before and to the one behind it.
-
-    degrees  '<layer>/in_degree' and '<layer>/out_degree', as degrees.npz has them. Of hidden layers whose own layer is
-    dense nothing is recorded. ValueError where no layer is sparse.
+    degrees  '<layer>/in_degree' and '<layer>/out_degree', as degrees.npz has them. What a dense layer adds is the same
+             for every neuron and left out. Layers are kept apart: together, narrow and wide ones would be a mixture of
+             degrees that looks like a law of its own.
     """
-    hidden = []
+    hidden = {}
     for name, values in degrees.items():
         layer, _, kind = name.rpartition("/")
-        if kind != "in_degree":
-            continue
-        behind = degrees.get(f"{_next(layer)}/out_degree")
-        hidden.append(values if behind is None or behind.shape != values.shape else values + behind)
-    if not hidden:
-        raise ValueError("expected degrees of at least one sparse layer")
-    return np.concatenate(hidden, axis=1)
+        if kind == "in_degree":
+            behind = degrees.get(f"{_next(layer)}/out_degree")
+            hidden[layer] = values if behind is None or behind.shape != values.shape else values + behind
+    return hidden
 
 
 def _next(layer: str) -> str:

@@ -20,8 +20,8 @@ Side = Literal["inputs", "outputs", "both"]
 
 
 class DegreeRow(Row):
-    """The degrees of one side of a layer after an epoch; layer 'hidden' with both sides is the paper's: all
-    connections of every hidden neuron.
+    """The degrees of one side of a layer after an epoch; 'both': of its outputs with the next layer's inputs, which
+    are the same neurons.
 
     without    neurons that have no connection
     paper_p    the paper's one-tailed test, small: like a power law

@@ -107,27 +107,30 @@ def _check_degrees(path: Path, epoch: int, patterns: Mapping[str, Csr], degrees:
 
 def _degree_rows(degrees: Degrees, tell: Tell) -> list[DegreeRow]:
     """At the start, in the last topology that was trained, and in what the last removal left."""
-    # With one layer, as of an RBM, the hidden neurons' degrees are those of its outputs.
-    several = len(degrees) > len(SIDES)
-    hidden: list[tuple[str, Side, NDArray[np.int32]]] = [("hidden", "both", hidden_degrees(degrees))] * several
-    sides = [(name.rpartition("/")[0], SIDES[name.rpartition("/")[2]], values) for name, values in degrees.items()]
+    found: list[tuple[str, Side, NDArray[np.int32]]] = []
+    hidden = hidden_degrees(degrees)
+    for name, values in degrees.items():
+        layer, _, kind = name.rpartition("/")
+        found.append((layer, SIDES[kind], values))
+        if kind == "in_degree" and hidden[layer] is not values:  # else the next layer is dense, or there is none
+            found.append((layer, "both", hidden[layer]))
     rows = []
-    for layer, side, values in hidden + sides:
+    for layer, side, values in found:
         for epoch in sorted({0, max(0, len(values) - 2), len(values) - 1}):
             tell(f"power law, {layer} {side}, epoch {epoch}")
-            found = values[epoch]
+            now = values[epoch]
             rows.append(
                 DegreeRow(
                     layer=layer,
                     side=side,
                     epoch=epoch,
-                    neurons=len(found),
-                    mean=float(found.mean()),
-                    deviation=float(found.std()),
-                    largest=int(found.max()),
-                    without=int((found == 0).sum()),
-                    paper_p=paper_p_value(found),
-                    power_law=fit_power_law(found, precision=PRECISION),
+                    neurons=len(now),
+                    mean=float(now.mean()),
+                    deviation=float(now.std()),
+                    largest=int(now.max()),
+                    without=int((now == 0).sum()),
+                    paper_p=paper_p_value(now),
+                    power_law=fit_power_law(now, precision=PRECISION),
                 )
             )
     return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ AXES = {"accuracy": "test accuracy (%)", "log_probability": "test log-probabilit
 LARGEST = 1e100  # of what is drawn: axes have no room for more
 MOST_SHOWN = 40  # characters of a name
 MOST_POINTS = 200  # of a run whose p is drawn
+MARKERS = ("o", "^", "s", "d", "x")  # of the layers whose p stands in one figure
 MOST_FRAMES, FRAME_MS = 60, 120
 
 
@@ -118,25 +120,22 @@ def plot_scale_free(run: FinishedRun, degrees: Mapping[str, NDArray[np.int32]]) 
     """
     from set_cli.analysis.paper_test import hidden_degrees, paper_p_value  # a second, which most reports need not wait
 
-    hidden = hidden_degrees(degrees)
-    moments = sorted({round(i * (len(hidden) - 1) / MOST_POINTS) for i in range(MOST_POINTS + 1)})
-    p_values = [paper_p_value(hidden[epoch]) for epoch in moments]
     metric = run.summary["metric"]
     epochs, values = _series([run], f"test_{metric}")
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     left = figure.subplots()
     right = left.twinx()
     (curve,) = left.plot(epochs, values[0], "-", color=STYLES["set"]["color"], label=AXES[metric])
-    known = [(epoch, p) for epoch, p in zip(moments, p_values, strict=True) if p is not None]
-    (dots,) = (
-        right.plot(*zip(*known, strict=True), ".", color="#c4661f", markersize=4, label="paper's p")
-        if known
-        else (curve,)
-    )
+    handles = [curve]
+    for (layer, hidden), marker in zip(hidden_degrees(degrees).items(), cycle(MARKERS)):
+        drawn = sorted({round(i * (len(hidden) - 1) / MOST_POINTS) for i in range(MOST_POINTS + 1)})
+        p_values = [np.nan if p is None else p for p in (paper_p_value(hidden[epoch]) for epoch in drawn)]
+        name = f"paper's p, neurons behind {_plain(layer)}"
+        handles += right.plot(drawn, p_values, marker, color="#c4661f", markersize=4, fillstyle="none", label=name)
     right.axhline(0.05, color="#9a9a9a", linestyle=":", linewidth=1)
     left.set(xlabel="epoch", ylabel=AXES[metric])
     right.set(ylabel="p of the paper's one-tailed test", ylim=(-0.03, 1.03))
-    figure.legend(handles=[curve, dots], fontsize="small", frameon=False, loc="outside lower center", ncols=2)
+    figure.legend(handles=handles, fontsize="small", frameon=False, loc="outside lower center", ncols=2)
     left.set_title(f"{_title(run.summary)}, {_plain(label(run.summary))}", fontsize="medium")
     return figure
 
