@@ -179,12 +179,14 @@ def _progress(runs: Sequence[FinishedRun]) -> Iterator[Callable[[FinishedRun, st
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from set_cli.report.text import printable
+
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=len(runs))
 
         def show(run: FinishedRun, what: str) -> None:
-            bar.update(task, completed=places[run.path], description=escape(f"{run.path.name}: {what}"))
+            bar.update(task, completed=places[run.path], description=escape(printable(f"{run.path.name}: {what}")))
 
         yield show
 

@@ -35,7 +35,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object], needed: int | 
     temporary = path.with_name(path.name + TEMPORARY)
     try:
         with storage_errors(path, needed):
-            with open(temporary, "wb") as stream:
+            with _open_new(temporary) as stream:
                 write(stream)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -45,6 +45,15 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object], needed: int | 
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def _open_new(path: Path) -> BinaryIO:
+    """A new file in place of what a killed process left; never what a link there leads to."""
+    try:
+        return open(path, "xb")
+    except FileExistsError:
+        path.unlink()
+        return open(path, "xb")
 
 
 @contextmanager
@@ -142,11 +151,11 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> Any:
     """The value of a strict JSON file without a key twice; DataError where there is none to be read."""
     try:
-        with open_plain(path) as stream:
+        with open_plain(path, follow=False) as stream:
             content = stream.read(LARGEST_JSON + 1)
         if len(content) > LARGEST_JSON:
             raise DataError(f"{path}: expected a small JSON file, found more than {LARGEST_JSON} bytes")
-        return json.loads(content, parse_constant=_refuse_constant, object_pairs_hook=_distinct)
+        return parse_json(content)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: could not be read ({error})") from None
 
@@ -157,10 +166,13 @@ def read_arrays(path: Path, largest: int | None = None) -> dict[str, NDArray[Any
     largest  bytes that the arrays may take, of a file that anybody may have written: a small one can unpack to any size
     """
     try:
-        with open_plain(path) as stream, np.load(stream, allow_pickle=False) as archive:
+        with open_plain(path, follow=False) as stream, np.load(stream, allow_pickle=False) as archive:
             if largest is not None and sum(member.file_size for member in archive.zip.filelist) > largest:
                 raise DataError(f"{path}: expected arrays of at most {largest:,} bytes")
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
+            if not all(isinstance(array, np.ndarray) for array in arrays.values()):  # other files come as bytes
+                raise DataError(f"{path}: expected arrays and nothing else")
+            return arrays
     except DataError:
         raise
     except MemoryError:
@@ -180,6 +192,11 @@ def sha256(path: Path, largest: int | None = None) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path}: could not be read ({error.strerror})") from None
+
+
+def parse_json(content: bytes | str) -> Any:
+    """The value of strict JSON, without NaN, infinity or a key twice; ValueError, or RecursionError, for others."""
+    return json.loads(content, parse_constant=_refuse_constant, object_pairs_hook=_distinct)
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

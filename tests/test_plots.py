@@ -23,6 +23,7 @@ from set_cli.report.rows import METHODS
 from set_cli.runs.degrees import read_degrees
 from set_cli.storage import sha256
 from tests.conftest import NO_TORCH, ONE_THREAD, REPORT, compose_mapping, run_python
+from tests.test_report import finished_run
 from tests.test_run import train
 
 RUN = ("train.epochs=4", "model.hidden=[40,30]", "progress=none", ONE_THREAD)
@@ -135,9 +136,7 @@ def test_border_and_centre_are_a_frame_and_the_middle() -> None:
 def test_the_film_shows_every_epoch_on_one_scale(tmp_path: Path) -> None:
     degrees = np.array([[0, 0, 0, 9], [3, 3, 3, 3], [9, 0, 0, 0], [9, 9, 9, 9]], np.int32)
     with Image.open(BytesIO(input_movie(degrees, (2, 2)))) as film:
-        assert (
-            sum(1 for _ in ImageSequence.Iterator(film)) == 3
-        )  # not what the last removal left
+        assert sum(1 for _ in ImageSequence.Iterator(film)) == 3  # not what the last removal left
         frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(film)]
     corner = [tuple(frame[90, 80]) for frame in frames]  # of the first pixel
     other = tuple(frames[0][200, 180])  # of the last one, with 9 at the start
@@ -165,7 +164,7 @@ def altered(path: Path, change: Callable[[Path], object]) -> FinishedRun:
 
 DAMAGE: list[tuple[str, bytes | dict[str, Any], str]] = [
     ("metrics.jsonl", b'{"epoch": 1, "test_accuracy": "high"}\n', "metrics.jsonl has no figures to draw"),
-    ("metrics.jsonl", b'{"epoch": 1, "test_accuracy": NaN}\n', "metrics.jsonl has no figures to draw"),
+    ("metrics.jsonl", b'{"epoch": 1, "test_accuracy": NaN}\n', "metrics.jsonl, line 1: expected a JSON object"),
     ("metrics.jsonl", b'{"epoch": [], "test_accuracy": 1}\n', "metrics.jsonl has no figures to draw"),
     ("metrics.jsonl", b"", "metrics.jsonl has no figures to draw"),
     ("degrees.npz", b"PK", "could not be read"),
@@ -216,3 +215,22 @@ def test_the_command_draws_without_torch(runs: list[FinishedRun], tmp_path: Path
     (tmp_path / "file").touch()
     result = run_python("-c", REPORT, "runs", "--figures", "file/below", folder=tmp_path)
     assert (result.returncode, "could not be written" in result.stderr) == (6, True)
+
+
+def test_of_many_configurations_the_foremost_are_drawn(tmp_path: Path) -> None:
+    """The best of each method and the next best, told apart; how many there were stands in the title."""
+    for i in range(30):
+        method = "dense" if i == 29 else "set"
+        path = finished_run(tmp_path, 0, 90 - i, 91, method, name=f"{method}{i}-s0", settings={})
+        row = {"epoch": 1, "test_accuracy": 90 - i}
+        (path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+        config = json.loads((path / "config.json").read_text()) | {"number": i}
+        (path / "config.json").write_text(json.dumps(config))
+        summary = json.loads((path / "summary.json").read_text())
+        summary["sha256"] |= {name: sha256(path / name) for name in ("metrics.jsonl", "config.json")}
+        (path / "summary.json").write_text(json.dumps(summary))
+    runs = [run for run in map(read_run, (tmp_path / "cifar10/mlp").iterdir()) if isinstance(run, FinishedRun)]
+    figure = plot_curves(runs)
+    shown = sorted(float(np.asarray(line.get_ydata())[0]) for line in figure.axes[0].get_lines())
+    assert shown == [61, *range(80, 91)]
+    assert "12 of 30 configurations" in str(figure.get_suptitle())

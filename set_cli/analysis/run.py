@@ -29,6 +29,7 @@ from set_cli.storage import LARGEST_JSON, read_arrays, write_json
 FILE = "analysis.json"
 VERSION = 1  # of what is measured and how; an analysis of another one is made anew
 STRONGEST = 10  # inputs that are named
+LARGEST = 1e12  # of what is counted or measured
 PRECISION = 0.02  # of the power laws' p: 625 samples each
 SIDES: dict[str, Side] = {"out_degree": "inputs", "in_degree": "outputs"}
 
@@ -42,11 +43,19 @@ def read_analysis(path: Path, checksums: Checksums) -> Analysis | None:
     checksums  SHA-256 of the finished run's files by name, as in summary.json
     """
     try:
-        with open_plain(path / FILE) as stream:
+        with open_plain(path / FILE, follow=False) as stream:
             kept = Analysis.model_validate_json(stream.read(LARGEST_JSON))
     except (OSError, DataError, ValidationError, RecursionError):
         return None
-    return kept if (kept.version, kept.sources) == (VERSION, _sources(path, checksums)) else None
+    is_of_this_run = (kept.version, kept.sources) == (VERSION, _sources(path, checksums))
+    return kept if is_of_this_run and _is_in_range(kept.model_dump()) else None
+
+
+def _is_in_range(value: object) -> bool:
+    """Whether every number in there is one that an analysis can have come to."""
+    if isinstance(value, dict | list):
+        return all(_is_in_range(part) for part in (value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, int | float) or abs(value) <= LARGEST
 
 
 def keep_analysis(path: Path, analysis: Analysis) -> None:
@@ -187,7 +196,7 @@ def _graph_row(names: list[str], epoch: int, patterns: list[Csr]) -> GraphRow:
 
 def _strength_rows(path: Path, checksums: Checksums, layers: Mapping[str, Csr]) -> list[StrengthRow]:
     """Of the first sparse layer, whose inputs are the data's where nothing dense is before it."""
-    check_unaltered(path, CURRENT, checksums)
+    check_unaltered(path, CURRENT, checksums, LARGEST_TOPOLOGY)
     name = next(iter(layers))
     try:
         strengths = strength_from_checkpoint(read_arrays(path / CURRENT, LARGEST_TOPOLOGY), name, layers[name].shape)

@@ -45,11 +45,12 @@ MOST_SHOWN = 1000  # characters of a reason
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """A run that counts; group is its configuration without the seed, as text."""
+    """A run that counts; group is its configuration without the seed, as text; versions of set_cli and torch."""
 
     path: Path
     group: str
     summary: Mapping[str, Any]
+    versions: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +71,29 @@ def find_run_folders(folders: Iterable[Path]) -> tuple[list[Path], list[LeftOut]
         closed.append(LeftOut(Path(error.filename), "unreadable", error.strerror or str(error)))
 
     for folder in folders:
-        for name, children, files in os.walk(folder, onerror=note):
-            if is_run_folder(files):
+        waiting = [os.fspath(folder)]
+        while waiting:  # not os.walk: it calls itself, and folders can be deeper than Python goes
+            name = waiting.pop()
+            try:
+                with os.scandir(name) as entries:
+                    inside = list(entries)
+                folders_inside = [entry for entry in inside if entry.is_dir()]
+            except OSError as error:
+                note(error)
+                continue
+            if is_run_folder([entry.name for entry in inside]):  # which holds no other
                 found.setdefault(os.path.realpath(name), Path(name))
-                children.clear()  # a run folder holds no other
-            links = [Path(name, child) for child in children if os.path.islink(os.path.join(name, child))]
+                continue
+            waiting += [entry.path for entry in folders_inside if not entry.is_symlink()]
+            links = [Path(entry.path) for entry in folders_inside if entry.is_symlink()]
             closed += [LeftOut(link, "skipped", "a symbolic link; name the folder that it leads to") for link in links]
     return sorted(found.values(), key=_natural), closed
 
 
 def _natural(path: Path) -> list[tuple[bool, int, str]]:
     """A sort key by which s2 comes before s10."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", str(path))]
+    parts = re.split(r"([0-9]{1,18})", str(path))
+    return [(i % 2 == 1, int(part) if i % 2 else 0, part) for i, part in enumerate(parts)]
 
 
 def read_run(path: Path) -> FinishedRun | LeftOut:
@@ -103,9 +115,18 @@ def read_run(path: Path) -> FinishedRun | LeftOut:
         if not isinstance(config, dict):
             raise DataError(f"{path / 'config.json'}: expected a configuration")
         group = canonical_json({key: value for key, value in config.items() if key != "seed"})
-    except (DataError, OSError) as error:
+    except (DataError, OSError, ValueError) as error:
         return LeftOut(path, "unreadable", str(error))
-    return FinishedRun(path, group, summary)
+    return FinishedRun(path, group, summary, _versions(path))
+
+
+def _versions(path: Path) -> tuple[str, str] | None:
+    """Of set_cli and torch, of the run's last start; None where its record cannot be read."""
+    try:
+        last = read_json(path / "run.json")[-1]
+        return str(last["set_cli"]), str(last.get("packages", {}).get("torch"))
+    except (DataError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _reason(path: Path) -> str:

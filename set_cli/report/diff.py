@@ -10,7 +10,7 @@ from typing import Any
 from set_cli.config import flatten
 from set_cli.errors import DataError
 from set_cli.report.collect import FinishedRun, LeftOut, read_run
-from set_cli.report.text import Column, render_text
+from set_cli.report.text import Column, printable, render_text
 from set_cli.report.topology import PAIRS, pair_topologies
 from set_cli.runs.folder import is_run_folder
 from set_cli.storage import read_json
@@ -53,7 +53,7 @@ def _standing(path: Path) -> str:
         raise DataError(f"{path}: expected a run folder, found none")
     run = read_run(path)
     detail = f" ({run.why}{', ' if run.detail else ''}{run.detail})" if isinstance(run, LeftOut) else ""
-    return f"{path}{detail}"
+    return printable(f"{path}{detail}")
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -99,4 +99,7 @@ def _difference(first: object, second: object) -> str:
     numbers = (int, float)
     if not isinstance(first, numbers) or not isinstance(second, numbers) or isinstance(first, bool):
         return ""
-    return f"{second - first:+.6g}" if second != first else "0"
+    try:
+        return f"{second - first:+.6g}" if second != first else "0"
+    except OverflowError:  # of numbers that no figure of ours is
+        return ""

@@ -185,11 +185,11 @@ def _run(run: FinishedRun) -> dict[str, Any]:
         command = shlex.join(map(str, last.pop("command", [])))
         folder, environment = str(last.pop("folder", "")), _pretty(last)
     except (DataError, LookupError, TypeError, ValueError) as error:
-        command, folder, environment = "", "", f"could not be read ({error})"
+        command, folder, environment = "", "", printable(f"could not be read ({error})")
     try:
         config = _pretty(read_json(run.path / "config.json"))
     except DataError as error:
-        config = str(error)
+        config = printable(str(error))
     differences = summary.get("differences")
     return {
         "status": "done",

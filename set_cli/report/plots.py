@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from itertools import cycle
+from itertools import cycle, product
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ OTHER = {"color": "#000000", "linestyle": "-.", "marker": "x"}
 AXES = {"accuracy": "test accuracy (%)", "log_probability": "test log-probability (nats)"}
 LARGEST = 1e100  # of what is drawn: axes have no room for more
 MOST_SHOWN = 40  # characters of a name
+MOST_LINES = 12  # in one figure
+MOST_LAYERS = 12  # beside each other
 MOST_POINTS = 200  # of a run whose p is drawn
 MARKERS = ("o", "^", "s", "d", "x")  # of the layers whose p stands in one figure
 MOST_FRAMES, FRAME_MS = 60, 120
@@ -42,10 +44,12 @@ def plot_curves(runs: Sequence[FinishedRun]) -> Figure:
     """The metric over the epochs, one line per configuration (mean over seeds, band to the extremes), and connections:
     the paper's Fig. 2, 5 and 7.
 
-    DataError where a run's metrics cannot be read.
+    Of more than twelve configurations the best of each method and the next best, after the last epoch. DataError where
+    a run's metrics cannot be read.
     """
-    ordered = sorted(by_configuration(runs), key=lambda members: order_of(members[0].summary))
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    configurations = by_configuration(runs)
+    ordered = sorted(_foremost(configurations), key=lambda members: order_of(members[0].summary))
+    figure = Figure(figsize=(8, max(3.6, 0.35 * len(ordered))), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[3, 1])
     labels = []
     for members in ordered:
@@ -58,7 +62,7 @@ def plot_curves(runs: Sequence[FinishedRun]) -> Figure:
         )
         if len(members) > 1:
             left.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=style["color"], alpha=0.2, lw=0)
-    left.set(xlabel="epoch", ylabel=AXES[ordered[0][0].summary["metric"]])
+    left.set(xlabel="epoch", ylabel=_axis(ordered[0][0].summary["metric"]))
     left.grid(alpha=0.3)
     left.legend(fontsize="small", frameon=False)
     connections = [float(np.mean([run.summary["connections"] for run in members])) for members in ordered]
@@ -69,12 +73,21 @@ def plot_curves(runs: Sequence[FinishedRun]) -> Figure:
         xscale="log",
         xlabel="connections",
         yticks=range(len(ordered)),
-        xlim=(min(connections) / 3, max(connections) * 30),
+        xlim=(max(1.0, min(connections)) / 3, max(1.0, *connections) * 30),
     )
     right.set_yticklabels([_plain(members[0].summary["method"], 16) for members in ordered])
     right.invert_yaxis()
-    figure.suptitle(_title(ordered[0][0].summary), fontsize="medium")
+    some = "" if len(ordered) == len(configurations) else f", {len(ordered)} of {len(configurations)} configurations"
+    figure.suptitle(_title(ordered[0][0].summary) + some, fontsize="medium")
     return figure
+
+
+def _foremost(configurations: Sequence[list[FinishedRun]]) -> list[list[FinishedRun]]:
+    """As many as can be told apart in one figure."""
+    ranked = sorted(configurations, key=lambda members: -float(np.mean([run.summary["last"] for run in members])))
+    first_of_each = {members[0].summary["method"]: members for members in reversed(ranked)}
+    chosen = list(first_of_each.values())[:MOST_LINES]
+    return chosen + [members for members in ranked if members not in chosen][: MOST_LINES - len(chosen)]
 
 
 @rc_context(LOOKS)
@@ -82,26 +95,25 @@ def plot_degrees(degrees: Mapping[str, NDArray[np.int32]]) -> Figure:
     """How many neurons have at least so many connections, on logarithmic axes: of each layer, at three moments.
 
     degrees  '<layer>/out_degree' of its inputs, '<layer>/in_degree' of its outputs, (epochs + 1, neurons)
+    Of more than twelve layers the first twelve.
     """
-    names = sorted(degrees)
-    figure = Figure(figsize=(3 * max(1, len(names) // 2), 5.2), layout="constrained")
-    places = figure.subplots(2, max(1, len(names) // 2), squeeze=False)
-    for i, name in enumerate(names):
-        layer, _, kind = name.rpartition("/")
-        axes = places[0 if kind == "out_degree" else 1][i // 2]
-        values = degrees[name]
+    layers = list(dict.fromkeys(name.rpartition("/")[0] for name in degrees))[:MOST_LAYERS]
+    figure = Figure(figsize=(3 * len(layers), 5.2), layout="constrained")
+    places = figure.subplots(2, len(layers), squeeze=False)
+    for (row, kind), (column, layer) in product(enumerate(("out_degree", "in_degree")), enumerate(layers)):
+        axes, values = places[row][column], degrees[f"{layer}/{kind}"]
         for epoch, style in zip(moments(len(values), 3), (":", "--", "-"), strict=False):
             found = np.sort(values[epoch])
             share = 1 - np.arange(len(found)) / len(found)
             seen = found > 0  # a logarithm has no 0; how many those are stands beside
             zeros = f", {int((~seen).sum())} without" if not seen.all() else ""
             axes.step(found[seen], share[seen], style, color="black", where="post", label=f"epoch {epoch}{zeros}")
-        axes.set(
-            xscale="log", yscale="log", title=f"{_plain(layer)}, {'inputs' if kind == 'out_degree' else 'outputs'}"
-        )
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_title(f"{_plain(layer)}, {'outputs' if row else 'inputs'}")
+        if values.any():  # else there is nothing that has a logarithm
+            axes.set(xscale="log", yscale="log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.legend(fontsize="x-small", frameon=False)
         axes.grid(alpha=0.3)
     for axes in places[1]:
@@ -125,7 +137,7 @@ def plot_scale_free(run: FinishedRun, degrees: Mapping[str, NDArray[np.int32]]) 
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     left = figure.subplots()
     right = left.twinx()
-    (curve,) = left.plot(epochs, values[0], "-", color=STYLES["set"]["color"], label=AXES[metric])
+    (curve,) = left.plot(epochs, values[0], "-", color=STYLES["set"]["color"], label=_axis(metric))
     handles = [curve]
     for (layer, hidden), marker in zip(hidden_degrees(degrees).items(), cycle(MARKERS)):
         drawn = sorted({round(i * (len(hidden) - 1) / MOST_POINTS) for i in range(MOST_POINTS + 1)})
@@ -133,7 +145,7 @@ def plot_scale_free(run: FinishedRun, degrees: Mapping[str, NDArray[np.int32]]) 
         name = f"paper's p, neurons behind {_plain(layer)}"
         handles += right.plot(drawn, p_values, marker, color="#c4661f", markersize=4, fillstyle="none", label=name)
     right.axhline(0.05, color="#9a9a9a", linestyle=":", linewidth=1)
-    left.set(xlabel="epoch", ylabel=AXES[metric])
+    left.set(xlabel="epoch", ylabel=_axis(metric))
     right.set(ylabel="p of the paper's one-tailed test", ylim=(-0.03, 1.03))
     figure.legend(handles=handles, fontsize="small", frameon=False, loc="outside lower center", ncols=2)
     left.set_title(f"{_title(run.summary)}, {_plain(label(run.summary))}", fontsize="medium")
@@ -198,7 +210,7 @@ def _series(runs: Sequence[FinishedRun], metric: str) -> tuple[list[int], NDArra
         rows = read_rows(run.path / "metrics.jsonl")
         try:
             by_run.append({int(row["epoch"]): float(row[metric]) for row in rows if metric in row})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{run.path}: metrics.jsonl has no figures to draw ({error})") from None
     epochs = sorted(set.intersection(*(set(values) for values in by_run)))
     values = np.array([[values[epoch] for epoch in epochs] for values in by_run])
@@ -211,6 +223,10 @@ def moments(rows: int, most: int) -> list[int]:
     """So many epochs, evenly from the start to the last topology that was trained (the last removal is after it)."""
     last = max(0, rows - 2)
     return sorted({round(i * last / max(1, most - 1)) for i in range(most)})
+
+
+def _axis(metric: str) -> str:
+    return AXES.get(metric, f"test {_plain(metric)}")
 
 
 def _title(summary: Mapping[str, Any]) -> str:

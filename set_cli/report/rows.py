@@ -75,7 +75,8 @@ def compare(runs: Sequence[FinishedRun | LeftOut]) -> Comparison:
     counted = list(latest.values())
     groups = by_configuration(counted)
     rows = sorted((_row(members) for members in groups), key=_order)
-    return Comparison(rows, left_out, _missing_seeds(groups), _doubtful(counted), counted)
+    doubtful = [*_doubtful(counted), *_mixed(groups)]
+    return Comparison(rows, left_out, _missing_seeds(groups), doubtful, counted)
 
 
 def _row(runs: list[FinishedRun]) -> dict[str, Any]:
@@ -115,6 +116,18 @@ def _doubtful(runs: Sequence[FinishedRun]) -> list[str]:
         if figures:
             which = " and ".join(figures)
             sentences.append(f"{run.path}: few annealed chains carry log Z: {which} may be off by more than its error")
+    return sentences
+
+
+def _mixed(groups: Sequence[list[FinishedRun]]) -> list[str]:
+    """Rows whose seeds were trained by other versions: their spread may be that of the versions."""
+    sentences = []
+    for runs in groups:
+        for i, package in enumerate(("set_cli", "torch")):
+            versions = sorted({run.versions[i] for run in runs if run.versions is not None})
+            if len(versions) > 1:
+                name = runs[0].path.parent / runs[0].path.name.rsplit("-s", 1)[0]
+                sentences.append(f"{name}: seeds trained by other versions of {package} ({', '.join(versions)})")
     return sentences
 
 

@@ -70,6 +70,8 @@ def _latex(columns: Sequence[Column[Row]], cells: list[list[str]]) -> str:
     frame = pd.DataFrame(cells, columns=[column.title for column in columns])
     places = "".join("r" if column.right else "l" for column in columns)
     text = frame.to_latex(index=False, escape=True, column_format=places) if cells else ""
+    # After a line's end LaTeX takes a bracket or an asterisk for that command's own.
+    text = re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)
     for character, command in IN_MATHEMATICS.items():
         text = text.replace(character, command)
     return text.encode("ascii", "replace").decode()

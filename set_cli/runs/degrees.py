@@ -34,14 +34,25 @@ def read_degrees(folder: Path, checksums: Mapping[str, str]) -> dict[str, NDArra
     DataError where the file is not what the run wrote, or holds something else.
     """
     path = folder / FINAL
-    if sha256(path) != checksums.get(FINAL):
+    if sha256(path, LARGEST_TOPOLOGY) != checksums.get(FINAL):
         raise DataError(f"{path}: altered after the run")
     arrays = read_arrays(path, LARGEST_TOPOLOGY)
     for name, values in arrays.items():
         is_one = name.endswith(("/out_degree", "/in_degree")) and values.ndim == 2 and values.dtype == np.int32
         if not is_one or not values.size or values.min() < 0:
             raise DataError(f"{path}: expected degrees of every epoch, found {name!r:.60}")
+    for layer in {name.rpartition("/")[0] for name in arrays}:
+        if not _belong_together(arrays.get(f"{layer}/out_degree"), arrays.get(f"{layer}/in_degree")):
+            raise DataError(f"{path}: the degrees of {layer!r:.60} are not those of one layer")
     return arrays
+
+
+def _belong_together(out: NDArray[np.int32] | None, into: NDArray[np.int32] | None) -> bool:
+    """Whether there are layers whose inputs and outputs have these degrees: each connection has two ends."""
+    if out is None or into is None or len(out) != len(into):
+        return False
+    fits = out.max() <= into.shape[1] and into.max() <= out.shape[1]
+    return bool(fits) and np.array_equal(out.sum(axis=1, dtype=np.int64), into.sum(axis=1, dtype=np.int64))
 
 
 def finish_degrees(folder: Path, lengths: Mapping[str, int]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from set_cli.plain_files import open_plain
 from set_cli.runs.checkpoint import CURRENT
 from set_cli.runs.degrees import FINAL
 from set_cli.runs.folder import snapshot_epochs, snapshot_path
-from set_cli.storage import read_json, sha256, write_json
+from set_cli.storage import parse_json, read_json, sha256, write_json
 
 SUMMARY = "summary.json"
 # What a report reads is small and checked every time; set_cli.load checks what it reads.
@@ -25,7 +24,7 @@ LARGEST_ROWS = 2**30  # bytes; a million epochs take about half of it
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file; DataError names the line that is not an object."""
     try:
-        with open_plain(path) as stream:
+        with open_plain(path, follow=False) as stream:
             content = stream.read(LARGEST_ROWS + 1)
         lines = content.decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -35,7 +34,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
@@ -44,9 +43,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def check_unaltered(path: Path, name: str, checksums: Mapping[str, str]) -> None:
-    """DataError where a finished run's file is not what the run wrote; no checksums: of a run that is not finished."""
-    if checksums and sha256(path / name) != checksums.get(name):
+def check_unaltered(path: Path, name: str, checksums: Mapping[str, str], largest: int | None = None) -> None:
+    """DataError where a finished run's file is not what the run wrote; no checksums: of a run that is not finished.
+
+    largest  bytes that it may have
+    """
+    if checksums and sha256(path / name, largest) != checksums.get(name):
         raise DataError(f"{path / name}: altered after the run; its SHA-256 is not the one in {SUMMARY}")
 
 

@@ -47,7 +47,7 @@ def _patterns(
     path: Path, checksums: Mapping[str, str], epoch: int
 ) -> tuple[dict[str, Csr], dict[str, NDArray[np.float32]]]:
     file = snapshot_path(path, epoch)
-    check_unaltered(path, str(file.relative_to(path)), checksums)
+    check_unaltered(path, str(file.relative_to(path)), checksums, LARGEST_TOPOLOGY)
     arrays = read_arrays(file, LARGEST_TOPOLOGY)
     patterns = {}
     for name in dict.fromkeys(key.rpartition("/")[0] for key in arrays):  # the order of the layers
