@@ -36,7 +36,7 @@ def _endings() -> Iterator[None]:
     try:
         yield
     except SetError as error:
-        click.echo(f"set-report: {error}", err=True)
+        _note(f"set-report: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("\nset-report: interrupted; what was analysed is kept", err=True)

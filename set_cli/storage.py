@@ -180,7 +180,7 @@ def read_arrays(path: Path, largest: int | None = None) -> dict[str, NDArray[Any
             raise
         raise DataError(f"{path}: expected arrays that fit into memory") from None
     except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged archive
-        raise DataError(f"{path}: could not be read ({error})") from None
+        raise DataError(f"{path}: could not be read ({error!s:.300})") from None
 
 
 def sha256(path: Path, largest: int | None = None) -> str:

@@ -30,6 +30,7 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 OTHER = {"color": "#000000", "linestyle": "-.", "marker": "x"}
 AXES = {"accuracy": "test accuracy (%)", "log_probability": "test log-probability (nats)"}
+LARGEST_EPOCH = 10**9
 LARGEST = 1e100  # of what is drawn: axes have no room for more
 MOST_SHOWN = 40  # characters of a name
 MOST_LINES = 12  # in one figure
@@ -210,6 +211,8 @@ def _series(runs: Sequence[FinishedRun], metric: str) -> tuple[list[int], NDArra
         rows = read_rows(run.path / "metrics.jsonl")
         try:
             by_run.append({int(row["epoch"]): float(row[metric]) for row in rows if metric in row})
+            if any(epoch > LARGEST_EPOCH for epoch in by_run[-1]):
+                raise ValueError("an epoch beyond all runs")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{run.path}: metrics.jsonl has no figures to draw ({error})") from None
     epochs = sorted(set.intersection(*(set(values) for values in by_run)))

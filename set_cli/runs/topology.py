@@ -47,13 +47,15 @@ def _patterns(
     path: Path, checksums: Mapping[str, str], epoch: int
 ) -> tuple[dict[str, Csr], dict[str, NDArray[np.float32]]]:
     file = snapshot_path(path, epoch)
+    if file.parent.is_symlink():
+        raise DataError(f"{file.parent}: expected a folder, found a symbolic link")
     check_unaltered(path, str(file.relative_to(path)), checksums, LARGEST_TOPOLOGY)
     arrays = read_arrays(file, LARGEST_TOPOLOGY)
     patterns = {}
     for name in dict.fromkeys(key.rpartition("/")[0] for key in arrays):  # the order of the layers
         try:
-            n_in, n_out = (int(n) for n in arrays[f"{name}/shape"])
+            n_in, n_out = arrays[f"{name}/shape"].astype(np.int64, casting="safe").tolist()
             patterns[name] = check_pattern(Csr(arrays[f"{name}/indptr"], arrays[f"{name}/indices"], (n_in, n_out)))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise DataError(f"{file}: {name} is no valid pattern ({error})") from None
+            raise DataError(f"{file}: {name:.60} is no valid pattern ({error!s:.200})") from None
     return patterns, arrays
