@@ -33,4 +33,6 @@ def strength_from_checkpoint(
     if not all(name in arrays for name in names):
         return None
     indptr, indices, weights = (arrays[name] for name in names)
+    if weights.dtype != np.float32 or not np.isfinite(weights).all():
+        raise ValueError("expected finite float32 weights")
     return input_strength(check_pattern(Csr(indptr, indices, shape)), weights)

@@ -58,7 +58,10 @@ def draw_report(runs: Sequence[FinishedRun], folder: Path) -> tuple[list[Path], 
     make_folder(folder)
     made: list[Path] = []
     missing: list[str] = []
+    taken: dict[str, int] = defaultdict(int)
     for drawing in [*experiment_drawings(runs), *topology_drawings(runs)]:
+        taken[drawing.name] += 1  # two names can be one once they are file names
+        name = drawing.name + (f"-{taken[drawing.name]}" if taken[drawing.name] > 1 else "")
         try:
             drawn = drawing.draw()
         except DataError as error:
@@ -66,11 +69,11 @@ def draw_report(runs: Sequence[FinishedRun], folder: Path) -> tuple[list[Path], 
                 missing.append(str(error))
             continue
         if isinstance(drawn, bytes):
-            made.append(folder / f"{drawing.name}.gif")
+            made.append(folder / f"{name}.gif")
             write_atomic(made[-1], lambda stream, drawn=drawn: stream.write(drawn))  # type: ignore[misc]
             continue
         for suffix in drawing.suffixes:
-            made.append(folder / f"{drawing.name}.{suffix}")
+            made.append(folder / f"{name}.{suffix}")
             save_figure(drawn, made[-1])
     return made, missing
 

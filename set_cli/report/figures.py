@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -103,5 +104,6 @@ LOOKS: dict[Any, Any] = dict.fromkeys(
 def write_figure(figure: Figure, stream: BinaryIO, form: str, *, transparent: bool = False) -> None:
     """As PNG, SVG or PDF; ticks and their labels are made only now."""
     metadata = {"Date": None} if form == "svg" else None
-    with rc_context(LOOKS):
+    with rc_context(LOOKS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a name in letters that the font lacks: boxes
         figure.savefig(stream, format=form, dpi=150, metadata=metadata, transparent=transparent)

@@ -109,7 +109,7 @@ def plot_degrees(degrees: Mapping[str, NDArray[np.int32]]) -> Figure:
             seen = found > 0  # a logarithm has no 0; how many those are stands beside
             zeros = f", {int((~seen).sum())} without" if not seen.all() else ""
             axes.step(found[seen], share[seen], style, color="black", where="post", label=f"epoch {epoch}{zeros}")
-        axes.set_title(f"{_plain(layer)}, {'outputs' if row else 'inputs'}")
+        axes.set_title(f"{_plain(layer, 16)}, {'outputs' if row else 'inputs'}", fontsize="medium")
         if values.any():  # else there is nothing that has a logarithm
             axes.set(xscale="log", yscale="log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -140,7 +140,8 @@ def plot_scale_free(run: FinishedRun, degrees: Mapping[str, NDArray[np.int32]]) 
     right = left.twinx()
     (curve,) = left.plot(epochs, values[0], "-", color=STYLES["set"]["color"], label=_axis(metric))
     handles = [curve]
-    for (layer, hidden), marker in zip(hidden_degrees(degrees).items(), cycle(MARKERS)):
+    layers = list(hidden_degrees(degrees).items())[:MOST_LAYERS]
+    for (layer, hidden), marker in zip(layers, cycle(MARKERS), strict=False):
         drawn = sorted({round(i * (len(hidden) - 1) / MOST_POINTS) for i in range(MOST_POINTS + 1)})
         p_values = [np.nan if p is None else p for p in (paper_p_value(hidden[epoch]) for epoch in drawn)]
         name = f"paper's p, neurons behind {_plain(layer)}"
