@@ -11,6 +11,7 @@ import os
 import pty
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import xml.etree.ElementTree as ET
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +28,7 @@ from typing import Any
 import numpy as np
 import pytest
 from markdown_it import MarkdownIt
-from markdown_it.token import Token
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from set_cli.analysis import run as run_module
@@ -34,12 +36,13 @@ from set_cli.analysis.graph import GraphMeasures
 from set_cli.analysis.power_law import Comparison as Rival
 from set_cli.analysis.power_law import PowerLawFit
 from set_cli.analysis.records import Analysis, DegreeRow, GraphRow, LayerRow, StrengthRow, TurnoverRow
-from set_cli.analysis.run import FILE, VERSION, keep_analysis, measure_run, read_analysis
+from set_cli.analysis.run import FILE, VERSION, keep_analysis, measure_run
 from set_cli.config import from_mapping
-from set_cli.errors import DataError, SetError
-from set_cli.report.collect import FinishedRun, LeftOut, find_run_folders, read_run
+from set_cli.errors import DataError
+from set_cli.report.collect import FinishedRun, find_run_folders, read_run
 from set_cli.report.diff import compare_two
-from set_cli.report.drawing import draw_report
+from set_cli.report.drawing import Drawing, draw_report, experiment_drawings, topology_drawings
+from set_cli.report.figures import write_figure
 from set_cli.report.html import render_page
 from set_cli.report.rows import COLUMNS, Comparison, compare
 from set_cli.report.tables import READABLE, csv_text, render
@@ -100,7 +103,11 @@ def put_everywhere(path: Path, text: str, *, drawn: bool = False, metric: str | 
     figures = {f"test_{metric or 'accuracy'}": 70.5} if drawn else {}
     rows = [{"epoch": epoch, text: text, **figures} for epoch in (1, 2)]
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    start = {"command": ["set-train", at("command")], "folder": at("folder"), at("run key"): at("run value")}
+    start: dict[str, Any] = {
+        "command": ["set-train", at("command")],
+        "folder": at("folder"),
+        at("run key"): at("run value"),
+    }
     start |= {"packages": {at("package"): at("version")}, "git": {"commit": at("commit")}, "cpu": at("cpu")}
     start |= {"layers": {at("layer"): {"engine": at("engine")}}, "data": [at("data")], "started": at("started")}
     (path / "run.json").write_text(json.dumps([start]))
@@ -127,7 +134,7 @@ def put_everywhere(path: Path, text: str, *, drawn: bool = False, metric: str | 
 
 
 # Where the page shows the text as it is, and where as JSON, with its escapes.
-SHOWN = ("dataset", "model", "method", "metric", "best_on", "setting", "value", "item", "difference", "command",
+SHOWN = ("dataset", "model", "method", "metric", "best_on", "setting", "value", "item", "difference",
          "folder", "layer", "reason")  # fmt: skip
 SHOWN_AS_JSON = ("name", "config key", "config value", "run key", "run value", "package", "version", "commit", "cpu",
                  "engine", "data", "started")  # fmt: skip
@@ -160,6 +167,7 @@ def hostile_runs(root: Path, text: str, number: int = 0, **how: Any) -> tuple[Pa
     failed = finished_run(folder, number, 70, 71, name=f"failed {name}")
     status = {"status": "failed", "epoch": text, "reason": f"{text}(reason)", "again": text}
     (failed / "status.json").write_text(json.dumps(status))
+    shutil.copy(done / "run.json", failed)
     return done, failed
 
 
@@ -203,6 +211,17 @@ def own(trained: Path, tmp_path: Path) -> Path:
     path = tmp_path / "runs" / "digits" / "mlp" / trained.name
     shutil.copytree(trained, path)
     return path
+
+
+@pytest.fixture
+def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures as SVG only: what breaks one breaks the other, and a PNG takes as long again."""
+
+    def save(figure: Figure, path: Path) -> None:
+        if path.suffix == ".svg":
+            write_figure(figure, io.BytesIO(), "svg")
+
+    monkeypatch.setattr("set_cli.report.drawing.save_figure", save)
 
 
 def counted(path: Path) -> FinishedRun:
@@ -347,6 +366,7 @@ def test_a_page_shows_every_string_of_every_file_as_text(tmp_path: Path) -> None
     for number, payload in enumerate(PAYLOADS):
         for place in SHOWN:
             assert f"{payload}({place})" in page.text, (payload, place)
+        assert shlex.quote(f"{payload}(command)") in page.text  # as one types it
         for place in SHOWN_AS_JSON:
             assert json.dumps(f"{payload}({place})") in page.text, (payload, place)
         for what in ("done", "failed"):
@@ -356,7 +376,7 @@ def test_a_page_shows_every_string_of_every_file_as_text(tmp_path: Path) -> None
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_a_page_has_the_same_elements_with_and_without_a_payload(payload: str, tmp_path: Path) -> None:
     pages = []
-    for text, folder in ((payload, tmp_path / "a"), ("x" * len(payload), tmp_path / "b")):
+    for text, folder in ((payload, tmp_path / "a"), (re.sub("[^/]", "x", payload), tmp_path / "b")):
         hostile_runs(folder, text)
         pages.append(assert_inert(page_of(folder)))
     assert pages[0].elements == pages[1].elements
@@ -399,17 +419,39 @@ def test_the_pictures_of_a_page_run_and_load_nothing(tmp_path: Path) -> None:
 
 
 def test_figures_in_files_run_and_load_nothing_and_stay_in_their_folder(tmp_path: Path) -> None:
-    runs = [counted(hostile_runs(tmp_path / "runs", payload, number, drawn=True, metric="accuracy")[0])
-            for number, payload in enumerate(["<script>alert(1)</script>", "../../../x", "/etc/x\n\x1b[31m"])]  # fmt: skip
+    runs = []
+    for number, payload in enumerate(("<script>alert(1)</script>", "../../../x", "/etc/x\n\x1b[31m")):
+        path = finished_run(tmp_path / "runs", number, 70, 71, name=f"run{number}")
+        runs.append(counted(put_everywhere(path, payload, drawn=True, metric="accuracy")))
     before = set(tmp_path.rglob("*"))
     made, missing = draw_report(runs, tmp_path / "figures")
     assert missing == []
     assert set(tmp_path.rglob("*")) - before == {tmp_path / "figures", *made}
     assert {path.parent for path in made} == {tmp_path / "figures"}
+    assert len(set(made)) == len(made) == 2 * 2 * len(runs)  # none over another one of the same name
     for path in made:
         assert re.fullmatch(r"[A-Za-z0-9._-]+", path.name)
         if path.suffix == ".svg":
             assert_still(path.read_bytes())
+
+
+def test_letters_that_a_font_lacks_are_no_warning(tmp_path: Path) -> None:
+    path = put_everywhere(finished_run(tmp_path / "runs", 0, 70, 71), "手写 😀", drawn=True, metric="accuracy")
+    made, _ = draw_report([counted(path)], tmp_path / "figures")
+    assert len(made) == 4
+
+
+@pytest.mark.usefixtures("quick_figures")
+def test_no_figure_is_written_over_another_one(tmp_path: Path) -> None:
+    """Of runs whose names differ in characters only that a file's name does not take."""
+    names = ["run<1", "run>1", "run|1"]
+    runs = []
+    for number, name in enumerate(names):
+        path = finished_run(tmp_path / "runs", number, 70, 71, name=name)
+        runs.append(counted(put_everywhere(path, f"x{name}", drawn=True, metric="accuracy")))
+    made, missing = draw_report(runs, tmp_path / "figures")
+    assert len(set(made)) == len(made) == 2 * 2 * len(runs)
+    assert missing == []
 
 
 def test_a_metric_that_nobody_knows_is_no_traceback(tmp_path: Path) -> None:
@@ -422,7 +464,7 @@ def test_a_metric_that_nobody_knows_is_no_traceback(tmp_path: Path) -> None:
 # --- I2: Markdown and LaTeX ------------------------------------------------------------------------------------------
 
 MARKUP = [
-    *PAYLOADS, "a|b", "|", "||", "`|`", "\\", "\\|", "x\\", "\\\\|x", "[x](//evil.example)", "![x](//evil.example/x.png)",
+    *PAYLOADS, "a|b", "|", "||", "`|`", "\\", "\\|", "x\\", "\\\\|x", "[x](//evil.example)", "![x](//e.example/x)",
     "[x]: //evil.example", "[x][y] [^1]", "<https://evil.example>", "https://evil.example/x?a=b", "www.evil.example",
     "WWW.EVIL.EXAMPLE", "x@evil.example", "mailto:x@evil.example", "``x``", "`", "```", "*x*", "**x**", "_x_", "__x__",
     "x_y_z", "~~x~~", "~", "==x==", "^x^", "$x$", "$$x$$", "\\(x\\)", "@user", "#1", "# x", "- x", "+ x", "1. x", "> x",
@@ -443,35 +485,34 @@ def comparison_of(root: Path, texts: Sequence[str]) -> Comparison:
     return comparison
 
 
-def tables_in(tokens: Sequence[Token]) -> list[list[list[str]]]:
-    """The cells of every table, line by line, each of which holds text and nothing else."""
+def read_markdown(flavour: str, text: str) -> list[list[list[str]]]:
+    """The cells of every table, line by line; in them is text and nothing else, between them nothing but headlines."""
     found: list[list[list[str]]] = []
-    for token in tokens:
+    rows: list[list[str]] | None = None
+    for token in MarkdownIt(flavour).enable(["table", "strikethrough"]).parse(text):
         match token.type:
             case "table_open":
-                found.append([])
+                rows = []
+                found.append(rows)
+            case "table_close":
+                rows = None
             case "tr_open":
-                found[-1].append([])
+                assert rows is not None
+                rows.append([])
             case "inline":
                 children = token.children or []
-                kinds = {child.type for child in children}
-                assert kinds <= {"text", "strong_open", "strong_close"} - (set() if not found else {"strong_open"}), (
-                    token.content,
-                    kinds,
-                )
-                if found and token.level >= 4:  # in a cell, not in a headline
-                    found[-1][-1].append("".join(child.content for child in children))
+                headline = {"strong_open", "strong_close"} if rows is None else set()
+                assert {child.type for child in children} <= {"text"} | headline, token.content
+                if rows is not None:
+                    rows[-1].append("".join(child.content for child in children))
+            case kind:
+                assert re.fullmatch(r"(thead|tbody|tr|th|td|table|paragraph)_(open|close)", kind), kind
     return found
 
 
 # CommonMark with tables; GitHub's, which makes links of bare addresses, where its part for that is installed.
 NO_LINKS = pytest.mark.skipif(find_spec("linkify_it") is None, reason="linkify-it-py is not installed")
 READERS = ["commonmark", pytest.param("gfm-like", marks=NO_LINKS)]
-
-
-def read_markdown(flavour: str, text: str) -> list[list[list[str]]]:
-    reader = MarkdownIt(flavour)
-    return tables_in(reader.enable(["table", "strikethrough"]).parse(text))
 
 
 @pytest.mark.parametrize("flavour", READERS)
@@ -500,8 +541,8 @@ def test_markdown_of_topologies_shows_what_was_put_in(flavour: str, tmp_path: Pa
 LATEX = [
     *PAYLOADS, r"\input{secret}", r"\immediate\write18{touch owned}", r"\openout1=owned \write1{x}", "a & b", "50 %",
     "$x$", "$$", "#1", "_", "^", "~", "{", "}", "}{", "\\", "\\\\", "\\\\ \\hline", r"\end{tabular}", r"\def\x{}",
-    "^^5cinput{secret}", "\\^^M", "--", "---", "``x''", "\"x\"", "?`", "!`", "<x>", "|", "-", "'", "\u202eabc", "\x1b[31m",
-    "ε ζ ±", "é ß 手写 😀", r"\verb|x|", r"\catcode`\$=12", "x" * 200,
+    "^^5cinput{secret}", "\\^^M", "--", "---", "``x''", "\"x\"", "?`", "!`", "<x>", "|", "-", "'", "\u202eabc",
+    "\x1b[31m", "ε ζ ±", "é ß 手写 😀", r"\verb|x|", r"\catcode`\$=12", "x" * 200,
 ]  # fmt: skip
 AT_A_START = ["[x]", "[1cm]", "[", "[]", "*", "*[x]", "**", "(x)", "(lr){1-2}", "=", "- x", "\\", "{", "}", "&", "%"]
 
@@ -530,15 +571,12 @@ def test_latex_compiles_whatever_a_run_is_called(payloads: list[str], tmp_path: 
     compile_latex(tmp_path, render(comparison, "latex"))
 
 
-@pytest.mark.parametrize("start", AT_A_START)
-def test_a_row_of_latex_that_starts_with_what_ends_the_one_before_is_a_row(start: str, tmp_path: Path) -> None:
-    """One at a time and first of all: after the header's rule, and after a row."""
-    texts = [start, f"{start}{start}"]
-    lines = render(comparison_of(tmp_path, texts), "latex").splitlines()
-    rows = lines[lines.index(r"\midrule") + 1 : lines.index(r"\bottomrule")]
-    assert len(rows) == len(texts)
-    for row in rows:
-        assert not row.lstrip().startswith(("[", "*", "(")), row
+def test_no_row_of_latex_is_an_argument_of_the_command_before_it(tmp_path: Path) -> None:
+    """What compiles all the same: a star after the end of a row is that command's, and is gone from the table."""
+    for number, start in enumerate(AT_A_START):
+        # One at a time is the first row, after the header's rule.
+        text = render(comparison_of(tmp_path / str(number), [start, f"{start}x"]), "latex")
+        assert not re.search(r"(\\\\|\\(top|mid|bottom)rule)\s*[\[*]", text), text
 
 
 def test_latex_of_topologies_compiles_whatever_a_layer_is_called(tmp_path: Path) -> None:
@@ -622,24 +660,28 @@ def steering(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("topology", [(), ("--topology",)], ids=["comparison", "topology"])
-def test_what_is_in_run_folders_cannot_steer_a_terminal(form: str, topology: tuple[str, ...], steering: Path) -> None:
-    for text in set_report("runs", "--format", form, *topology, folder=steering):
+@pytest.mark.parametrize("arguments", [*((form,) for form in FORMATS), ("html", "--topology")])
+def test_what_is_in_run_folders_cannot_steer_a_terminal(arguments: tuple[str, ...], steering: Path) -> None:
+    for text in set_report("runs", "--format", *arguments, folder=steering):
         assert_no_control(text)
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", ["csv", "html"])
 def test_what_is_in_run_folders_can_be_written_to_a_file(form: str, steering: Path, tmp_path: Path) -> None:
     _, err = set_report("runs", "--format", form, "--output", str(tmp_path / "page"), folder=steering)
     assert_no_control(err)
     assert_no_control((tmp_path / "page").read_bytes().decode())
 
 
-def test_the_sentence_of_an_error_cannot_steer_a_terminal(steering: Path) -> None:
-    out, err = set_report("runs", "--strict", folder=steering, code=3)
+def test_the_sentence_of_an_error_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    name = "\x1b]0;owned\x07\u202e"
+    (finished_run(tmp_path / name, 0, 70, 71) / "metrics.jsonl").write_text("{}")
+    out, err = set_report(name, "--strict", folder=tmp_path, code=3)
     assert_no_control(out + err)
-    assert "--strict: 8 run folders altered or not to be read" in err
+    assert "--strict: 1 run folders altered or not to be read" in err
+    out, err = set_report("diff", name, name, folder=tmp_path, code=3)
+    assert_no_control(out + err)
+    assert "expected a run folder" in err
 
 
 def test_what_cannot_be_drawn_cannot_steer_a_terminal(steering: Path, tmp_path: Path) -> None:
@@ -655,7 +697,7 @@ def test_a_difference_cannot_steer_a_terminal(steering: Path) -> None:
     folders = [os.path.dirname(name) for name in names]
     done = [folder for folder in folders if b"/mlp/done" in folder]
     failed = [folder for folder in folders if b"/mlp/failed" in folder]
-    for pair in ((done[0], done[1]), (done[-1], done[-2]), (done[0], failed[0]), (failed[-1], done[-1])):
+    for pair in ((done[0], failed[0]), (failed[-1], done[-1])):
         out, err = set_report("diff", *pair, folder=steering)
         assert_no_control(out + err)
     out, err = set_report("diff", os.path.dirname(done[-1]), done[0], folder=steering, code=3)
@@ -727,17 +769,16 @@ def test_what_is_no_file_is_listed_and_nothing_waits_for_it(name: str, kind: str
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["degrees.npz", "topology/epoch_0001.npz", "checkpoint.npz", "topology"])
 def test_a_topology_that_is_no_file_is_not_read(name: str, kind: str, own: Path, tmp_path: Path) -> None:
-    """Its run counts; what was to be made of the file is named as missing."""
-    if name == "topology" and kind != "symbolic link":  # no snapshots: nothing there that could be read
-        pytest.skip("a run without snapshots, as in the tests of --topology")
-    run = counted(own)
+    """Its run is listed as unreadable; or it counts, and what was to be made of the file is named as missing."""
     replace(own / name, kind, tmp_path / "elsewhere")
-    topologies = analyze_runs([run])
+    comparison = report(tmp_path / "runs")
+    assert len(comparison.counted) + len(comparison.left_out) == 1
+    topologies = analyze_runs(comparison.counted)
     assert not topologies.analyses
-    (sentence,) = topologies.missing
+    (sentence,) = topologies.missing + [run.detail for run in comparison.left_out]
     assert name.partition("/")[0] in sentence
-    if name == "degrees.npz":
-        _, missing = draw_report([run], tmp_path / "figures")
+    if name == "degrees.npz" and comparison.counted:
+        _, missing = draw_report(comparison.counted, tmp_path / "figures")
         (sentence,) = missing
         assert name in sentence
 
@@ -745,14 +786,15 @@ def test_a_topology_that_is_no_file_is_not_read(name: str, kind: str, own: Path,
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kept_analysis_that_is_no_file_is_made_anew(kind: str, own: Path, tmp_path: Path) -> None:
-    run = counted(own)
-    keep_analysis(own, analysis_of(own, "layer1"))
+    """Or its run is listed as unreadable. Neither is what it says shown, nor is it written to."""
+    keep_analysis(own, analysis_of(own, "from elsewhere"))
     replace(own / FILE, kind, tmp_path / "elsewhere")
     before = (tmp_path / "elsewhere" / FILE).read_bytes()
-    assert read_analysis(own, checksums(own)) is None
-    topologies = analyze_runs([run])
-    assert list(topologies.analyses) == [own]
-    assert [sentence.split(":")[0] for sentence in topologies.missing] == (["not kept"] if kind == "folder" else [])
+    comparison = report(tmp_path / "runs")
+    assert "from elsewhere" not in render_page(comparison, kept_topologies(comparison.counted))
+    topologies = analyze_runs(comparison.counted)
+    assert list(topologies.analyses) + [run.path for run in comparison.left_out] == [own]
+    assert all(FILE in sentence for sentence in [*topologies.missing, *(run.detail for run in comparison.left_out)])
     assert (tmp_path / "elsewhere" / FILE).read_bytes() == before
 
 
@@ -760,23 +802,24 @@ def test_a_kept_analysis_that_is_no_file_is_made_anew(kind: str, own: Path, tmp_
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_stands_where_an_analysis_is_written_is_not_written_through(kind: str, own: Path, tmp_path: Path) -> None:
     """The name that is written first and renamed then: a link there must not lead the writing out of the folder."""
-    run = counted(own)
     (own / f"{FILE}.tmp").write_text("precious")
     replace(own / f"{FILE}.tmp", kind, tmp_path / "elsewhere")
-    topologies = analyze_runs([run])
-    assert list(topologies.analyses) == [own]
+    comparison = report(tmp_path / "runs")
+    topologies = analyze_runs(comparison.counted)
+    assert list(topologies.analyses) + [run.path for run in comparison.left_out] == [own]
     assert (tmp_path / "elsewhere" / f"{FILE}.tmp").read_text() == "precious"
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_start_that_is_no_file_is_named_on_the_page(kind: str, tmp_path: Path) -> None:
-    done, _ = hostile_runs(tmp_path / "runs", "x")
+    done = put_everywhere(finished_run(tmp_path / "runs", 0, 70, 71), "x")
     replace(done / "run.json", kind, tmp_path / "elsewhere")
     page = assert_inert(page_of(tmp_path / "runs"))
-    assert "could not be read" in page.text
+    assert "run.json" in page.text
     assert "x(command)" not in page.text
-    other = finished_run(tmp_path / "other", 0, 70, 71)
+    assert "x(version)" not in page.text
+    other = put_everywhere(finished_run(tmp_path / "other", 0, 70, 71), "x")
     with pytest.raises(DataError, match=r"run\.json"):
         compare_two(done, other)
 
@@ -861,40 +904,39 @@ def test_json_that_is_none_is_listed_as_unreadable(name: str, what: str, tmp_pat
 def test_json_that_is_none_is_named_or_made_nothing_of(name: str, what: str, tmp_path: Path) -> None:
     """Where the run's figures do not come from it, the run counts all the same."""
     value, fine = VALUES[what]
-    done, _ = hostile_runs(tmp_path / "runs", "x", drawn=True, metric="accuracy")
-    np.savez(done / "degrees.npz")
-    keep_analysis(mend(done), analysis_of(done, "layer1"))
+    drawn = name == "metrics.jsonl"
+    done, _ = hostile_runs(tmp_path / "runs", "x", drawn=drawn, metric="accuracy")
+    if drawn:
+        (done / "degrees.npz").unlink()
     inject(done / name, value)
-    if name == "metrics.jsonl":
-        mend(done)
-        keep_analysis(done, analysis_of(done, "layer1"))
+    if name != FILE:
+        keep_analysis(mend(done), analysis_of(done, "layer1"))
     comparison = report(tmp_path / "runs")
     assert [row["n"] for row in comparison.rows] == [1]
-    page = assert_inert(page_of(tmp_path / "runs"))
     kept = kept_topologies(comparison.counted)
-    made, missing = draw_report(comparison.counted, tmp_path / "figures")
+    page = assert_inert(render_page(comparison, kept))
     if fine is False:
         assert name != FILE or not kept.analyses
-        assert name != "run.json" or "run.json: could not be read" in page.text
-        assert name != "metrics.jsonl" or (not made and "metrics.jsonl" in missing[0])
+        assert name != "run.json" or "could not be read" in page.text
+        assert name != "metrics.jsonl" or (not page.pictures() and "metrics.jsonl" in page.text)
     for form in FORMATS[:-1]:
         assert_no_control(render_topologies(kept, form))
 
 
 def test_json_of_any_depth_that_can_be_read_can_be_shown(tmp_path: Path) -> None:
-    """Python's reader and writer of JSON do not give up at the same depth."""
+    """Python's reader and its writer of JSON, and what goes through the value, do not give up at the same depth."""
     other = put_everywhere(finished_run(tmp_path / "other", 0, 70, 71), "x")
     path = put_everywhere(finished_run(tmp_path / "runs", 0, 70, 71), "x")
-    for depth in [*range(100, 800, 100), *range(800, 1010)]:
-        deep = '{"x":' * depth + "1" + "}" * depth
-        (path / "config.json").write_text(deep)
-        (path / "run.json").write_text(f'[{{"packages": {deep}, "command": [{deep}]}}]')
+    for depth in [100, 500, *range(960, 1000, 8), 2000, 5000, 9000]:
+        deep = ("[" * depth + "]" * depth) if depth % 4 else ('{"x":' * depth + "1" + "}" * depth)
+        (path / "config.json").write_text(f'{{"x": {deep}}}')
+        (path / "run.json").write_text(f'[{{"packages": {deep}, "command": [{deep}], "set_cli": {deep}}}]')
         mend(path)
         page_of(tmp_path / "runs")
         try:
             compare_two(path, other)
         except DataError:
-            assert depth > 400
+            assert not isinstance(read_run(path), FinishedRun) or depth > 500
 
 
 FIGURES = {
@@ -955,7 +997,6 @@ def test_figures_at_their_limits_are_shown(changes: dict[str, Any], tmp_path: Pa
     keep_analysis(first, analysis_of(first, "layer1"))
     comparison = everything(tmp_path / "a")
     assert sum(row["n"] for row in comparison.rows) == 2
-    draw_report(comparison.counted, tmp_path / "figures")
     assert_no_control(compare_two(first, second))
 
 
@@ -963,6 +1004,7 @@ METRICS = {
     "an epoch beyond all numbers": '{"epoch": 1e400, "test_accuracy": 1}',
     "an epoch of 400 digits": '{"epoch": %s, "test_accuracy": 1}' % ("1" * 400),
     "an epoch of 30 digits": '{"epoch": %s, "test_accuracy": 1}' % ("1" * 30),
+    "a negative epoch of 400 digits": '{"epoch": -%s, "test_accuracy": 1}' % ("1" * 400),
     "a negative epoch": '{"epoch": -9, "test_accuracy": 1}',
     "an epoch that is none": '{"epoch": NaN, "test_accuracy": 1}',
     "a metric of 400 digits": '{"epoch": 1, "test_accuracy": %s}' % ("1" * 400),
@@ -978,14 +1020,15 @@ METRICS = {
 }
 
 
+@pytest.mark.usefixtures("quick_figures")
 @pytest.mark.parametrize("what", METRICS)
-def test_metrics_that_are_none_are_drawn_as_nothing(what: str, own: Path, tmp_path: Path) -> None:
-    (own / "metrics.jsonl").write_text(METRICS[what] + "\n")
-    run = counted(mend(own))
-    made, missing = draw_report([run], tmp_path / "figures")
-    curves = [path for path in made if path.stem.endswith(("-curves", "-scale-free"))]
-    assert curves or any("metrics.jsonl" in sentence for sentence in missing)
-    assert_inert(page_of(own.parent))
+def test_metrics_that_are_none_are_drawn_as_nothing(what: str, tmp_path: Path) -> None:
+    path = put_everywhere(finished_run(tmp_path, 0, 70, 71), "x", drawn=True, metric="accuracy")
+    (path / "metrics.jsonl").write_text(METRICS[what] + "\n")
+    made, missing = draw_report([counted(mend(path, method="set"))], tmp_path / "figures")
+    stems = {path.stem.rpartition("-")[2] for path in made} - {"degrees"}
+    assert stems in ({"curves", "free"}, set())
+    assert stems or any("metrics.jsonl" in sentence for sentence in missing)
 
 
 def test_two_numbers_of_any_size_have_a_difference_or_none(tmp_path: Path) -> None:
@@ -1009,19 +1052,17 @@ atexit.register(peak)
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("name", ["metrics.jsonl", "status.json", "summary.json", "config.json", "run.json", FILE])
-def test_a_file_of_10_gigabytes_takes_no_memory(name: str, tmp_path: Path) -> None:
-    finished_run(tmp_path / "runs", 0, 70, 71)
-    path = finished_run(tmp_path / "runs", 1, 99, 99, name="bad")
-    with open(path / name, "ab") as stream:
-        os.truncate(stream.fileno(), 10 * 10**9)
+def test_files_of_10_gigabytes_take_no_memory(tmp_path: Path) -> None:
+    names = [*REPORTED, "status.json", "summary.json", "run.json", FILE]
+    for seed, name in enumerate(names):
+        path = finished_run(tmp_path / "runs", seed, 70, 71, name=f"run{seed}")
+        with open(path / name, "ab") as stream:
+            os.truncate(stream.fileno(), 10 * 10**9)
     command = [sys.executable, "-P", "-c", PEAK + REPORT, "runs", "--format", "html"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert result.returncode == 0, result.stderr
-    if name in ("run.json", FILE):
-        assert "2 finished runs" in Page(result.stdout).text
-    else:
-        assert "not counted: 1 unreadable" in result.stderr
+    assert "2 finished runs" in Page(result.stdout).text  # the tables need no run.json and no analysis
+    assert "not counted: 5 unreadable" in result.stderr
     assert int((tmp_path / "peak").read_text()) < 500_000  # kB
 
 
@@ -1067,15 +1108,26 @@ def test_folders_are_sorted_whatever_their_numbers_are(name: str, tmp_path: Path
     assert (len(paths), closed) == (2, [])
 
 
-def test_a_thousand_configurations_are_drawn_or_named(own: Path, tmp_path: Path) -> None:
-    """A sweep over many epsilons: figures have no room for all of its input maps."""
+@pytest.mark.timeout(60)
+def test_a_sweep_of_a_hundred_configurations_is_drawn_on_a_page(own: Path) -> None:
+    """Figures have no room for as many lines, nor for the input maps of as many networks; and no warning about it."""
     run = counted(own)
-    runs = [FinishedRun(run.path, f"group {i}", {**run.summary, "epsilon": float(i + 1)}) for i in range(200)]
-    draw_report(runs[:1], tmp_path / "one")
-    monkey = pytest.MonkeyPatch()
-    with monkey.context() as patch:  # of the others only the figures that all share
-        patch.setattr("set_cli.report.drawing.topology_drawings", lambda runs: [])
-        draw_report(runs, tmp_path / "figures")
+    runs = [FinishedRun(run.path, f"group {i}", {**run.summary, "epsilon": float(i + 1)}) for i in range(100)]
+    for drawing in experiment_drawings(runs):
+        figure = drawing.draw()
+        assert isinstance(figure, Figure)
+        assert max(figure.get_size_inches()) < 50
+        write_figure(figure, io.BytesIO(), "svg")
+
+
+@pytest.mark.parametrize("name", ["config.json", "status.json"])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_stray_file_between_the_run_folders_hides_none_of_them(name: str, kind: str, tmp_path: Path) -> None:
+    finished_run(tmp_path / "runs", 0, 70, 71)
+    stray = tmp_path / "runs" / "cifar10" / name
+    stray.mkdir() if kind == "folder" else stray.write_text("{}")
+    comparison = report(tmp_path / "runs")
+    assert [row["n"] for row in comparison.rows] == [1]
 
 
 # --- I7: topologies that were tampered with --------------------------------------------------------------------------
@@ -1096,7 +1148,7 @@ DTYPES = [
     "V4",
 ]
 NAMES = ["", "/", "x", "layer1", "layer1/", "/indptr", "../../x/indptr", "layer1/indptr/indptr", "layer9/indices",
-         "<script>/out_degree", "\x1b[31m/in_degree", "layer1/out_degree", "layer" + "9" * 100 + "/out_degree"]  # fmt: skip
+         "<script>/out_degree", "\x1b[31m/in_degree", "layer1/out_degree", f"layer{10**99}/out_degree"]  # fmt: skip
 
 
 class Owned:
@@ -1139,7 +1191,7 @@ def change_values(array: NDArray[Any], rng: random.Random) -> NDArray[Any]:
     place = rng.randrange(max(1, flat.size))
     match rng.randrange(9):
         case 0 if flat.size:
-            flat[place] = rng.choice(HOSTILE_NUMBERS)
+            flat[place] = np.array(rng.choice(HOSTILE_NUMBERS)).astype(flat.dtype)  # as much of it as fits
         case 1 if flat.size > 1:
             flat[place] = flat[place - 1]
         case 2 if flat.size > 1:
@@ -1175,7 +1227,7 @@ def restructure(arrays: Mapping[str, NDArray[Any]], rng: random.Random, owned: P
             case 2:
                 changed[rng.choice(NAMES)] = changed[name]
             case 3:
-                raw[name] = rng.choice([b"", b"x", b"\x93NUMPY", b"\x93NUMPY\x01\x00", bytes(9999)])
+                raw[name or "x"] = rng.choice([b"", b"x", b"\x93NUMPY", b"\x93NUMPY\x01\x00", bytes(9999)])
                 del changed[name]
             case 4 if name.endswith("shape"):
                 sizes = [[64, 2**31 - 1], [2**31 - 1, 2], [-1, 12], [0, 0], [2**62, 2**62], [64], [64, 12, 9], [1.5, 2]]
@@ -1219,16 +1271,18 @@ def mutations(path: Path, count: int, owned: Path) -> Iterator[bytes]:
             yield restructure(arrays, rng, owned)
 
 
+LONGEST = 1000  # characters of a sentence, as of a reason
+
+
 def tally(attempts: Iterator[Callable[[], object]]) -> Counter[str]:
-    """What came of them: 'read', 'refused' by a DataError, or the name of an exception that nobody expects."""
+    """What came of them: 'read', 'refused' by the sentence of a DataError, or what nobody expects."""
     found: Counter[str] = Counter()
     for attempt in attempts:
         try:
             attempt()
             found["read"] += 1
         except DataError as error:
-            assert len(str(error)) < 2000
-            found["refused"] += 1
+            found["refused" if len(str(error)) < LONGEST else f"a sentence of over {LONGEST} characters"] += 1
         except Exception as error:
             found[f"{type(error).__name__}: {error}"[:150]] += 1
     return found
@@ -1264,6 +1318,8 @@ def test_a_topology_that_was_tampered_with_is_a_valid_one_or_refused(own: Path, 
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.faults
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["topology/epoch_0001.npz", "degrees.npz", "checkpoint.npz"])
 def test_a_run_that_was_tampered_with_is_measured_or_refused(name: str, own: Path, tmp_path: Path) -> None:
     count = 150
@@ -1279,46 +1335,101 @@ def test_a_run_that_was_tampered_with_is_measured_or_refused(name: str, own: Pat
     assert not (tmp_path / "owned").exists()
 
 
-def degrees_with(own: Path, arrays: Arrays, raw: Mapping[str, bytes] | None = None) -> FinishedRun:
-    (own / "degrees.npz").write_bytes(archive_of(arrays, raw or {}))
-    return counted(mend(own))
+WEIGHTS: dict[str, Any] = {
+    "not a number": np.full(9, np.nan, np.float32),
+    "infinite": np.full(9, -np.inf, np.float32),
+    "too large to add": np.full(9, 1e308),
+    "texts": np.full(9, "x"),
+    "complex": np.full(9, 1j),
+    "dates": np.full(9, "2020-01-01", "datetime64[s]"),
+    "integers": np.full(9, -(2**63)),
+    "a table": np.ones((9, 2), np.float32),
+    "one number": np.float32(1),
+    "no array": b"no array",
+}
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("what", WEIGHTS)
+def test_weights_that_are_none_are_measured_or_refused(what: str, own: Path) -> None:
+    arrays, key = arrays_of(own / "checkpoint.npz"), "model/layer1.weight"
+    count, value = len(arrays.pop(key)), WEIGHTS[what]
+    raw = {key: value} if isinstance(value, bytes) else {}
+    if not raw:
+        arrays[key] = np.resize(value, (count, *np.shape(value)[1:])) if np.ndim(value) else value
+    (own / "checkpoint.npz").write_bytes(archive_of(arrays, raw))
+    run = counted(mend(own))
+    with np.errstate(all="ignore"):  # as outside the tests
+        found = tally(iter([lambda: keep_analysis(own, measure_run(own, run.summary["sha256"]))]))
+    assert_read_or_refused(found, 1)
 
 
 def int32(*rows: Sequence[int]) -> NDArray[np.int32]:
     return np.array(rows, np.int32)
 
 
-ONE, MANY = int32([1, 2, 3, 0]), int32([2**31 - 1] * 64, [2**31 - 1] * 64)
-DEGREES: dict[str, tuple[Arrays, dict[str, bytes]]] = {
-    "an odd number of arrays": ({"a/out_degree": ONE, "b/in_degree": ONE, "b/out_degree": ONE}, {}),
-    "no in-degrees": ({"layer1/out_degree": int32([1] * 64)}, {}),
-    "no out-degrees": ({"layer1/in_degree": ONE, "layer2/in_degree": ONE}, {}),
-    "layers of other lengths": ({"a/in_degree": ONE, "b/in_degree": int32([1], [2], [3])}, {}),
-    "no connections": ({"layer1/out_degree": int32([0] * 64), "layer1/in_degree": int32([0] * 4)}, {}),
-    "the largest numbers": ({"layer1/out_degree": MANY, "layer1/in_degree": MANY, "layer2/out_degree": MANY}, {}),
-    "one neuron": ({"layer1/out_degree": int32([1]), "layer1/in_degree": int32([1])}, {}),
-    "equal degrees": ({"layer1/out_degree": int32([3] * 64), "layer1/in_degree": int32([3] * 64)}, {}),
-    "no name": ({"/out_degree": ONE, "/in_degree": ONE}, {}),
-    "a name for mathematics": ({"$\\frac$/out_degree": ONE, "$\\frac$/in_degree": ONE}, {}),
-    "a name of 10,000 letters": ({"x" * 10_000 + "/out_degree": ONE, "x" * 10_000 + "/in_degree": ONE}, {}),
-    "a file that is no array": ({"layer1/in_degree": ONE}, {"layer1/out_degree": b"no array"}),
-    "a file that is no array, and nothing else": ({}, {"layer1/out_degree": b""}),
-    "a name that is twice there": ({"layer1/in_degree": ONE, "layer1/out_degree": ONE}, {"layer1/in_degree.npy": b""}),
-    "200 layers": ({f"layer{i}/{kind}_degree": ONE for i in range(200) for kind in ("in", "out")}, {}),
+# What is made of the degrees of two layers, 64 inputs, 12 and 9 hidden neurons; bytes are no arrays.
+ONE = int32([1, 2, 3, 0])
+DEGREES: dict[str, Callable[[Arrays], Mapping[str, NDArray[Any] | bytes]]] = {
+    "an odd number of arrays": lambda own: {"a/out_degree": ONE, "b/in_degree": ONE, "b/out_degree": ONE},
+    "no in-degrees": lambda own: {"layer1/out_degree": own["layer1/out_degree"]},
+    "no out-degrees": lambda own: {"layer1/in_degree": ONE, "layer2/in_degree": ONE},
+    "layers of other lengths": lambda own: {**own, "layer2/in_degree": own["layer2/in_degree"][:1]},
+    "sides of other lengths": lambda own: {**own, "layer1/out_degree": own["layer1/out_degree"][:1]},
+    "one row": lambda own: {name: values[:1] for name, values in own.items()},
+    "no connections": lambda own: {name: 0 * values for name, values in own.items()},
+    "the largest numbers": lambda own: {name: np.full_like(values, 2**31 - 1) for name, values in own.items()},
+    "large numbers": lambda own: {name: values * 10**7 for name, values in own.items()},
+    "one neuron": lambda own: {"layer1/out_degree": int32([1]), "layer1/in_degree": int32([1])},
+    "equal degrees": lambda own: {name: 0 * values + 3 for name, values in own.items()},
+    "other numbers than the topology": lambda own: {name: values[:, ::-1] for name, values in own.items()},
+    "no name": lambda own: {"/out_degree": ONE, "/in_degree": ONE},
+    "a name for mathematics": lambda own: {"$\\frac$/out_degree": ONE, "$\\frac$/in_degree": ONE},
+    "a name of 10,000 letters": lambda own: {"x" * 10_000 + "/out_degree": ONE, "x" * 10_000 + "/in_degree": ONE},
+    "a file that is no array": lambda own: {**own, "layer1/out_degree": b"no array"},
+    "a file that is no array, and nothing else": lambda own: {"layer1/out_degree": b""},
+    "a name that is twice there": lambda own: {**own, "layer1/in_degree.npy": b""},
+    "60 layers": lambda own: {f"layer{i}/{kind}_degree": ONE for i in range(60) for kind in ("in", "out")},
 }
+
+
+def degrees_with(own: Path, arrays: Mapping[str, NDArray[Any] | bytes]) -> FinishedRun:
+    raw = {name: value for name, value in arrays.items() if isinstance(value, bytes)}
+    kept = {name: value for name, value in arrays.items() if not isinstance(value, bytes)}
+    (own / "degrees.npz").write_bytes(archive_of(kept, raw))
+    return counted(mend(own))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+@pytest.mark.parametrize("what", DEGREES)
+def test_degrees_that_were_tampered_with_are_drawn_or_named(what: str, own: Path) -> None:
+    run = degrees_with(own, DEGREES[what](arrays_of(own / "degrees.npz")))
+    drawings = [
+        drawing
+        for drawing in (*experiment_drawings([run]), *topology_drawings([run]))
+        if not drawing.name.endswith("-curves")
+    ]  # which do not depend on them
+    assert len(drawings) == 4
+
+    def draw(drawing: Drawing) -> None:
+        figure = drawing.draw()
+        if isinstance(figure, Figure):
+            write_figure(figure, io.BytesIO(), "svg")
+
+    assert_read_or_refused(tally(partial(draw, drawing) for drawing in drawings), 4)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
 @pytest.mark.parametrize("what", DEGREES)
-def test_degrees_that_were_tampered_with_are_drawn_or_named(what: str, own: Path, tmp_path: Path) -> None:
-    run = degrees_with(own, *DEGREES[what])
-    made, missing = draw_report([run], tmp_path / "figures")
-    assert made  # the curves do not depend on them
-    assert all(str(own) in sentence for sentence in missing)
-    assert tally(iter([lambda: measure_run(own, run.summary["sha256"])])).keys() <= {"read", "refused"}
+def test_degrees_that_were_tampered_with_are_measured_or_refused(what: str, own: Path) -> None:
+    run = degrees_with(own, DEGREES[what](arrays_of(own / "degrees.npz")))
+    assert_read_or_refused(tally(iter([lambda: keep_analysis(own, measure_run(own, run.summary["sha256"]))])), 1)
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("quick_figures")
 def test_degrees_that_were_changed_at_random_are_drawn_or_named(own: Path, tmp_path: Path) -> None:
     count = 150
 
@@ -1332,12 +1443,14 @@ def test_degrees_that_were_changed_at_random_are_drawn_or_named(own: Path, tmp_p
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_an_archive_that_unpacks_to_much_is_refused(own: Path, tmp_path: Path) -> None:
     """By what it says of itself; one that lies about that is not unpacked beyond it."""
     content = io.BytesIO()
-    np.savez_compressed(content, **{"layer1/out_degree": np.zeros((2, 10_000_000), np.int32)})
-    assert len(content.getvalue()) < 200_000
-    (own / "degrees.npz").write_bytes(content.getvalue())  # 80 MB: within the limits
+    zeros: Any = {f"layer1/{kind}_degree": np.zeros((2, 3_000_000), np.int32) for kind in ("out", "in")}
+    np.savez_compressed(content, **zeros)
+    assert len(content.getvalue()) < 400_000
+    (own / "degrees.npz").write_bytes(content.getvalue())  # 48 MB: within the limits
     _, missing = draw_report([counted(mend(own))], tmp_path / "figures")
     assert all("degrees.npz" in sentence or str(own) in sentence for sentence in missing)
     for told in (2**34, 10):
@@ -1350,34 +1463,34 @@ def test_an_archive_that_unpacks_to_much_is_refused(own: Path, tmp_path: Path) -
         assert any("degrees.npz" in sentence for sentence in missing)
     shape = f"{{'descr': '<i4', 'fortran_order': False, 'shape': (1, {2**40}), }}".ljust(117) + "\n"
     header = np.lib.format.magic(1, 0) + (118).to_bytes(2, "little") + shape.encode()
-    run = degrees_with(own, {}, {"layer1/out_degree.npy": header})
+    run = degrees_with(own, {"layer1/out_degree.npy": header})
     _, missing = draw_report([run], tmp_path / "figures")
     assert any("degrees.npz" in sentence for sentence in missing)
 
 
 # Written for a leaf of an analysis: JSON as it stands, which json.dumps would not always write.
 LEAVES = ["null", "true", "-1", "0", "1", "1e400", "-1e400", "NaN", "Infinity", "1" * 400, "1" * 5000, "1e308", "0.5",
-          '""', '"x"', '"\\ud800"', '"\\u001b[31m"', '"<script>"', "[]", "{}", "[[1]]", "[null]", '{"x": 1}']  # fmt: skip
+          '""', '"\\ud800"', '"\\u001b[31m"', '"<script>"', "[]", "{}", "[[1]]", "[null]", '{"x": 1}']  # fmt: skip
 
 
-def leaves(value: Any, place: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+def leaves(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Where in a JSON value something stands: objects and lists themselves too."""
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [place, *(found for key, part in parts for found in leaves(part, (*place, key)))]
 
 
-def set_leaf(value: Any, place: tuple[str | int, ...], rng: random.Random) -> None:
+def set_leaf(value: Any, place: tuple[Any, ...], rng: random.Random) -> None:
     for key in place[:-1]:
         value = value[key]
-    match rng.randrange(8):
-        case 0:
-            del value[place[-1]]
-        case 1 if isinstance(value, dict):
-            value["more"] = value[place[-1]]
-        case 2 if isinstance(value, list):
-            value += 3 * [value[place[-1]]]
-        case _:
-            value[place[-1]] = f"@{rng.randrange(len(LEAVES))}@"
+    kind = rng.randrange(8)
+    if kind == 0:
+        del value[place[-1]]
+    elif kind == 1 and isinstance(value, dict):
+        value["more"] = value[place[-1]]
+    elif kind == 1:
+        value += 3 * [value[place[-1]]]
+    else:
+        value[place[-1]] = f"@{rng.randrange(len(LEAVES))}@"
 
 
 def tampered_analyses(text: str, count: int) -> Iterator[bytes]:
@@ -1395,7 +1508,7 @@ def tampered_analyses(text: str, count: int) -> Iterator[bytes]:
 def test_a_kept_analysis_that_was_tampered_with_is_shown_or_made_anew(tmp_path: Path) -> None:
     """Every table, every format, and the page: of what a file says that is no analysis of ours."""
     path = put_everywhere(finished_run(tmp_path / "runs", 0, 70, 71), "x")
-    run, count = counted(path), 1500
+    run, count = counted(path), 600
     text = (path / FILE).read_text()
     kept = 0
 
@@ -1453,11 +1566,10 @@ def test_one_digit_altered_is_found_excluded_and_counted(name: str, tmp_path: Pa
         (path / "params.json").write_text('{"total": {"connections": 381000}}')
         mend(path)
     change_a_digit(path / name)
-    out, err = set_report("runs", "--format", "json", folder=tmp_path)
+    out, err = set_report("runs", "--format", "json", "--strict", folder=tmp_path, code=3)
     assert [(row["n"], row["last_mean"]) for row in json.loads(out)] == [(2, 70.5)]
     assert "not counted: 1 altered" in err
     assert f"altered: {path.relative_to(tmp_path)} ({name} changed after the run)" in err
-    out, err = set_report("runs", "--format", "json", "--strict", folder=tmp_path, code=3)
     assert "--strict: 1 run folders altered" in err
     page = Page(page_of(tmp_path / "runs"))
     assert "1 not counted" in page.text
@@ -1493,7 +1605,7 @@ def mixture(root: Path) -> None:
                 case "altered":
                     (path / "metrics.jsonl").write_text('{"epoch": 2}\n')
                 case "unreadable":
-                    (path / ("summary.json", "status.json", "config.json")[i]).write_text("{")
+                    (path / ("summary.json", "status.json", "summary.json")[i]).write_text("{")
                 case "skipped":
                     path.rename(root.parent / "elsewhere")
                     path.symlink_to(root.parent / "elsewhere")
@@ -1542,24 +1654,17 @@ def test_one_damaged_folder_among_a_thousand_costs_one_line(tmp_path: Path) -> N
     out, err = set_report("runs", "--format", "json", "--strict", folder=tmp_path, code=3)
     assert [row["n"] for row in json.loads(out)] == [999]
     assert "--strict: 1 run folders" in err
-    page = Page(page_of(tmp_path / "runs"))
-    assert "999 finished runs of 1 configuration on cifar10; 1 not counted." in page.text
 
 
 # --- set-report diff -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("payload", [*PAYLOADS[:6], *CONTROLS, HARMLESS])
+@pytest.mark.parametrize("payload", [*PAYLOADS[:6], *CONTROLS])
 def test_a_difference_of_two_hostile_runs_is_text(payload: str, tmp_path: Path) -> None:
     first, failed = hostile_runs(tmp_path, payload)
     second, _ = hostile_runs(tmp_path, HARMLESS, 1)
     for pair in ((first, second), (second, first), (first, first), (first, failed), (failed, second)):
-        try:
-            text = compare_two(*pair)
-        except SetError as error:  # a failed run's run.json is not there
-            assert pair != (first, second), error
-            continue
-        assert_no_control(text)
+        assert_no_control(compare_two(*pair))
     shown = compare_two(first, second)
     assert printable(f"{payload}(config key)") in shown
     assert printable(f"{payload}(package)") in shown
@@ -1567,12 +1672,12 @@ def test_a_difference_of_two_hostile_runs_is_text(payload: str, tmp_path: Path) 
 
 def test_a_difference_of_what_is_no_run_is_a_sentence(tmp_path: Path) -> None:
     run = put_everywhere(finished_run(tmp_path, 0, 70, 71), "x")
-    for content in ("null", "1", '"x"', "[]", "{}", "[1]", "[[]]", '[{"packages": 1, "git": [{}], "data": null}]'):
-        other = put_everywhere(finished_run(tmp_path / "other" / str(len(content)) / content[:2], 0, 70, 71), "x")
+    for number, content in enumerate(("null", "1", '"x"', "[]", "{}", "[1]", "[[]]", '[{"packages": 1, "git": [{}]}]')):
+        other = put_everywhere(finished_run(tmp_path / str(number), 0, 70, 71), "x")
         (other / "run.json").write_text(content)
-        with pytest.MonkeyPatch.context():
-            try:
-                assert_no_control(compare_two(run, other))
-            except DataError as error:
-                assert "run.json" in str(error)
-    assert isinstance(read_run(run), FinishedRun | LeftOut)
+        try:
+            text = compare_two(run, other)
+        except DataError as error:
+            text = str(error)
+        assert_no_control(text)
+        assert "run.json" in text or "Environment" in text
