@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train report test test-slow test-slurm faults test-sanitized benchmarks check lint format cards build clean
+.PHONY: help install train report test test-slow test-slurm test-hostile faults test-sanitized benchmarks check lint format cards build clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,13 +29,16 @@ report: $(INSTALLED) ## print the comparison of all runs in runs/
 	$(BIN)/set-report
 
 test: $(INSTALLED) ## run the tests (real data: SET_DATA_DIR=folder make test)
-	$(BIN)/python -m pytest -m 'not slow and not faults and not slurm'
+	$(BIN)/python -m pytest -m 'not slow and not faults and not slurm and not hostile'
 
 test-slow: $(INSTALLED) ## train for minutes on real MNIST and CIFAR10 (needs SET_DATA_DIR)
 	$(BIN)/python -m pytest -m slow
 
 faults: $(INSTALLED) ## kill runs, fail their calls, damage their files; print what came of it
 	$(BIN)/python -m pytest -m faults
+
+test-hostile: $(INSTALLED) ## report run folders that were made to mislead
+	$(BIN)/python -m pytest -m hostile
 
 test-slurm: $(INSTALLED) ## start a Slurm cluster of this machine (root, Debian) and sweep on it
 	$(BIN)/python -m pytest -m slurm

@@ -1,4 +1,4 @@
-"""Run folders by malice or age (docs/reliability.md, I): set-report shows what they hold and does nothing they say."""
+"""Run folders by malice or age: set-report shows what they hold and does nothing they say."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ from tests.test_run import train
 SEED = int(os.environ.get("FAULT_SEED", "0"))
 Arrays = dict[str, NDArray[Any]]
 
-pytestmark = pytest.mark.timeout(120)  # what waits for a pipe or reads a device waits for ever
+# What waits for a pipe or reads a device waits for ever.
+pytestmark = [pytest.mark.hostile, pytest.mark.timeout(120)]
 
 
 # --- Run folders, as somebody else may have written them -------------------------------------------------------------
