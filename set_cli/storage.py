@@ -148,10 +148,13 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
     append(path, json.dumps(row, allow_nan=False).encode() + b"\n", durable=True)
 
 
-def read_json(path: Path) -> Any:
-    """The value of a strict JSON file without a key twice; DataError where there is none to be read."""
+def read_json(path: Path, *, follow: bool = False) -> Any:
+    """The value of a strict JSON file without a key twice; DataError where there is none to be read.
+
+    follow  whether a symbolic link may stand for it
+    """
     try:
-        with open_plain(path, follow=False) as stream:
+        with open_plain(path, follow=follow) as stream:
             content = stream.read(LARGEST_JSON + 1)
         if len(content) > LARGEST_JSON:
             raise DataError(f"{path}: expected a small JSON file, found more than {LARGEST_JSON} bytes")

@@ -13,11 +13,15 @@ import hydra
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from omegaconf import OmegaConf
 
 from set_cli.config import Config, from_mapping
 
 np.seterr(all="raise")
+# A test that takes long on a machine that does other things has not failed.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Without a GPU the kernels written for one run under Triton's interpreter, which it asks for at its import.
 INTERPRETER = "TRITON_INTERPRET"

@@ -26,7 +26,7 @@ def read_pins(folder: Path) -> dict[str, Pin]:
     path = folder / PINS
     if not os.path.lexists(path):
         return {}
-    value = read_json(path)
+    value = read_json(path, follow=True)
     try:
         pins = {str(name): Pin(str(pin["sha256"]), int(pin["size"])) for name, pin in value.items()}
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):

@@ -81,9 +81,8 @@ def find_run_folders(folders: Iterable[Path]) -> tuple[list[Path], list[LeftOut]
             except OSError as error:
                 note(error)
                 continue
-            if is_run_folder([entry.name for entry in inside]):  # which holds no other
+            if is_run_folder([entry.name for entry in inside if entry not in folders_inside]):
                 found.setdefault(os.path.realpath(name), Path(name))
-                continue
             waiting += [entry.path for entry in folders_inside if not entry.is_symlink()]
             links = [Path(entry.path) for entry in folders_inside if entry.is_symlink()]
             closed += [LeftOut(link, "skipped", "a symbolic link; name the folder that it leads to") for link in links]
@@ -115,7 +114,7 @@ def read_run(path: Path) -> FinishedRun | LeftOut:
         if not isinstance(config, dict):
             raise DataError(f"{path / 'config.json'}: expected a configuration")
         group = canonical_json({key: value for key, value in config.items() if key != "seed"})
-    except (DataError, OSError, ValueError) as error:
+    except (DataError, OSError, ValueError, RecursionError) as error:
         return LeftOut(path, "unreadable", str(error))
     return FinishedRun(path, group, summary, _versions(path))
 

@@ -17,6 +17,7 @@ from set_cli.errors import DataError
 from set_cli.report.collect import FinishedRun
 from set_cli.report.figures import save_figure
 from set_cli.report.plots import (
+    foremost,
     input_movie,
     moments,
     plot_curves,
@@ -133,7 +134,7 @@ def _movie(run: FinishedRun) -> Callable[[], bytes]:
 def _input_maps(members: list[FinishedRun]) -> Callable[[], Figure]:
     def draw() -> Figure:
         rows = []
-        for run, *_ in by_configuration(members):
+        for run, *_ in foremost(by_configuration(members)):
             pixels, shape = _pixels(run)
             title = f"{label(run.summary)}, {_read(run)['layer1/in_degree'].shape[1]:,} hidden"
             rows.append((title, {epoch: pixels[epoch] for epoch in moments(len(pixels), MAPS)}))

@@ -184,11 +184,11 @@ def _run(run: FinishedRun) -> dict[str, Any]:
         last = dict(starts[-1])
         command = shlex.join(map(str, last.pop("command", [])))
         folder, environment = str(last.pop("folder", "")), _pretty(last)
-    except (DataError, LookupError, TypeError, ValueError) as error:
+    except (DataError, LookupError, TypeError, ValueError, RecursionError) as error:
         command, folder, environment = "", "", printable(f"could not be read ({error})")
     try:
         config = _pretty(read_json(run.path / "config.json"))
-    except DataError as error:
+    except (DataError, RecursionError) as error:
         config = printable(str(error))
     differences = summary.get("differences")
     return {

@@ -49,7 +49,7 @@ def plot_curves(runs: Sequence[FinishedRun]) -> Figure:
     a run's metrics cannot be read.
     """
     configurations = by_configuration(runs)
-    ordered = sorted(_foremost(configurations), key=lambda members: order_of(members[0].summary))
+    ordered = sorted(foremost(configurations), key=lambda members: order_of(members[0].summary))
     figure = Figure(figsize=(8, max(3.6, 0.35 * len(ordered))), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[3, 1])
     labels = []
@@ -83,8 +83,8 @@ def plot_curves(runs: Sequence[FinishedRun]) -> Figure:
     return figure
 
 
-def _foremost(configurations: Sequence[list[FinishedRun]]) -> list[list[FinishedRun]]:
-    """As many as can be told apart in one figure."""
+def foremost(configurations: Sequence[list[FinishedRun]]) -> list[list[FinishedRun]]:
+    """As many configurations as can be told apart in one figure: the best of each method and the next best."""
     ranked = sorted(configurations, key=lambda members: -float(np.mean([run.summary["last"] for run in members])))
     first_of_each = {members[0].summary["method"]: members for members in reversed(ranked)}
     chosen = list(first_of_each.values())[:MOST_LINES]
@@ -212,7 +212,7 @@ def _series(runs: Sequence[FinishedRun], metric: str) -> tuple[list[int], NDArra
         rows = read_rows(run.path / "metrics.jsonl")
         try:
             by_run.append({int(row["epoch"]): float(row[metric]) for row in rows if metric in row})
-            if any(epoch > LARGEST_EPOCH for epoch in by_run[-1]):
+            if any(not 0 <= epoch <= LARGEST_EPOCH for epoch in by_run[-1]):
                 raise ValueError("an epoch beyond all runs")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{run.path}: metrics.jsonl has no figures to draw ({error})") from None

@@ -82,7 +82,7 @@ def convert(source: Path, name: str, features: int, target: Path, bar: Bar) -> N
 
 def read_converted(target: Path, bar: Bar) -> Part:
     """The arrays of a conversion, mapped, their checksums compared; DataError where they are altered."""
-    facts = read_json(target / FACTS)
+    facts = read_json(target / FACTS, follow=True)
     try:
         rows, features, sha256 = int(facts["rows"]), int(facts["features"]), facts["sha256"]
         expected = {VALUES: (rows * features * 4, str(sha256[VALUES])), LABELS: (rows, str(sha256[LABELS]))}
