@@ -81,7 +81,8 @@ def find_run_folders(folders: Iterable[Path]) -> tuple[list[Path], list[LeftOut]
             except OSError as error:
                 note(error)
                 continue
-            if is_run_folder([entry.name for entry in inside if entry not in folders_inside]):
+            # Its folders are looked into as well: a stray file of that name must not hide the runs beside it.
+            if is_run_folder({entry.name for entry in inside} - {entry.name for entry in folders_inside}):
                 found.setdefault(os.path.realpath(name), Path(name))
             waiting += [entry.path for entry in folders_inside if not entry.is_symlink()]
             links = [Path(entry.path) for entry in folders_inside if entry.is_symlink()]
