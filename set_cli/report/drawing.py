@@ -134,11 +134,12 @@ def _movie(run: FinishedRun) -> Callable[[], bytes]:
 def _input_maps(members: list[FinishedRun]) -> Callable[[], Figure]:
     def draw() -> Figure:
         rows = []
-        for run, *_ in foremost(by_configuration(members)):
+        configurations = by_configuration(members)
+        for run, *_ in foremost(configurations):
             pixels, shape = _pixels(run)
             title = f"{label(run.summary)}, {_read(run)['layer1/in_degree'].shape[1]:,} hidden"
             rows.append((title, {epoch: pixels[epoch] for epoch in moments(len(pixels), MAPS)}))
-        return plot_input_maps(rows, shape)
+        return plot_input_maps(rows, shape, len(configurations))
 
     return draw
 

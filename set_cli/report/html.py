@@ -217,7 +217,8 @@ def _draw(drawings: Iterable[Drawing], not_drawn: list[str]) -> tuple[list[Drawn
         try:
             figure = drawing.draw()
         except DataError as error:
-            not_drawn.append(str(error))
+            if str(error) not in not_drawn:
+                not_drawn.append(str(error))
             continue
         assert isinstance(figure, Figure)
         light = _svg(figure)

@@ -155,11 +155,14 @@ def plot_scale_free(run: FinishedRun, degrees: Mapping[str, NDArray[np.int32]]) 
 
 
 @rc_context(LOOKS)
-def plot_input_maps(rows: Sequence[tuple[str, Mapping[int, NDArray[np.int32]]]], shape: tuple[int, int]) -> Figure:
+def plot_input_maps(
+    rows: Sequence[tuple[str, Mapping[int, NDArray[np.int32]]]], shape: tuple[int, int], of: int = 0
+) -> Figure:
     """How many connections every pixel has, one network below the other, epoch beside epoch: Fig. 4.
 
     rows   a title and by epoch (height * width,) degrees; each row has a scale of its own, from 0
     shape  (height, width)
+    of     how many networks there are; said where more than are drawn
     Below each picture stand the mean degrees of its border and its centre.
     """
     columns = max(len(maps) for _, maps in rows)
@@ -177,6 +180,8 @@ def plot_input_maps(rows: Sequence[tuple[str, Mapping[int, NDArray[np.int32]]]],
             axes.set(xticks=[], yticks=[])
         line[0].set_ylabel(_plain(title), fontsize="small")
         figure.colorbar(image, ax=list(line[: len(maps)]), label="connections", fraction=0.05)
+    if of > len(rows):
+        figure.suptitle(f"{len(rows)} of {of} configurations", fontsize="medium")
     return figure
 
 
