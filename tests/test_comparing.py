@@ -25,9 +25,11 @@ from tests.test_report import finished_run, report
 from tests.test_run import train
 
 
-def runs_of(folder: Path, method: str, values: list[float], epsilon: float | None = 20.0, name: str = "") -> None:
+def runs_of(
+    folder: Path, method: str, values: list[float], epsilon: float | None = 20.0, name: str = "", **changes: Any
+) -> None:
     for seed, value in enumerate(values):
-        finished_run(folder, seed, value, value + 1, method, name=f"{method}{name}-s{seed}", epsilon=epsilon)
+        finished_run(folder, seed, value, value + 1, method, name=f"{method}{name}-s{seed}", epsilon=epsilon, **changes)
         path = folder / "cifar10" / "mlp" / f"{method}{name}-s{seed}"
         config = json.loads((path / "config.json").read_text()) | {"epsilon": epsilon}
         (path / "config.json").write_text(json.dumps(config))
@@ -56,23 +58,42 @@ def test_five_pairs_say_nothing(tmp_path: Path) -> None:
 
 
 def test_several_comparisons_share_the_error(tmp_path: Path) -> None:
-    """Holm: the smallest p times three, the next times two, and never below the one before."""
-    runs_of(tmp_path, "dense", [60.0] * 6, None)
-    runs_of(tmp_path, "fixprob", [60.5, 59.5, 60.5, 59.5, 60.5, 59.5])
-    runs_of(tmp_path, "set", [62.0, 63, 62, 63, 62, 64])
+    """Holm: the smallest p times three, the next times two, and never below the one before. Three need seven seeds."""
+    runs_of(tmp_path / "six", "dense", [60.0] * 6, None)
+    runs_of(tmp_path / "six", "fixprob", [61.0] * 6)
+    runs_of(tmp_path / "six", "set", [62.0, 63, 62, 63, 62, 64])
+    assert compare_methods(report(tmp_path / "six").counted) == []
+    tmp_path = tmp_path / "seven"
+    runs_of(tmp_path, "dense", [60.0] * 7, None)
+    runs_of(tmp_path, "fixprob", [60.5, 59.5, 60.5, 59.5, 60.5, 59.5, 60])
+    runs_of(tmp_path, "set", [62.0, 63, 62, 63, 62, 64, 62])
     found = {(one.first, one.second): one.p for one in compare_methods(report(tmp_path).counted)}
     assert found == pytest.approx(
-        {("dense", "fixprob ε=20"): 1, ("dense", "set ε=20 ζ=0.3"): 6 / 64, ("fixprob ε=20", "set ε=20 ζ=0.3"): 6 / 64}
+        {
+            ("dense", "fixprob ε=20"): 1,
+            ("dense", "set ε=20 ζ=0.3"): 6 / 128,
+            ("fixprob ε=20", "set ε=20 ζ=0.3"): 6 / 128,
+        }
     )
 
 
 def test_only_equally_sparse_methods_are_rivals(tmp_path: Path) -> None:
-    runs_of(tmp_path, "fixprob", [60.0, 61, 62, 63, 64, 65], 10.0)
-    runs_of(tmp_path, "set", [62.0, 63, 62, 63, 62, 64], 20.0)
-    runs_of(tmp_path, "set", [62.0, 63, 62, 63, 62, 64], 10.0, name="10")
+    """Of one epsilon, or a FixProb with the connections that SET is left with; not any two rows of a sweep."""
+    values = [60.0, 61, 62, 63, 64, 65, 66]
+    runs_of(tmp_path, "fixprob", values, 10.0, connections_final=100_000)
+    runs_of(tmp_path, "fixprob", values, 14.0, name="14", connections_final=281_000)  # SET is left with 279,000
+    runs_of(tmp_path, "set", [62.0, 63, 62, 63, 62, 64, 66], 20.0)
     assert [(one.first, one.second) for one in compare_methods(report(tmp_path).counted)] == [
-        ("fixprob ε=10", "set ε=10 ζ=0.3")
+        ("fixprob ε=14", "set ε=20 ζ=0.3")
     ]
+
+
+def test_a_setting_that_only_one_method_has_makes_no_other_experiment(tmp_path: Path) -> None:
+    """A sweep with method.regrow_init=random: dense and FixProb have no such key, and are compared with SET."""
+    runs_of(tmp_path, "dense", [60.0] * 6, None)
+    runs_of(tmp_path, "set", [62.0, 63, 62, 63, 62, 64], settings={"method.regrow_init": "random"})
+    (found,) = compare_methods(report(tmp_path).counted)
+    assert found.second == "set ε=20 ζ=0.3 method.regrow_init=random"
 
 
 COMMANDS: list[tuple[str, ...]] = [

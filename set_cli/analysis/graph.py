@@ -30,8 +30,8 @@ class GraphMeasures:
                   there are none
     reachable     share of the other neurons that a sampled source reaches
     sources       how many neurons were sampled
-    dead          hidden neurons that lie on no path from an input to the last layer: they compute nothing, or nothing
-                  that is used
+    dead          hidden neurons that lie on no path from the first to the last of these layers: they compute nothing,
+                  or nothing that is used
     """
 
     neurons: int
@@ -59,9 +59,12 @@ def chains(layers: Mapping[str, Csr]) -> list[list[str]]:
     return found
 
 
-def measure_graph(patterns: Sequence[Csr], seed: int = 0, sources: int = SOURCES) -> GraphMeasures:
+def measure_graph(
+    patterns: Sequence[Csr], seed: int = 0, sources: int = SOURCES, *, hidden_inputs: bool = False
+) -> GraphMeasures:
     """Measures of these layers, each one's outputs the next one's inputs; distances from that many random neurons.
 
+    hidden_inputs  whether the first layer's inputs are hidden neurons: something dense is before them
     ValueError for no layers, and for layers that do not fit together.
     """
     if not patterns or any(a.shape[1] != b.shape[0] for a, b in pairwise(patterns)):
@@ -84,13 +87,14 @@ def measure_graph(patterns: Sequence[Csr], seed: int = 0, sources: int = SOURCES
         path_length=total / reached if reached else None,
         reachable=reached / (len(chosen) * (neurons - 1)) if neurons > 1 else 0.0,
         sources=len(chosen),
-        dead=count_dead(patterns),
+        dead=count_dead(patterns, hidden_inputs=hidden_inputs),
     )
 
 
-def count_dead(patterns: Sequence[Csr]) -> int:
+def count_dead(patterns: Sequence[Csr], *, hidden_inputs: bool = False) -> int:
     """Hidden neurons that no input reaches, or that reach no neuron of the last layer.
 
+    hidden_inputs  as above: they are counted too
     Of one layer alone the outputs without connections: what lies behind them is dense, or nothing.
     """
     forward = [np.ones(patterns[0].shape[0], bool)]
@@ -99,7 +103,8 @@ def count_dead(patterns: Sequence[Csr]) -> int:
     backward = [np.ones(patterns[-1].shape[1], bool)]
     for pattern in reversed(patterns):
         backward.insert(0, _reaching(pattern, backward[0]))
-    return sum(int((~(f & b)).sum()) for f, b in zip(forward[1:], backward[1:], strict=True))
+    first = 0 if hidden_inputs else 1
+    return sum(int((~(f & b)).sum()) for f, b in zip(forward[first:], backward[first:], strict=True))
 
 
 def _reached(pattern: Csr, alive: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,8 @@ class Overlap:
 
     first, second  their connections
     common         those that both have
-    expected       how many two random patterns with as many connections would share (hypergeometric mean)
+    expected       how many two random patterns would share in which every input has as many connections (the sum of
+                   the inputs' hypergeometric means)
     deviation      the standard deviation of that number
     """
 
@@ -39,20 +39,12 @@ def measure_overlap(first: Csr, second: Csr) -> Overlap:
     if first.shape != second.shape:
         raise ValueError(f"expected two patterns of one shape, got {first.shape} and {second.shape}")
     common = np.intersect1d(first.positions(), second.positions(), assume_unique=True)
-    cells = float(first.cells)
-    share = first.nnz / cells
-    expected = second.nnz * share
-    variance = expected * (1 - share) * (cells - second.nnz) / max(cells - 1, 1)
-    return Overlap(first.nnz, second.nnz, len(common), expected, math.sqrt(max(variance, 0.0)))
-
-
-def count_explored(patterns: Iterable[Csr]) -> int:
-    """Connections that at least one of these patterns has: how much of the possible was ever tried."""
-    seen: NDArray[np.int64] | None = None
-    for pattern in patterns:
-        positions = pattern.positions()
-        seen = positions if seen is None else np.union1d(seen, positions)
-    return 0 if seen is None else len(seen)
+    # Two runs on the same data look at the same inputs: that alone makes connections coincide.
+    outputs = float(first.shape[1])
+    share = first.out_degrees() / outputs
+    expected = second.out_degrees() * share
+    variance = expected * (1 - share) * (outputs - second.out_degrees()) / max(outputs - 1, 1)
+    return Overlap(first.nnz, second.nnz, len(common), float(expected.sum()), math.sqrt(float(variance.sum())))
 
 
 def correlate_degrees(first: NDArray[np.integer], second: NDArray[np.integer]) -> float | None:

@@ -16,6 +16,9 @@ from scipy.optimize import minimize
 from scipy.special import erfc, log_ndtr, zeta
 from threadpoolctl import threadpool_limits
 
+# A log-normal law with ever smaller mu and larger sigma becomes a power law: where the two come as near as that, what
+# is left between them is where the search stopped.
+NESTED = 0.5  # nats
 FEWEST_VALUES = 3  # distinct degrees in the tail; through two points goes every law
 
 Degrees = NDArray[np.integer]
@@ -41,7 +44,8 @@ class PowerLawFit:
     distance    Kolmogorov-Smirnov distance of the tail from the law
     p           of the bootstrap: the share of samples from the law that lie further from their own fit; small: no
                 power law. A short tail cannot reject anything
-    log_normal, exponential  the rivals; None where one could not be fitted
+    log_normal, exponential  the rivals; None where one could not be fitted, or the log-normal law is the power law but
+                for half a nat
     """
 
     alpha: float
@@ -82,7 +86,7 @@ def fit_power_law(degrees: Degrees, seed: int = 0, precision: float = 0.02) -> P
         tail=len(tail),
         distance=float(fit.D),
         p=float(fit.p),
-        log_normal=_compare(own, _log_normal(tail, x_min)),
+        log_normal=_compare(own, _log_normal(tail, x_min), least=NESTED),
         exponential=_compare(own, _exponential(tail, x_min)),
     )
 
@@ -150,9 +154,12 @@ def _log_between(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray
     return difference
 
 
-def _compare(own: NDArray[np.float64], rival: NDArray[np.float64] | None) -> Comparison | None:
-    """Vuong's test of two laws that are not nested, as Clauset et al. (appendix C)."""
-    if rival is None:
+def _compare(own: NDArray[np.float64], rival: NDArray[np.float64] | None, least: float = 0.0) -> Comparison | None:
+    """Vuong's test of two laws that are not nested, as Clauset et al. (appendix C).
+
+    least  nats that have to lie between them
+    """
+    if rival is None or abs(float((own - rival).sum())) < least:
         return None
     differences = own - rival
     deviation = float(differences.std()) * math.sqrt(len(differences))

@@ -24,10 +24,10 @@ from set_cli.runs.folder import snapshot_epochs, snapshot_path
 from set_cli.runs.summary import check_unaltered
 from set_cli.runs.topology import read_topology
 from set_cli.sparse.pattern import Csr
-from set_cli.storage import LARGEST_JSON, read_arrays, write_json
+from set_cli.storage import LARGEST_JSON, read_arrays, read_json, write_json
 
 FILE = "analysis.json"
-VERSION = 1  # of what is measured and how; an analysis of another one is made anew
+VERSION = 2  # of what is measured and how; an analysis of another one is made anew
 STRONGEST = 10  # inputs that are named
 LARGEST = 1e12  # of what is counted or measured
 PRECISION = 0.02  # of the power laws' p: 625 samples each
@@ -83,12 +83,15 @@ def measure_run(path: Path, checksums: Checksums, tell: Tell = lambda what: None
 
     turnover, explored = _turnover(epochs, read, tell)
     layers, graphs = [], []
+    inputs_of_data = "" if _has_convolutions(path) else "layer1"  # whose inputs are the data's, and have names
     first = read(epochs[0])
     for epoch in sorted({epochs[0], epochs[-1]}):
         patterns = read(epoch)
         tell(f"clustering and paths, epoch {epoch}")
         layers += [_layer_row(name, epoch, first[name], patterns[name], explored[name, epoch]) for name in patterns]
-        graphs += [_graph_row(names, epoch, [patterns[name] for name in names]) for names in chains(patterns)]
+        for names in chains(patterns):
+            hidden_inputs = names[0] != inputs_of_data
+            graphs.append(_graph_row(names, epoch, [patterns[name] for name in names], hidden_inputs))
     return Analysis(
         version=VERSION,
         sources=_sources(path, checksums),
@@ -96,7 +99,9 @@ def measure_run(path: Path, checksums: Checksums, tell: Tell = lambda what: None
         layers=layers,
         graphs=graphs,
         turnover=turnover,
-        strength=_strength_rows(path, checksums, first),
+        strength=_strength_rows(path, checksums, {inputs_of_data: first[inputs_of_data]})
+        if inputs_of_data in first
+        else [],
     )
 
 
@@ -189,13 +194,23 @@ def _layer_row(name: str, epoch: int, first: Csr, pattern: Csr, explored: int) -
     )
 
 
-def _graph_row(names: list[str], epoch: int, patterns: list[Csr]) -> GraphRow:
+def _graph_row(names: list[str], epoch: int, patterns: list[Csr], hidden_inputs: bool) -> GraphRow:
     shuffled = [shuffle_connections(pattern, samples=1, seed=i)[0] for i, pattern in enumerate(patterns)]
-    return GraphRow(layers=names, epoch=epoch, measures=measure_graph(patterns), random=measure_graph(shuffled))
+    measures, random = (measure_graph(layers, hidden_inputs=hidden_inputs) for layers in (patterns, shuffled))
+    return GraphRow(layers=names, epoch=epoch, measures=measures, random=random)
+
+
+def _has_convolutions(path: Path) -> bool:
+    """Whether the layers lie behind convolutions: their inputs are hidden neurons then."""
+    config = read_json(path / "config.json")
+    try:
+        return bool(config["model"]["name"] == "cnn")
+    except (LookupError, TypeError):
+        raise DataError(f"{path / 'config.json'}: expected a configuration with a model") from None
 
 
 def _strength_rows(path: Path, checksums: Checksums, layers: Mapping[str, Csr]) -> list[StrengthRow]:
-    """Of the first sparse layer, whose inputs are the data's where nothing dense is before it."""
+    """Of the layer that is on the data."""
     check_unaltered(path, CURRENT, checksums, LARGEST_TOPOLOGY)
     name = next(iter(layers))
     try:

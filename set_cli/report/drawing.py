@@ -25,7 +25,7 @@ from set_cli.report.plots import (
     plot_input_maps,
     plot_scale_free,
 )
-from set_cli.report.rows import by_configuration, label, settings_text
+from set_cli.report.rows import by_configuration, experiment_of, label, settings_text
 from set_cli.runs.degrees import read_degrees
 from set_cli.storage import make_folder, write_atomic
 
@@ -85,7 +85,7 @@ def experiment_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
     widths: dict[tuple[str, str, str], list[FinishedRun]] = defaultdict(list)
     for run in runs:
         place = (run.summary["dataset"], run.summary["model"])
-        experiments[*place, settings_text(run.summary["settings"])].append(run)
+        experiments[experiment_of(run.summary)].append(run)
         others = {key: value for key, value in run.summary["settings"].items() if key != "model.hidden"}
         if run.summary["method"] == "set" and _picture_shape(run) is not None:
             widths[*place, settings_text(others)].append(run)
@@ -135,10 +135,17 @@ def _input_maps(members: list[FinishedRun]) -> Callable[[], Figure]:
     def draw() -> Figure:
         rows = []
         configurations = by_configuration(members)
+        shape, without = (1, 1), None
         for run, *_ in foremost(configurations):
-            pixels, shape = _pixels(run)
+            try:
+                pixels, shape = _pixels(run)
+            except DataError as error:  # so many connections that the first layer is dense: the others have their rows
+                without = error
+                continue
             title = f"{label(run.summary)}, {_read(run)['layer1/in_degree'].shape[1]:,} hidden"
             rows.append((title, {epoch: pixels[epoch] for epoch in moments(len(pixels), MAPS)}))
+        if not rows:
+            raise without or DataError("no configuration: there are no maps of inputs to draw")
         return plot_input_maps(rows, shape, len(configurations))
 
     return draw

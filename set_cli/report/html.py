@@ -22,7 +22,7 @@ from set_cli.report.collect import FinishedRun, LeftOut
 from set_cli.report.drawing import Drawing, experiment_drawings, topology_drawings
 from set_cli.report.figures import write_figure
 from set_cli.report.reproduce import reproduce_command
-from set_cli.report.rows import Comparison, by_configuration, label, order_of, settings_text
+from set_cli.report.rows import Comparison, by_configuration, method_text, order_of, settings_text
 from set_cli.report.significance import compare_methods, in_words
 from set_cli.report.tables import READABLE
 from set_cli.report.text import Column, printable, text_cells
@@ -130,7 +130,9 @@ def _part(title: str, columns: Sequence[Column[Any]], rows: Iterable[Any]) -> Pa
     rows = list(rows)
     kept, lines = text_cells(columns, rows[:MOST_ROWS])
     more = (
-        f"{len(rows) - MOST_ROWS:,} more rows: set-report --format csv has them all." if len(rows) > MOST_ROWS else ""
+        f"{len(rows) - MOST_ROWS:,} more rows: --format csv instead of html has them all."
+        if len(rows) > MOST_ROWS
+        else ""
     )
     return Part(title, kept, lines, more)
 
@@ -145,7 +147,7 @@ LEFT_OUT: list[Column[LeftOut]] = [
 def _name(summary: Any) -> str:
     settings = summary["settings"]
     text = settings if isinstance(settings, str) else settings_text(settings)
-    return printable(" ".join(filter(None, (summary["dataset"], summary["model"], label(summary), text))))
+    return printable(" ".join(filter(None, (summary["dataset"], summary["model"], method_text(summary), text))))
 
 
 def _parameters(row: dict[str, Any]) -> dict[str, str]:

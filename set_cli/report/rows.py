@@ -38,6 +38,8 @@ COLUMNS = [
     "difference",
 ]
 
+# Settings that have no meaning for some methods, which then do not have them.
+OF_ONE_METHOD = ("method.regrow_init", "model.sparse_convolutions", "backend.engine")
 METHODS = ["dense", "fixprob", "set"]  # the order of the paper's tables
 
 
@@ -160,10 +162,22 @@ def order_of(summary: Mapping[str, Any]) -> tuple[int, float, float]:
     return method, summary["epsilon"] or 0, summary["zeta"] or 0
 
 
-def label(summary: Mapping[str, Any]) -> str:
-    """What tells a configuration from others of its experiment: 'set ε=20 ζ=0.3'."""
+def method_text(summary: Mapping[str, Any]) -> str:
+    """'set ε=20 ζ=0.3', of a run's summary or of a row."""
     parts = [f"{sign}={summary[key]:g}" for sign, key in (("ε", "epsilon"), ("ζ", "zeta")) if summary[key] is not None]
     return " ".join([summary["method"], *parts])
+
+
+def label(summary: Mapping[str, Any]) -> str:
+    """What tells a configuration from others of its experiment: the method, and settings that only it has."""
+    own = {key: value for key, value in summary["settings"].items() if key in OF_ONE_METHOD}
+    return " ".join(filter(None, [method_text(summary), settings_text(own)]))
+
+
+def experiment_of(summary: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Data set, model and settings: what configurations have in common that differ in their method only."""
+    shared = {key: value for key, value in summary["settings"].items() if key not in OF_ONE_METHOD}
+    return summary["dataset"], summary["model"], settings_text(shared)
 
 
 def by_configuration(runs: Iterable[FinishedRun]) -> list[list[FinishedRun]]:
@@ -179,7 +193,7 @@ def _missing_seeds(groups: list[list[FinishedRun]]) -> list[str]:
     peers: dict[tuple[str, str, str], list[list[FinishedRun]]] = defaultdict(list)
     for runs in groups:
         first = runs[0].summary
-        peers[(first["dataset"], first["model"], settings_text(first["settings"]))].append(runs)
+        peers[experiment_of(first)].append(runs)
     sentences = []
     for related in peers.values():
         all_seeds = {run.summary["seed"] for runs in related for run in runs}

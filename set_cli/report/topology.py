@@ -96,7 +96,8 @@ def pair_topologies(first: FinishedRun, second: FinishedRun) -> list[PairRow]:
     rows = []
     for layer in ours.keys() & theirs.keys():
         a, b = ours[layer], theirs[layer]
-        correlation = correlate_degrees(a.out_degrees(), b.out_degrees()) if layer == "layer1" else None
+        named = layer == "layer1" and first.summary["model"] != "cnn"
+        correlation = correlate_degrees(a.out_degrees(), b.out_degrees()) if named else None
         rows.append(PairRow(first.path, second.path, layer, measure_overlap(a, b), correlation))
     return sorted(rows, key=lambda row: row.layer)
 
@@ -249,6 +250,14 @@ def _figures(topologies: Topologies) -> list[dict[str, Any]]:
                     place["layer"] = " ".join(row.layers)
                 values = row.model_dump(exclude={"layer", "layers", "side", "epoch"})
                 lines += [{**place, "measure": name, "value": value} for name, value in _flat(values)]
+        for strong in analysis.strength:
+            place = {"run": str(path), "table": "strength", "layer": strong.layer, "side": "inputs"}
+            strongest = zip(strong.inputs, strong.strengths, strict=False)
+            lines += [{**place, "measure": f"input {i}", "value": strength} for i, strength in strongest]
+    for pair in topologies.pairs:
+        place = {"run": str(pair.first), "table": f"with {pair.second}", "layer": pair.layer}
+        values = asdict(pair.overlap) | {"inputs_correlation": pair.inputs_correlation}
+        lines += [{**place, "measure": name, "value": value} for name, value in values.items()]
     return lines
 
 

@@ -41,7 +41,9 @@ def _page(folders: Sequence[Path], read: Read, width: int) -> Group:
     paths, closed = find_run_folders(folders)
     for path in paths:
         stamp = [_stamp(path / name) for name in ("status.json", "summary.json", "metrics.jsonl")]
-        if path not in read or read[path][0] != stamp:
+        known = read.get(path)
+        # Nothing in the folder of a run changes when its process is killed.
+        if known is None or known[0] != stamp or (isinstance(known[1], LeftOut) and known[1].why == "running"):
             read[path] = (stamp, read_run(path))
     comparison = compare([*(read[path][1] for path in paths), *closed])
     lines = [f"{run.why}: {run.path}" + (f" ({run.detail})" if run.detail else "") for run in comparison.left_out]
@@ -49,7 +51,7 @@ def _page(folders: Sequence[Path], read: Read, width: int) -> Group:
     more = [f"… and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
     clock = f"{len(comparison.counted)} finished, {len(lines)} others, {time.strftime('%H:%M:%S')}; Ctrl-C ends"
     table = render_text(SHOWN, comparison.rows, "table", width)
-    text = [table, *map(printable, lines[:MOST_LINES] + more), clock]
+    text = [clock, *map(printable, lines[:MOST_LINES] + more), table]  # what a small terminal cuts off is at the end
     return Group(*map(Text, text))
 
 
