@@ -84,9 +84,10 @@ def find_run_folders(folders: Iterable[Path]) -> tuple[list[Path], list[LeftOut]
             # Its folders are looked into as well: a stray file of that name must not hide the runs beside it.
             if is_run_folder({entry.name for entry in inside} - {entry.name for entry in folders_inside}):
                 found.setdefault(os.path.realpath(name), Path(name))
+            else:
+                links = [Path(entry.path) for entry in folders_inside if entry.is_symlink()]
+                closed += [LeftOut(link, "skipped", "a symbolic link; name the folder it leads to") for link in links]
             waiting += [entry.path for entry in folders_inside if not entry.is_symlink()]
-            links = [Path(entry.path) for entry in folders_inside if entry.is_symlink()]
-            closed += [LeftOut(link, "skipped", "a symbolic link; name the folder that it leads to") for link in links]
     return sorted(found.values(), key=_natural), closed
 
 
