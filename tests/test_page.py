@@ -134,7 +134,10 @@ def test_dark_pages_have_the_figures_in_other_colours(trained: Path) -> None:
     assert colors[1] <= set(html.DARK.values())
 
 
-def test_topologies_are_on_the_page_once_they_were_analysed(trained: Path, tmp_path: Path) -> None:
+def test_topologies_are_on_the_page_once_they_were_analysed(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("set_cli.analysis.run.PRECISION", 0.2)
     shutil.copytree(trained, tmp_path / "runs")
     comparison = report(tmp_path / "runs")
     analyze_runs(comparison.counted)
