@@ -1319,7 +1319,6 @@ def test_a_topology_that_was_tampered_with_is_a_valid_one_or_refused(own: Path, 
     assert not (tmp_path / "owned").exists()
 
 
-@pytest.mark.faults
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["topology/epoch_0001.npz", "degrees.npz", "checkpoint.npz"])
 def test_a_run_that_was_tampered_with_is_measured_or_refused(name: str, own: Path, tmp_path: Path) -> None:
@@ -1428,7 +1427,6 @@ def test_degrees_that_were_tampered_with_are_measured_or_refused(what: str, own:
     assert_read_or_refused(tally(iter([lambda: keep_analysis(own, measure_run(own, run.summary["sha256"]))])), 1)
 
 
-@pytest.mark.faults
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("quick_figures")
 def test_degrees_that_were_changed_at_random_are_drawn_or_named(own: Path, tmp_path: Path) -> None:
