@@ -42,18 +42,33 @@ DATASETS: tuple[DatasetName, ...] = get_args(DatasetName)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+Name = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
 class Dataset(Section):
-    """checksum: of a custom or imported file: other data is another run; filled in where the user gives none."""
+    """checksum: of a custom or imported file: other data is another run; filled in where the user gives none.
+
+    label, group, drop  columns (or arrays) of a custom file: the class, rows that belong together, what is left out
+    features            array of a custom npz or mat that holds the rows
+    test_path           a second custom file, which holds the test rows
+    """
 
     name: DatasetName
     path: Annotated[str, Field(min_length=1)] | None = None
+    test_path: Annotated[str, Field(min_length=1)] | None = None
+    features: Name | None = None
+    label: Name | None = None
+    group: Name | None = None
+    drop: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100_000, strict=False)] | None = None
     binarize: Literal["sample", "threshold"] | None = None
     checksum: Sha256 | None = None
+    test_checksum: Sha256 | None = None
 
     @model_validator(mode="after")
     def _keys_belong_to_their_sets(self) -> Self:
-        if self.path is not None and self.name != "custom":
-            raise ValueError(f"dataset.path is for dataset=custom, not for {self.name}")
+        for key in ("path", "test_path", "features", "label", "group", "drop", "test_checksum"):
+            if getattr(self, key) is not None and self.name != "custom":
+                raise ValueError(f"dataset.{key} is for dataset=custom, not for {self.name}")
         if (self.binarize is None) == (self.name == "mnist_binary"):
             raise ValueError("dataset.binarize is for dataset=mnist_binary, which needs it")
         return self
@@ -121,6 +136,7 @@ class Train(Section):
     nesterov: bool
     weight_decay: Annotated[float, Field(ge=0, le=1), Plain]
     l1: Annotated[float, Field(ge=0, le=1), Plain]
+    clip: Annotated[float, Field(gt=0, le=10**6)] | None = None  # largest norm of all gradients together; null: any
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -146,7 +162,12 @@ class Data(Section):
     valid: Rows
     train_limit: SomeRows | None
     test_limit: SomeRows | None
+    split: Literal["stratified", "random", "last"] = (
+        "last"  # which training rows are held out, or kept within train_limit
+    )
+    missing: Literal["refuse", "mean", "median", "zero"] = "refuse"  # what stands for a missing value of a custom file
     scaling: Literal["standardize", "unit"]
+    clip: Annotated[float, Field(gt=0, le=10**6)] | None = None  # largest size of a standardised value, in deviations
     augment: Augment
 
 
@@ -202,7 +223,10 @@ def scientific(config: Config) -> dict[str, Any]:
     Two commands with the same dictionary are one run; its hash names the folder (`identity`).
     """
     keys = config.model_dump(mode="json", exclude=UNSCIENTIFIC | {"backend"})
-    del keys["data"]["dir"], keys["data"]["fetch"], keys["dataset"]["path"]
+    del keys["data"]["dir"], keys["data"]["fetch"], keys["dataset"]["path"], keys["dataset"]["test_path"]
+    sections: dict[str, Section] = {"data": config.data, "train": config.train}
+    for name, values in sections.items():
+        keys[name] = {key: value for key, value in keys[name].items() if not _is_default(values, key)}
     for section in ("dataset", "model"):
         keys[section] = {key: value for key, value in keys[section].items() if value is not None}
     if config.method.name != "set":
@@ -216,6 +240,15 @@ def scientific(config: Config) -> dict[str, Any]:
         del asked["engine"]
     backend = {key: value for key, (value, default) in asked.items() if value != default}
     return keys | ({"backend": backend} if backend else {})
+
+
+def _is_default(section: Section, key: str) -> bool:
+    """Whether a key has the default of its class, which changes nothing.
+
+    Keys that were added later have one, and are no part of a run's identity at it: older runs keep their folders.
+    """
+    default: object = type(section).model_fields[key].default
+    return default == getattr(section, key)
 
 
 def canonical_json(value: object) -> str:

@@ -15,6 +15,7 @@ from set_cli.data.entries import CATALOG
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet
+from set_cli.data.scaling import Scaling, unscaled
 
 SHAPES = [(3, 32, 32), (8, 8), (2, 16, 8)]
 
@@ -104,9 +105,9 @@ def test_the_kernels_gather_scale_and_move_as_torch_does(shape: tuple[int, ...],
     rng = np.random.default_rng(5)
     features = int(np.prod(shape))
     part = Part((255 * rng.random((50, features))).astype(dtype), rng.integers(10, size=50))
-    offset, scale = rng.random(features).astype(np.float32), (rng.random(features) / 255).astype(np.float32)
+    scaling = Scaling(rng.random(features), rng.random(features) / 255)
     card = replace(CATALOG["digits"], shape=shape)
-    data = DataSet(card, part, None, part, offset, scale, "test", {}, "bundled")
+    data = DataSet(card, part, None, part, scaling, "test", {}, "bundled")
     chosen = torch.from_numpy(rng.integers(50, size=rows))
     augment = Augment(rotation=25.0, shift=0.3, flip=True)
     maps = torch.from_numpy(draw_transforms(augment, rows, shape, rng)) if 1 not in shape else None
@@ -127,18 +128,8 @@ def test_a_moved_image_does_not_depend_on_batch_or_threads(monkeypatch: pytest.M
     monkeypatch.setattr(native, "WORK_PER_THREAD", 1)
     rng = np.random.default_rng(6)
     part = Part((255 * rng.random((64, 192))).astype(np.uint8), np.zeros(64, np.int64))
-    ones = np.ones(192, np.float32)
-    data = DataSet(
-        replace(CATALOG["digits"], shape=(3, 8, 8)),
-        part,
-        None,
-        part,
-        np.zeros(192, np.float32),
-        ones,
-        "test",
-        {},
-        "bundled",
-    )
+    card = replace(CATALOG["digits"], shape=(3, 8, 8))
+    data = DataSet(card, part, None, part, unscaled(192), "test", {}, "bundled")
     maps = torch.from_numpy(draw_transforms(Augment(rotation=10.0, shift=0.1, flip=True), 64, (3, 8, 8), rng))
     inputs = Inputs(part, data, torch.device("cpu"))
     before = torch.get_num_threads()

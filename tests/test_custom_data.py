@@ -234,7 +234,7 @@ def test_the_holdout_is_the_last_training_rows_and_valid_those_before(tmp_path: 
     for part, rows in ((data.train, slice(3)), (data.valid, slice(3, 6)), (data.test, slice(6, 8))):
         assert np.array_equal(part.x, ROWS[rows])
         assert part.labels.tolist() == CLASSES[rows]
-    np.testing.assert_allclose(data.offset, ROWS[:3].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(data.scaling.offset, ROWS[:3].mean(axis=0), rtol=1e-6)
 
 
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:

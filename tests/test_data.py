@@ -232,29 +232,29 @@ def test_a_split_that_leaves_nothing_to_train_on_is_refused(holdout: int, valid:
 
 def test_standardised_training_rows_have_mean_0_and_deviation_1(tiny_mnist: Path) -> None:
     data = load_data(Dataset(name="mnist"), data_config(tiny_mnist))
-    x = (data.train.x.astype(np.float64) - data.offset) * data.scale
+    x = data.scaling(data.train.x.astype(np.float64))
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(x.std(axis=0), 1, atol=1e-4)
 
 
 def test_unit_scaling_is_division_by_the_largest_value(tiny_mnist: Path) -> None:
     data = load_data(Dataset(name="mnist"), data_config(tiny_mnist, scaling="unit"))
-    np.testing.assert_allclose((data.test.x - data.offset) * data.scale, data.test.x / 255, rtol=1e-6)
+    np.testing.assert_allclose(data.scaling(data.test.x), data.test.x / 255, rtol=1e-6)
 
 
 def test_a_constant_feature_becomes_0_everywhere() -> None:
     data = load_data(Dataset(name="digits"), data_config())
     constant = np.flatnonzero(data.train.x.std(axis=0) == 0)
     assert len(constant) > 0
-    assert np.all(data.scale[constant] == 0)
-    assert np.isfinite(data.scale).all()
+    assert np.all(data.scaling.scale[constant] == 0)
+    assert np.isfinite(data.scaling.scale).all()
 
 
 def test_the_test_rows_do_not_touch_the_scaling(tiny_mnist: Path) -> None:
     limited = load_data(Dataset(name="mnist"), data_config(tiny_mnist, test_limit=1))
     whole = load_data(Dataset(name="mnist"), data_config(tiny_mnist))
-    assert np.array_equal(limited.offset, whole.offset)
-    assert np.array_equal(limited.scale, whole.scale)
+    assert np.array_equal(limited.scaling.offset, whole.scaling.offset)
+    assert np.array_equal(limited.scaling.scale, whole.scaling.scale)
 
 
 def test_a_row_is_binarised_alike_whatever_part_it_is_in(tiny_mnist: Path) -> None:

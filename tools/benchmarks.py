@@ -30,6 +30,7 @@ from set_cli.data.entries import CATALOG
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet
+from set_cli.data.scaling import unscaled
 from set_cli.native.elementwise import Draws, activate, activate_backward
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import compiled, find_engine
@@ -189,9 +190,7 @@ def phases() -> str:
     headers = ["layer", "connections", "forward ms", "GB/s", "backward ms", "GB/s", "SReLU+dropout ms", "backward ms"]
     rng, shape = np.random.default_rng(0), (3, 32, 32)
     part = Part(rng.integers(256, size=(1000, 3072), dtype=np.uint8), np.zeros(1000, np.int64))
-    data = DataSet(
-        CATALOG["cifar10"], part, None, part, np.zeros(3072, np.float32), np.ones(3072, np.float32), "", {}, "bundled"
-    )
+    data = DataSet(CATALOG["cifar10"], part, None, part, unscaled(3072), "", {}, "bundled")
     inputs, chosen = Inputs(part, data, torch.device("cpu")), torch.randperm(1000)[:n_batch]
     maps = torch.from_numpy(draw_transforms(Augment(rotation=10.0, shift=0.1, flip=True), n_batch, shape, rng))
     gather, moved_ms = milliseconds(inputs.batch, chosen), milliseconds(inputs.batch, chosen, maps)

@@ -89,6 +89,7 @@ class Card:
     per_class (fewest, most) training rows of a class, where labels have been seen
     forms     ways in which it is published, the one to fetch first
     folder    the data set whose files it reads; its own name by default
+    class_names, feature_names  what the classes and the features are called, in their order; empty: their numbers
     """
 
     name: str
@@ -113,6 +114,8 @@ class Card:
     folder_name: str = ""
     bundled: bool = False
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:

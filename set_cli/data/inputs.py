@@ -10,18 +10,22 @@ from set_cli import native
 from set_cli.data.augment import transform
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet
+from set_cli.data.scaling import unscaled
 
 
 class Inputs:
     """A part of the data set on one device, scaled batch by batch (the whole in float32 would be four times larger)."""
 
     def __init__(self, part: Part, data: DataSet, device: torch.device) -> None:
+        scaling, rows, self.clip = data.scaling, part.x, data.scaling.clip
+        if rows.dtype == np.float64:  # float32 could not tell large values apart before the offset is taken off
+            rows, scaling = scaling(rows), unscaled(data.card.features)
         # Arrays made of a file's bytes are read-only, which torch does not know: those are copied.
-        self.x = torch.from_numpy(np.require(part.x, requirements="W")).to(device)
+        self.x = torch.from_numpy(np.require(rows, requirements="W")).to(device)
         no_class = torch.full((len(part),), -1)
         self.y = (no_class if part.y is None else torch.from_numpy(part.y)).to(device)
-        self.offset = torch.from_numpy(data.offset).to(device)
-        self.scale = torch.from_numpy(data.scale).to(device)
+        self.offset = torch.from_numpy(scaling.offset.astype(np.float32)).to(device)
+        self.scale = torch.from_numpy(scaling.scale.astype(np.float32)).to(device)
         self.shape = data.card.shape or (1, data.card.features)
         self.device = device
         self.is_binary = data.card.kind == "binary"
@@ -39,10 +43,12 @@ class Inputs:
         rows = rows.to(self.device, torch.int64)
         y = self.y[rows]
         if self._fused:
-            return self._gather(rows, maps), y
-        x = (self.x[rows].float() - self.offset) * self.scale
-        # Scaled first, then moved: the order of the authors' script.
-        return x if maps is None else transform(x, maps.to(self.device), self.shape), y
+            x = self._gather(rows, maps)
+        else:
+            x = (self.x[rows].float() - self.offset) * self.scale
+            # Scaled first, then moved: the order of the authors' script.
+            x = x if maps is None else transform(x, maps.to(self.device), self.shape)
+        return x if self.clip is None else x.clamp_(-self.clip, self.clip), y
 
     def _gather(self, rows: Tensor, maps: Tensor | None) -> Tensor:
         rows, features = rows.contiguous(), self.x.shape[1]

@@ -20,6 +20,7 @@ from set_cli.data.fetch import fetch
 from set_cli.data.files import data_folder
 from set_cli.data.parse import Parts
 from set_cli.data.parts import Part, no_rows
+from set_cli.data.scaling import Scaling
 from set_cli.data.sources import Source, choose_form, identity_of, missing_files, missing_sentence, read_source
 from set_cli.errors import ConfigError, DataError, NotApplicable
 from set_cli.progress import Bar, no_bar
@@ -33,19 +34,18 @@ UNLABELLED = ("rbm",)  # the models that need no labels
 class DataSet:
     """What one run sees.
 
-    card           of the data set as it came; a custom one's is made from the file
-    offset, scale  (features,) float32: the network gets (x - offset) * scale
-    tested_on      'test', or 'holdout' where training rows were held out instead
-    checksums      by file: what was read
-    origin         'verified', 'imported' where a file is the user's own, 'bundled' or 'custom'
+    card       of the data set as it came; a custom one's is made from the file
+    scaling    how the network gets the rows
+    tested_on  'test', or 'holdout' where training rows were held out instead
+    checksums  by file: what was read
+    origin     'verified', 'imported' where a file is the user's own, 'bundled' or 'custom'
     """
 
     card: Card
     train: Part
     valid: Part | None
     test: Part
-    offset: NDArray[np.float32]
-    scale: NDArray[np.float32]
+    scaling: Scaling
     tested_on: str
     checksums: dict[str, str]
     origin: Literal["verified", "imported", "bundled", "custom"]
@@ -78,9 +78,9 @@ def load_data(
     if data.augment.is_on and card.shape is None:
         raise ConfigError(f"data.augment needs images; {dataset.name} has none")
     train, test = train[: data.train_limit], test[: data.test_limit]
-    offset, scale = _scaling(card, train, data.scaling)
+    scaling = _scaling(card, train, data)
     tested_on = "holdout" if data.holdout else "test"
-    return DataSet(card, train, valid if len(valid) else None, test, offset, scale, tested_on, checksums, origin)
+    return DataSet(card, train, valid if len(valid) else None, test, scaling, tested_on, checksums, origin)
 
 
 def _read(
@@ -175,16 +175,16 @@ def binarize(part: Part, how: Literal["sample", "threshold"], stream: int) -> Pa
     return replace(part, x=np.concatenate(drawn) if drawn else part.x)
 
 
-def _scaling(card: Card, train: Part, rule: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _scaling(card: Card, train: Part, data: DataConfig) -> Scaling:
     """Offset and scale of every feature, from the training rows alone."""
-    if rule == "unit":
-        return _unit_scaling(card, train)
+    if data.scaling == "unit":
+        return Scaling(*_unit_scaling(card, train), clip=data.clip)
     chunks = range(0, len(train), CHUNK)
     mean = _mean(train)
     variance = sum(((train.x[i : i + CHUNK] - mean) ** 2).sum(axis=0) for i in chunks) / len(train)
     # A constant feature carries nothing: it becomes 0 everywhere instead of a division by zero.
     scale = np.divide(1, np.sqrt(variance), out=np.zeros_like(variance), where=variance > 0)
-    return mean.astype(np.float32), scale.astype(np.float32)
+    return Scaling(mean, scale, clip=data.clip)
 
 
 def _mean(part: Part) -> NDArray[np.float64]:
@@ -197,14 +197,15 @@ def _mean(part: Part) -> NDArray[np.float64]:
 
 def training_mean(data: DataSet) -> NDArray[np.float32]:
     """(features,) mean of the training rows as the network gets them."""
-    mean: NDArray[np.float32] = ((_mean(data.train) - data.offset) * data.scale).astype(np.float32)
+    offset, scale = data.scaling.offset.astype(np.float32), data.scaling.scale.astype(np.float32)
+    mean: NDArray[np.float32] = ((_mean(data.train) - offset) * scale).astype(np.float32)
     return mean
 
 
-def _unit_scaling(card: Card, train: Part) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _unit_scaling(card: Card, train: Part) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """To [0, 1]: by the largest value that is possible, or where there is none by what the training rows have."""
     if card.kind != "real":
-        return np.zeros(card.features, np.float32), np.full(card.features, 1 / card.maximum, np.float32)
+        return np.zeros(card.features), np.full(card.features, 1 / card.maximum)
     low, high = train.x.min(axis=0).astype(np.float64), train.x.max(axis=0).astype(np.float64)
     scale = np.divide(1, high - low, out=np.zeros_like(low), where=high > low)
-    return low.astype(np.float32), scale.astype(np.float32)
+    return low, scale
