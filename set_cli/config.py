@@ -247,8 +247,7 @@ def _is_default(section: Section, key: str) -> bool:
 
     Keys that were added later have one, and are no part of a run's identity at it: older runs keep their folders.
     """
-    default: object = type(section).model_fields[key].default
-    return default == getattr(section, key)
+    return bool(type(section).model_fields[key].default == getattr(section, key))
 
 
 def canonical_json(value: object) -> str:
