@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,9 +21,43 @@ from set_cli.config import Config
 
 Kind = Literal["text", "choice", "integer", "number", "boolean"]
 KINDS: dict[object, Kind] = {str: "text", int: "integer", float: "number", bool: "boolean"}
-WORDS: dict[Kind, str] = {"text": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+ONE: dict[Kind, str] = {"text": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+SEVERAL: dict[Kind, str] = {**ONE, "text": "texts", "integer": "whole numbers", "number": "numbers"}
 COLUMN = 25  # of the second column of `set-train --help`
-GENERAL = "General"
+
+USAGE = """\
+set-train: train a neural network that is sparse from the first step to the last
+(SET, Mocanu et al. 2018)
+
+Usage: set-train [key=value ...]              one run
+       set-train -m [key=value,value ...]     a sweep: every combination
+       set-report [FOLDER ...]                the table of what was run
+       set-data list                          the data sets, and what is here of them
+
+Examples:
+  set-train                                   SET-MLP on the bundled handwritten digits
+  set-train dataset=cifar10 model=mlp         the paper's experiment
+  set-train dataset=dna model=rbm             the paper's RBM
+  set-train -m dataset=mnist method=set,fixprob,dense seed=0,1,2
+  set-train -m +sweep=paper15                 all fifteen data sets, the paper's models
+  set-train dataset=mnist train.epochs=10 data.holdout=10000
+                                              a quick look; the test set stays unseen
+
+Options, before, between or behind the keys:
+  -m, --multirun      sweep: every combination of values parted by commas
+  --dry-run           say what would be done, what it would take, and how long
+  --cfg job           print the composed configuration and stop
+  --info              print how the configuration was composed
+  --config-dir DIR    a folder of your own YAML files, beside the built-in ones
+  --help, --version   this text; the version
+  --hydra-help        Hydra's own options; tab completion:
+                      eval "$(set-train -sc install=bash)\""""
+
+NOTES = """\
+null means: not set. A key shown with - has no meaning for this data set, model or
+method; `set-train dataset=dna model=rbm --help` shows the values of that pair.
+A text with , is quoted: set-train 'dataset.path="a,b.csv"'\
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +92,20 @@ class Key:
         if self.kind == "choice":
             text = ", ".join(self.choices)
         else:
-            text = " ".join(part for part in (WORDS[self.kind], self.low, self.high) if part)
+            words = (SEVERAL if self.is_list else ONE)[self.kind]
+            text = " ".join(part for part in (words, ", ".join(filter(None, (self.low, self.high)))) if part)
         text += f" ({self.unit})" if self.unit else ""
         return ("list of " if self.is_list else "") + text + (" or null" if self.optional else "")
+
+    @property
+    def expected(self) -> str:
+        """The same with its article, for a sentence."""
+        return f"a {self.values}" if self.is_list or self.kind in ("integer", "number") else self.values
+
+    @property
+    def typed(self) -> str:
+        """As one types it: a group stands for its name."""
+        return self.name.removesuffix(".name")
 
 
 def keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[Key]:
@@ -121,7 +167,7 @@ def sections() -> dict[str, str]:
     found = {"": "Of every run"}
     for name, field in Config.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found[name] = (field.annotation.__doc__ or "").partition("\n")[0].partition(";")[0].rstrip(".")
+            found[name] = re.split(r"[.;\n]", field.annotation.__doc__ or "")[0]
     return found
 
 
@@ -134,19 +180,17 @@ def shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) and math.isfinite(value) else str(value)
 
 
-def help_lines(defaults: Mapping[str, Any], width: int = 80) -> Iterator[str]:
-    """The keys by section, each with its default for this data set, model and method, its values and its meaning.
+def help_text(defaults: Mapping[str, Any], width: int) -> str:
+    """The usage, then the keys by section, each with its value, its meaning and what it takes.
 
-    defaults  by key; a key that is missing there has no meaning for this data set, model or method
+    defaults  by key, of this data set, model and method; a key that is missing has no meaning for them
     """
-    grouped = {name: [key for key in keys() if key.section == name] for name in sections()}
+    lines = [USAGE]
     for section, about in sections().items():
-        yield ""
-        yield f"{about}:"
-        for key in grouped[section]:
-            default = shown(defaults[key.name]) if key.name in defaults else "-"
-            head = f"  {key.name}={default}"
+        lines += ["", f"{about}:"]
+        for key in (key for key in keys() if key.section == section):
+            head = f"  {key.typed}={shown(defaults[key.name]) if key.name in defaults else '-'}"
             body = textwrap.wrap(f"{key.meaning} [{key.values}]", width - COLUMN)
             first = body.pop(0) if len(head) < COLUMN - 1 else ""
-            yield f"{head:<{COLUMN}}{first}".rstrip()
-            yield from (" " * COLUMN + line for line in body)
+            lines += [f"{head:<{COLUMN}}{first}".rstrip(), *(" " * COLUMN + line for line in body)]
+    return "\n".join([*lines, "", NOTES])
