@@ -39,7 +39,7 @@ Examples:
   set-train dataset=cifar10 model=mlp    the paper's experiment
   set-train dataset=dna model=rbm        the paper's RBM
   set-train -m dataset=mnist method=set,fixprob,dense seed=0,1,2
-  set-train -m +sweep=paper15            all fifteen data sets, the paper's models
+  set-train -m +sweep=paper15            the paper's fifteen data sets
   set-train dataset=mnist train.epochs=10 data.holdout=10000
                                          a quick look; the test set stays unseen
 
