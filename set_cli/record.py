@@ -104,6 +104,12 @@ class Record:
         for difference in changed:
             note(f"note: {difference}: the run may not end with the bits of one that was never interrupted")
 
+    def doubt(self, sentences: Sequence[str]) -> None:
+        """Say and log what makes the run's figures doubtful, or a surprise."""
+        for sentence in sentences:
+            note(f"note: {sentence}")
+            self._folder.log(f"note: {sentence}")
+
     def _take_up(self, arrays: Mapping[str, Any]) -> None:
         within = {name.removeprefix(WITHIN): value for name, value in arrays.items() if name.startswith(WITHIN)}
         self.seconds, self.paused = float(within.pop(SECONDS, 0.0)), bool(within.pop(PAUSED, False))
@@ -157,10 +163,13 @@ class Record:
         folder.log(line)
         return line
 
-    def finish(self, settings: Mapping[str, Any], tested_on: str, scores: Scores) -> dict[str, Any]:
+    def finish(
+        self, settings: Mapping[str, Any], tested_on: str, scores: Scores, doubts: Sequence[str]
+    ) -> dict[str, Any]:
         """Count what is left after the last removal, write the summary, then 'done'.
 
         scores  of the network that is left
+        doubts  what was said of the run's figures
         """
         folder = self._folder
         params = finish_parameters(read_json(folder.path / "params.json"), self._model)
@@ -174,6 +183,7 @@ class Record:
             "tested_on": tested_on,
             "after_last_removal": left,
             "after_last_removal_error": error,
+            "doubts": list(doubts),
             "differences": [difference for start in starts for difference in start.get("differences", [])],
         }
         summary = write_summary(folder.path, scientific(self._config), settings, figures)

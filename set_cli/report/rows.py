@@ -115,6 +115,9 @@ def _doubtful(runs: Sequence[FinishedRun]) -> list[str]:
             sentences.append(
                 f"{run.path}: interrupted, and gone on otherwise ({changed}): maybe not bit for bit the same"
             )
+        doubts = run.summary.get("doubts")
+        if isinstance(doubts, list) and doubts:
+            sentences.append(f"{run.path}: {'; '.join(map(str, doubts))}")
         if figures:
             which = " and ".join(figures)
             sentences.append(f"{run.path}: few annealed chains carry log Z: {which} may be off by more than its error")
