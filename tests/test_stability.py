@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,3 +149,20 @@ def test_a_report_names_a_doubtful_run(set_train: Command, set_report: Command) 
     assert "counted, but doubtful:" in found.stderr
     assert "train.batch_size=5000 is larger than the 1,438 training rows" in found.stderr
     assert len(json.loads(set_report("--format", "json").stdout)) == 1
+
+
+@pytest.mark.parametrize("code", [0, 1, 130])
+def test_make_train_prints_the_comparison_and_ends_with_the_sweeps_code(tmp_path: Path, code: int) -> None:
+    """Whatever the runs did: one that diverged must not hide the others."""
+    bin_folder = tmp_path / "venv" / "bin"
+    bin_folder.mkdir(parents=True)
+    for name, body in {"set-train": f"exit {code}", "set-report": "echo the table"}.items():
+        (bin_folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (bin_folder / name).chmod(0o755)
+    (tmp_path / "venv" / ".installed").touch()
+    root = Path(__file__).resolve().parent.parent
+    command = ["make", "-s", "-C", str(root), "train", f"VENV={tmp_path / 'venv'}"]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "the table" in made.stdout
+    assert (made.returncode != 0) == (code != 0)
+    assert ("Error " + str(code) in made.stderr) == (code != 0)

@@ -57,8 +57,7 @@ def compose(pair: str, method: str, seed: int, *overrides: str) -> Config:
 def train(config: Config, data: DataSet, seconds: float | None) -> Row:
     """One run's losses and last accuracy (or log-probability).
 
-    seconds  of the processor after which the run is shortened to the epochs that it has, at least LEAST_EPOCHS; None trains
-             all of them
+    seconds  of the processor after which the run ends with the epochs that it has, at least LEAST_EPOCHS; None: all
     """
     torch.manual_seed(config.seed)
     network = build_network(config, data, CPU)
