@@ -15,8 +15,8 @@ from torch import nn
 
 from set_cli import native
 from set_cli.config import Config
+from set_cli.data.account import data_lines, data_record, parts_of
 from set_cli.data.inputs import Inputs
-from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet, load_data, needs_labels, training_mean
 from set_cli.description import describe_layers, model_arrays, restore_model
 from set_cli.devices import choose_device, describe_device, prepare
@@ -78,6 +78,9 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
         labels = needs_labels(config.model.name)
         with stop.at_once("nothing was begun"):
             data = load_data(config.dataset, config.data, labels=labels, bar=make_bar(config.progress), say=note)
+        told = data_lines(data)
+        for line in told if group.is_first else []:
+            note(line)
         network = build_network(config, data, device)
         _tell_what_is_slower(config, device, why, network)
         stop.check("nothing was begun")
@@ -93,6 +96,8 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
             record = Record(config, folder, network.plans, network.model, optimizer)
             with view:
                 record.begin(describe_start(config, command, data, network, device, why, group))
+                for line in told:
+                    folder.log(line)
                 group.said_by_first((record.epoch, record.rows_done))
                 share_state(network.model, optimizer, group)
                 trainer = make_trainer(config, data, network.model, record.rows(), group)
@@ -243,14 +248,7 @@ def describe_start(
             "backend.deterministic": config.backend.deterministic,
             "snapshots": config.snapshots.model_dump(),
         },
-        "data": {part: len(rows) for part, rows in parts_of(data).items()}
-        | {"tested_on": data.tested_on, "origin": data.origin},
+        "data": data_record(data),
         "checksums": data.checksums,
         "layers": describe_layers(network.plans, network.choices),
     }
-
-
-def parts_of(data: DataSet) -> dict[str, Part]:
-    """The parts of the data set that there are, by name."""
-    parts = {"train": data.train, "valid": data.valid, "test": data.test}
-    return {name: part for name, part in parts.items() if part is not None}

@@ -175,6 +175,7 @@ class Record:
             "after_last_removal": left,
             "after_last_removal_error": error,
             "differences": [difference for start in starts for difference in start.get("differences", [])],
+            "doubts": starts[-1]["data"].get("doubts", []),
         }
         summary = write_summary(folder.path, scientific(self._config), settings, figures)
         folder.log(result_line(summary, folder.path))
