@@ -15,8 +15,8 @@ from torch import nn
 
 from set_cli import native
 from set_cli.config import Config
+from set_cli.data.account import data_lines, data_record, parts_of
 from set_cli.data.inputs import Inputs
-from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet, load_data, needs_labels, training_mean
 from set_cli.description import describe_layers, model_arrays, restore_model
 from set_cli.devices import choose_device, describe_device, prepare
@@ -33,7 +33,7 @@ from set_cli.runs.folder import RunFolder, locate, read_status
 from set_cli.runs.summary import SUMMARY
 from set_cli.storage import check_writable, read_json
 from set_cli.training.divergence import Divergence
-from set_cli.training.doubts import doubts_at_end, doubts_at_start
+from set_cli.training.doubts import doubts_at_end, doubts_at_start, network_lines
 from set_cli.training.evolution import Change, evolve_model
 from set_cli.training.group import ALONE, Group, joined
 from set_cli.training.optimizer import build_optimizer
@@ -79,9 +79,12 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
         labels = needs_labels(config.model.name)
         with stop.at_once("nothing was begun"):
             data = load_data(config.dataset, config.data, labels=labels, bar=make_bar(config.progress), say=note)
+        told = _tell(data_lines(data), group)
         network = build_network(config, data, device)
         _tell_what_is_slower(config, device, why, network)
         stop.check("nothing was begun")
+        doubts = doubts_at_start(config, network.plans, network.model, len(data.train))
+        told += _tell(network_lines(config, network.plans, doubts), group)
         network.model.to(device)
         optimizer = build_optimizer(network.model, config.train)
         if not group.is_first:
@@ -92,17 +95,19 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
                 group.said_by_first(NOWHERE)
                 return Outcome(path, True, read_json(path / SUMMARY))
             record = Record(config, folder, network.plans, network.model, optimizer)
-            doubts = doubts_at_start(config, network.plans, network.model, len(data.train))
             with view:
-                start = describe_start(config, command, data, network, device, why, group)
-                record.begin(start | {"doubts": doubts})
-                record.doubt(doubts)
+                record.begin(describe_start(config, command, data, network, device, why, group))
+                for line in told:
+                    folder.log(line)
                 group.said_by_first((record.epoch, record.rows_done))
                 share_state(network.model, optimizer, group)
                 trainer = make_trainer(config, data, network.model, record.rows(), group)
                 scores = _train(config, data, network.model, trainer, optimizer, record, view, stop, group)
-            record.doubt(found := doubts_at_end(config, data, record.rows()[-1]))
-            return Outcome(path, False, record.finish(settings, data.tested_on, scores, [*doubts, *found]))
+            found = doubts_at_end(config, data, record.rows()[-1])
+            for line in _tell([f"warning: {sentence}" for sentence in found], group):
+                folder.log(line)
+            doubts = [*data.doubts, *doubts, *found]
+            return Outcome(path, False, record.finish(settings, data.tested_on, scores, doubts))
 
 
 def _train(
@@ -180,6 +185,13 @@ def share_state(model: nn.Module, optimizer: torch.optim.Optimizer, group: Group
             restore_model(model, optimizer, arrays)
 
 
+def _tell(lines: list[str], group: Group) -> list[str]:
+    """Print these lines beside the results, in the first process only; the lines, for the log."""
+    for line in lines if group.is_first else []:
+        note(line)
+    return lines
+
+
 def _tell_what_is_slower(config: Config, device: torch.device, why: str, network: Network) -> None:
     """Where `auto` has to do with less than a machine like this could offer: never in silence."""
     if config.backend.name == "auto" and device.type == "cpu" and torch.version.cuda:
@@ -240,14 +252,7 @@ def describe_start(
             "backend.deterministic": config.backend.deterministic,
             "snapshots": config.snapshots.model_dump(),
         },
-        "data": {part: len(rows) for part, rows in parts_of(data).items()}
-        | {"tested_on": data.tested_on, "origin": data.origin},
+        "data": data_record(data),
         "checksums": data.checksums,
         "layers": describe_layers(network.plans, network.choices),
     }
-
-
-def parts_of(data: DataSet) -> dict[str, Part]:
-    """The parts of the data set that there are, by name."""
-    parts = {"train": data.train, "valid": data.valid, "test": data.test}
-    return {name: part for name, part in parts.items() if part is not None}

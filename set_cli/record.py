@@ -104,12 +104,6 @@ class Record:
         for difference in changed:
             note(f"note: {difference}: the run may not end with the bits of one that was never interrupted")
 
-    def doubt(self, sentences: Sequence[str]) -> None:
-        """Say and log what makes the run's figures doubtful, or a surprise."""
-        for sentence in sentences:
-            note(f"note: {sentence}")
-            self._folder.log(f"note: {sentence}")
-
     def _take_up(self, arrays: Mapping[str, Any]) -> None:
         within = {name.removeprefix(WITHIN): value for name, value in arrays.items() if name.startswith(WITHIN)}
         self.seconds, self.paused = float(within.pop(SECONDS, 0.0)), bool(within.pop(PAUSED, False))

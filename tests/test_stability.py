@@ -28,7 +28,9 @@ TINY = (*SMALL, "train.epochs=1")
 
 
 def notes(folder: Path) -> list[str]:
-    return [line for line in (folder / "train.log").read_text().splitlines() if line.startswith("note: ")]
+    return [
+        line for line in (folder / "train.log").read_text().splitlines() if line.startswith(("note: ", "warning: "))
+    ]
 
 
 @pytest.mark.parametrize("largest", [1e-3, 0.5, 1e6, None])
@@ -92,7 +94,7 @@ def test_what_makes_a_run_doubtful_is_said_logged_and_kept(
     said = capsys.readouterr().err
     line = next(line for line in notes(outcome.path) if re.search(sentence, line))
     assert line in said
-    assert line.removeprefix("note: ") in outcome.summary["doubts"]
+    assert line.removeprefix("warning: ") in outcome.summary["doubts"]
 
 
 def test_a_layer_that_is_full_beside_sparse_ones_is_named_as_that(compose: Compose) -> None:

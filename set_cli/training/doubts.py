@@ -21,7 +21,10 @@ def doubts_at_start(config: Config, plans: Sequence[LayerPlan], model: nn.Module
 
     rows  training rows
     """
-    sentences = [*_empty_layers(config, model), *_full_layers(config, plans)]
+    sentences = _empty_layers(config, model)
+    full = _full_layers(config, plans)
+    if full and not any(plan.sparse for plan in plans):
+        sentences.append(full)
     if config.train.batch_size > rows:
         sentences.append(
             f"train.batch_size={config.train.batch_size} is larger than the {rows:,} training rows: every epoch is one "
@@ -47,17 +50,24 @@ def _empty_layers(config: Config, model: nn.Module) -> list[str]:
     return sentences
 
 
-def _full_layers(config: Config, plans: Sequence[LayerPlan]) -> list[str]:
-    """Layers that Eq. 1 makes dense, although the method is a sparse one."""
-    asked = [plan for plan in plans if plan.filled]
-    if not asked:
-        return []
-    names = ", ".join(f"{plan.name} ({plan.n_in:,} x {plan.n_out:,})" for plan in asked)
-    largest = max(plan.n_in * plan.n_out / (plan.n_in + plan.n_out) for plan in asked)
+def network_lines(config: Config, plans: Sequence[LayerPlan], doubts: Sequence[str]) -> list[str]:
+    """Lines to print of the network, `doubts_at_start` among them."""
+    full = _full_layers(config, plans)
+    notes = [f"note: {full}"] if full and full not in doubts else []
+    return notes + [f"warning: {sentence}" for sentence in doubts]
+
+
+def _full_layers(config: Config, plans: Sequence[LayerPlan]) -> str | None:
+    """Layers that Eq. 1 makes dense, although the method is a sparse one; None where there are none."""
+    full = [plan for plan in plans if plan.filled]
+    if not full:
+        return None
+    names = ", ".join(f"{plan.name} ({plan.n_in:,} x {plan.n_out:,})" for plan in full)
     filled = f"epsilon={config.epsilon:g} fills {names}: trained dense, without evolution"
     if any(plan.sparse for plan in plans):
-        return [filled]
-    return [f"{filled}; nothing in this network is sparse, take an epsilon below {largest:.3g}"]
+        return filled
+    largest = max(plan.n_in * plan.n_out / (plan.n_in + plan.n_out) for plan in full)
+    return f"{filled}; nothing in this network is sparse, take an epsilon below {largest:.3g}"
 
 
 def doubts_at_end(config: Config, data: DataSet, row: Mapping[str, float]) -> list[str]:
