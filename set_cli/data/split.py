@@ -7,7 +7,7 @@ the order of the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,13 +51,15 @@ def check_split(name: str, data: Data, train: int, valid: int) -> int:
     return cut
 
 
-def choose_rows(name: str, data: Data, parts: dict[Split, Part]) -> Chosen:
+def choose_rows(name: str, data: Data, parts: Mapping[Split, Part], *, labels: bool) -> Chosen:
     """Training, validation and test rows: held out, cut and limited as the configuration says.
 
+    labels  whether the model learns from labels; for one that does not, a stratified draw is a random one
     ConfigError where more rows are asked for than there are, or where groups do not let them be parted; DataError where
     there are no test rows.
     """
-    train, valid, test, how = parts["train"], parts["valid"], parts["test"], data.split
+    train, valid, test = parts["train"], parts["valid"], parts["test"]
+    how: How = "random" if data.split == "stratified" and not labels else data.split
     cut = check_split(name, data, len(train), len(valid))
     notes: list[str] = []
     if data.holdout:
