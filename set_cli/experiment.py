@@ -20,7 +20,7 @@ from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import DataSet, load_data, needs_labels, training_mean
 from set_cli.description import describe_layers, model_arrays, restore_model
 from set_cli.devices import choose_device, describe_device, prepare
-from set_cli.errors import ConfigError, DivergedError, OutOfMemory
+from set_cli.errors import ConfigError, OutOfMemory
 from set_cli.interrupts import StopSignals
 from set_cli.machine import available_cores, started_together
 from set_cli.models.counts import count_connections
@@ -32,11 +32,12 @@ from set_cli.runs.environment import describe_environment
 from set_cli.runs.folder import RunFolder, locate, read_status
 from set_cli.runs.summary import SUMMARY
 from set_cli.storage import check_writable, read_json
+from set_cli.training.divergence import Divergence
+from set_cli.training.doubts import doubts_at_end, doubts_at_start, network_lines
 from set_cli.training.evolution import Change, evolve_model
 from set_cli.training.group import ALONE, Group, joined
 from set_cli.training.optimizer import build_optimizer
 from set_cli.training.passes import LOSS, NOT_BEGUN, ROWS, State
-from set_cli.training.supervised import is_finite
 from set_cli.training.trainers import Contrastive, Scores, Supervised, Trainer
 
 NOWHERE = (-1, -1)  # no epoch and row to go on from: the run is done
@@ -78,12 +79,12 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
         labels = needs_labels(config.model.name)
         with stop.at_once("nothing was begun"):
             data = load_data(config.dataset, config.data, labels=labels, bar=make_bar(config.progress), say=note)
-        told = data_lines(data)
-        for line in told if group.is_first else []:
-            note(line)
+        told = _tell(data_lines(data), group)
         network = build_network(config, data, device)
         _tell_what_is_slower(config, device, why, network)
         stop.check("nothing was begun")
+        doubts = doubts_at_start(config, network.plans, network.model, len(data.train))
+        told += _tell(network_lines(config, network.plans, doubts), group)
         network.model.to(device)
         optimizer = build_optimizer(network.model, config.train)
         if not group.is_first:
@@ -102,7 +103,11 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
                 share_state(network.model, optimizer, group)
                 trainer = make_trainer(config, data, network.model, record.rows(), group)
                 scores = _train(config, data, network.model, trainer, optimizer, record, view, stop, group)
-            return Outcome(path, False, record.finish(settings, data.tested_on, scores))
+            found = doubts_at_end(config, data, record.rows()[-1])
+            for line in _tell([f"warning: {sentence}" for sentence in found], group):
+                folder.log(line)
+            doubts = [*data.doubts, *doubts, *found]
+            return Outcome(path, False, record.finish(settings, data.tested_on, scores, doubts))
 
 
 def _train(
@@ -127,7 +132,7 @@ def _train(
         view.step(record.epoch + 1, rows, of)
         # After the last step the checkpoint of the whole epoch is next. What the others of a group draw, none holds.
         if record.is_due and rows < of and group.size == 1:
-            check_finite(model, record.path, config.train.lr, record.epoch + 1, [])
+            divergence.check(record.epoch + 1)
             record.paused |= stop.was_paused()
             record.keep(state(), time.perf_counter() - times[0])
         check()
@@ -135,15 +140,15 @@ def _train(
     tested = {name: part for name, part in inputs.items() if name != "train"}
     view.start(record.title, config.train.epochs, record.epoch)
     final, begun, seconds = None, record.begun, record.seconds
+    divergence = Divergence(config, data.card, model, record.path)
     for epoch in range(record.epoch + 1, config.train.epochs + 1):
         times = [time.perf_counter() - seconds]
         loss = trainer.train(inputs["train"], optimizer, epoch, after_step, begun)
         begun, seconds = NOT_BEGUN, 0.0
         times.append(time.perf_counter())
-        check_finite(model, record.path, config.train.lr, epoch, [loss])
+        divergence.check(epoch, loss)
         found = trainer.measure(tested, epoch, check)
-        numbers = [value for score in found.values() for value in score.values()]
-        check_finite(model, record.path, config.train.lr, epoch, numbers)
+        divergence.check(epoch, loss, found)
         times.append(time.perf_counter())
         connections = count_connections(model)
         change = evolve_model(model, optimizer, config, epoch)  # the last removal is not refilled
@@ -180,12 +185,11 @@ def share_state(model: nn.Module, optimizer: torch.optim.Optimizer, group: Group
             restore_model(model, optimizer, arrays)
 
 
-def check_finite(model: nn.Module, path: Path, lr: float, epoch: int, losses: list[float]) -> None:
-    """DivergedError where a loss or a weight is NaN or infinite."""
-    if not is_finite(model, losses):
-        raise DivergedError(
-            f"{path}: loss or weights are no longer finite in epoch {epoch}; try a smaller train.lr than {lr:g}"
-        )
+def _tell(lines: list[str], group: Group) -> list[str]:
+    """Print these lines beside the results, in the first process only; the lines, for the log."""
+    for line in lines if group.is_first else []:
+        note(line)
+    return lines
 
 
 def _tell_what_is_slower(config: Config, device: torch.device, why: str, network: Network) -> None:
