@@ -180,7 +180,9 @@ def check_constant(card: Card, name: str, scaling: Scaling) -> list[str]:
     if not len(constant) or card.shape is not None:
         return []
     names = listed([feature_text(card, int(i)) for i in constant])
-    return [f"features with one value in all training rows say nothing: {len(constant):,} of {card.features:,} ({names})"]
+    return [
+        f"features with one value in all training rows say nothing: {len(constant):,} of {card.features:,} ({names})"
+    ]
 
 
 def check_bytes(card: Card, parts: Mapping[str, Part], scaling: str) -> list[str]:
