@@ -19,6 +19,7 @@ from set_cli.runs.inputs import RunInputs
 
 MOST_NAMED = 5  # columns in a sentence
 FAR = 2.5  # deviations from the training rows' mean: in half of the features a sample's mean is nearer
+LARGEST = float(np.finfo(np.float32).max)  # of a value; infinity is larger
 
 
 class RowsWarning(UserWarning):
@@ -151,10 +152,13 @@ def _complete(values: NDArray[Any], inputs: RunInputs) -> NDArray[Any]:
                 "run was trained without missing values: fill it in, or train with data.missing=mean"
             )
         values = np.where(missing, inputs.fill.astype(values.dtype), values)
-    infinite = np.isinf(values)
-    if infinite.any():
-        row, feature = _place(infinite)
-        raise DataError(f"a value is infinite in row {row}, feature {_name(feature, inputs)} (the first is 0)")
+    huge = np.abs(values) > LARGEST
+    if huge.any():
+        row, feature = _place(huge)
+        found = f"{values[row, feature]:g}"
+        raise DataError(
+            f"expected finite numbers, found {found} in row {row}, feature {_name(feature, inputs)} (the first is 0)"
+        )
     return values
 
 
@@ -195,11 +199,4 @@ def _as_trained(values: NDArray[Any], inputs: RunInputs) -> Values:
         if fits and (values.dtype.kind != "f" or bool((values == np.trunc(values)).all())):
             return values.astype(np.uint8)
         return values.astype(np.float64)
-    if inputs.dtype == "float64":
-        return values.astype(np.float64)
-    with np.errstate(over="ignore"):
-        rounded = values.astype(np.float32)
-    if np.isinf(rounded).any():
-        row, feature = _place(np.isinf(rounded))
-        raise DataError(f"a value is too large for float32 in row {row}, feature {_name(feature, inputs)}")
-    return rounded
+    return values.astype(np.float32 if inputs.dtype == "float32" else np.float64)
