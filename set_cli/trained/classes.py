@@ -12,6 +12,7 @@ from set_cli.data.readers.guard import one_line
 from set_cli.errors import DataError
 
 MOST_NAMED = 10  # classes in a sentence
+LONGEST = 30  # characters of one
 
 
 def class_labels(names: Sequence[str], count: int) -> NDArray[Any]:
@@ -56,6 +57,11 @@ def _number(label: Any) -> float | None:
 
 def in_words(classes: NDArray[Any]) -> str:
     """The first classes and the last."""
+    words = label_words(classes)
+    return ", ".join(words if len(words) <= MOST_NAMED else [*words[: MOST_NAMED - 2], "…", words[-1]])
+
+
+def label_words(classes: NDArray[Any]) -> list[str]:
+    """Labels as tables show them: one line each, not too long."""
     words = [one_line(str(label)) for label in classes.tolist()]
-    shown = words if len(words) <= MOST_NAMED else [*words[: MOST_NAMED - 2], "…", words[-1]]
-    return ", ".join(word if len(word) <= 30 else f"{word[:30]}…" for word in shown)
+    return [word if len(word) <= LONGEST else f"{word[:LONGEST]}…" for word in words]

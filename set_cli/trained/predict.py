@@ -66,6 +66,13 @@ def logits(run: TrainedRun, values: Values) -> NDArray[np.float32]:
     return _by_batches(run, model, values, model, run.n_classes)
 
 
+def probabilities(found: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, classes) softmax of logits."""
+    powers = np.exp(found - found.max(axis=1, keepdims=True))
+    softmax: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return softmax
+
+
 def hidden(run: TrainedRun, values: Values) -> NDArray[np.float32]:
     """(n, n_hidden) probabilities of the hidden units."""
     model = rbm_of(run)

@@ -199,4 +199,4 @@ def _as_trained(values: NDArray[Any], inputs: RunInputs) -> Values:
         if fits and (values.dtype.kind != "f" or bool((values == np.trunc(values)).all())):
             return values.astype(np.uint8)
         return values.astype(np.float64)
-    return values.astype(np.float32 if inputs.dtype == "float32" else np.float64)
+    return values.astype(np.float32) if inputs.dtype == "float32" else values.astype(np.float64)

@@ -89,10 +89,7 @@ class TrainedRun:
 
     def predict_proba(self, rows: Any) -> NDArray[np.float32]:
         """(n, n_classes) probabilities of `classes`; rows and errors as `predict`."""
-        found = predict.logits(self, self._values(rows))
-        powers = np.exp(found - found.max(axis=1, keepdims=True))
-        probabilities: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
-        return probabilities
+        return predict.probabilities(predict.logits(self, self._values(rows)))
 
     def evaluate(
         self,
@@ -212,6 +209,10 @@ class TrainedRun:
         """The columns of a table that are no features of the run."""
         dataset = self.settings().dataset
         return {dataset.label or "label", "split", *(dataset.drop or ()), *([dataset.group] if dataset.group else [])}
+
+    def logits(self, rows: Any) -> NDArray[np.float32]:
+        """(n, n_classes) outputs of the network before they become probabilities; rows and errors as `predict`."""
+        return predict.logits(self, self._values(rows))
 
     def _values(self, rows: Any) -> Values:
         return as_values(rows, self.known_inputs(), self.ignored_columns())
