@@ -8,7 +8,7 @@ from set_cli.config import Config
 from set_cli.data.catalog import Card
 from set_cli.data.custom import check_path, read_custom
 from set_cli.data.entries import CATALOG
-from set_cli.data.prepare import check_split
+from set_cli.data.split import check_split
 from set_cli.devices import choose_device
 from set_cli.models.mlp import LayerPlan
 from set_cli.network import estimate_memory, plan_network

@@ -163,10 +163,13 @@ class Record:
         folder.log(line)
         return line
 
-    def finish(self, settings: Mapping[str, Any], tested_on: str, scores: Scores) -> dict[str, Any]:
+    def finish(
+        self, settings: Mapping[str, Any], tested_on: str, scores: Scores, doubts: Sequence[str]
+    ) -> dict[str, Any]:
         """Count what is left after the last removal, write the summary, then 'done'.
 
         scores  of the network that is left
+        doubts  what was said of the run's figures
         """
         folder = self._folder
         params = finish_parameters(read_json(folder.path / "params.json"), self._model)
@@ -180,6 +183,7 @@ class Record:
             "tested_on": tested_on,
             "after_last_removal": left,
             "after_last_removal_error": error,
+            "doubts": list(doubts),
             "differences": [difference for start in starts for difference in start.get("differences", [])],
         }
         summary = write_summary(folder.path, scientific(self._config), settings, figures)

@@ -15,12 +15,13 @@ from tests.conftest import compose_mapping, run_python
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "set_cli"
 
-# Which rooms a room may import from. `config`, `errors` and `streams` are leaves that anyone may use.
-LEAVES = {"config", "errors", "streams"}
+# Which rooms a room may import from. `config`, `errors`, `streams` and `terminal` are leaves that anyone may use.
+LEAVES = {"config", "errors", "streams", "terminal"}
 ALLOWED: dict[str, set[str]] = {
     "config": {"errors"},
     "errors": set(),
     "streams": set(),
+    "terminal": set(),
     "interrupts": set(),
     "plain_files": set(),
     "native": set(),

@@ -46,12 +46,12 @@ from set_cli.report.figures import write_figure
 from set_cli.report.html import render_page
 from set_cli.report.rows import COLUMNS, Comparison, compare
 from set_cli.report.tables import READABLE, csv_text, render
-from set_cli.report.text import printable, text_cells
 from set_cli.report.topology import Topologies, analyze_runs, kept_topologies, render_topologies, tables
 from set_cli.report_command import FORMATS
 from set_cli.runs.summary import REPORTED
 from set_cli.runs.topology import read_topology
 from set_cli.storage import sha256
+from set_cli.terminal import printable, text_cells
 from tests.conftest import INTERPRETER, ONE_THREAD, REPORT, compose_mapping
 from tests.test_report import finished_run, report
 from tests.test_run import train
@@ -136,7 +136,7 @@ def put_everywhere(path: Path, text: str, *, drawn: bool = False, metric: str | 
 
 # Where the page shows the text as it is, and where as JSON, with its escapes.
 SHOWN = ("dataset", "model", "method", "metric", "best_on", "setting", "value", "item", "difference",
-         "folder", "layer", "reason")  # fmt: skip
+         "layer", "reason")  # fmt: skip
 SHOWN_AS_JSON = ("name", "config key", "config value", "run key", "run value", "package", "version", "commit", "cpu",
                  "engine", "data", "started")  # fmt: skip
 
@@ -371,7 +371,7 @@ def test_a_page_shows_every_string_of_every_file_as_text(tmp_path: Path) -> None
         for place in SHOWN_AS_JSON:
             assert json.dumps(f"{payload}({place})") in page.text, (payload, place)
         for what in ("done", "failed"):
-            assert str(tmp_path / f"{number:03d}" / "cifar10" / "mlp" / f"{what} {payload}") in page.text
+            assert f"{number:03d}/cifar10/mlp/{what} {payload}" in page.text
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
@@ -519,7 +519,7 @@ READERS = ["commonmark", pytest.param("gfm-like", marks=NO_LINKS)]
 @pytest.mark.parametrize("flavour", READERS)
 def test_what_markdown_shows_is_what_was_put_in(flavour: str, tmp_path: Path) -> None:
     comparison = comparison_of(tmp_path, MARKUP)
-    columns, lines = text_cells(READABLE, comparison.rows)
+    columns, lines = text_cells(READABLE, comparison.configurations)
     (table,) = read_markdown(flavour, render(comparison, "markdown"))
     assert table[0] == [column.title for column in columns]
     # A cell loses the spaces at its ends, in Markdown as in a table before it.

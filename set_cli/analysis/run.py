@@ -13,7 +13,7 @@ from set_cli.analysis.clustering import clustering, random_clustering, shuffle_c
 from set_cli.analysis.graph import chains, measure_graph
 from set_cli.analysis.overlap import measure_overlap
 from set_cli.analysis.paper_test import hidden_degrees, paper_p_value
-from set_cli.analysis.power_law import fit_power_law
+from set_cli.analysis.power_law import SAMPLES, fit_power_law
 from set_cli.analysis.records import Analysis, DegreeRow, GraphRow, LayerRow, Side, StrengthRow, TurnoverRow
 from set_cli.analysis.strength import strength_from_checkpoint
 from set_cli.errors import DataError
@@ -27,10 +27,9 @@ from set_cli.sparse.pattern import Csr
 from set_cli.storage import LARGEST_JSON, read_arrays, read_json, write_json
 
 FILE = "analysis.json"
-VERSION = 2  # of what is measured and how; an analysis of another one is made anew
+VERSION = 3  # of what is measured and how; an analysis of another one is made anew
 STRONGEST = 10  # inputs that are named
 LARGEST = 1e12  # of what is counted or measured
-PRECISION = 0.02  # of the power laws' p: 625 samples each
 SIDES: dict[str, Side] = {"out_degree": "inputs", "in_degree": "outputs"}
 
 Checksums = Mapping[str, str]
@@ -144,7 +143,7 @@ def _degree_rows(degrees: Degrees, tell: Tell) -> list[DegreeRow]:
                     largest=int(now.max()),
                     without=int((now == 0).sum()),
                     paper_p=paper_p_value(now),
-                    power_law=fit_power_law(now, precision=PRECISION),
+                    power_law=fit_power_law(now, samples=SAMPLES),
                 )
             )
     return rows

@@ -10,10 +10,11 @@ from typing import Any
 from set_cli.config import flatten
 from set_cli.errors import DataError
 from set_cli.report.collect import FinishedRun, LeftOut, read_run
-from set_cli.report.text import Column, printable, render_text
+from set_cli.report.text import render_text
 from set_cli.report.topology import PAIRS, pair_topologies
 from set_cli.runs.folder import is_run_folder
 from set_cli.storage import read_json
+from set_cli.terminal import Column, printable
 
 OUTCOME = (
     "epochs", "last", "best", "best_epoch", "best_on", "connections", "connections_final", "parameters",

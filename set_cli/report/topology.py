@@ -16,8 +16,9 @@ from set_cli.errors import DataError, StorageError
 from set_cli.report.collect import FinishedRun
 from set_cli.report.rows import by_configuration
 from set_cli.report.tables import csv_text
-from set_cli.report.text import Column, render_text
+from set_cli.report.text import render_text
 from set_cli.runs.topology import read_topology
+from set_cli.terminal import Column
 
 Tell = Callable[[FinishedRun, str], None]
 

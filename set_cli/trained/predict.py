@@ -16,7 +16,7 @@ from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Labels, Part, Values
 from set_cli.data.prepare import DataSet
 from set_cli.data.scaling import Scaling
-from set_cli.errors import ConfigError
+from set_cli.errors import ConfigError, DataError
 from set_cli.models.rbm import RBM, log_odds
 from set_cli.runs.inputs import RunInputs
 from set_cli.training import contrastive
@@ -142,4 +142,10 @@ def _by_batches(
         rows = make_inputs(inputs, values[start : start + at_once], None, device)
         x, _ = rows.batch(torch.arange(len(rows)))
         found[start : start + at_once] = function(x).float().cpu().numpy()
+    broken = ~np.isfinite(found).all(axis=1)
+    if broken.any():
+        raise DataError(
+            f"row {int(np.argmax(broken))} (the first is 0) lies so far from the training rows that the network's output "
+            "is not finite"
+        )
     return found

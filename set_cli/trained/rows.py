@@ -19,7 +19,7 @@ from set_cli.runs.inputs import RunInputs
 
 MOST_NAMED = 5  # columns in a sentence
 FAR = 2.5  # deviations from the training rows' mean: in half of the features a sample's mean is nearer
-LARGEST = float(np.finfo(np.float32).max)  # of a value; infinity is larger
+LARGEST = float(np.finfo(np.float32).max)  # of a value that training had in float32; infinity is larger
 
 
 class RowsWarning(UserWarning):
@@ -152,7 +152,7 @@ def _complete(values: NDArray[Any], inputs: RunInputs) -> NDArray[Any]:
                 "run was trained without missing values: fill it in, or train with data.missing=mean"
             )
         values = np.where(missing, inputs.fill.astype(values.dtype), values)
-    huge = np.abs(values) > LARGEST
+    huge = np.abs(values) > (np.finfo(np.float64).max if inputs.dtype == "float64" else LARGEST)
     if huge.any():
         row, feature = _place(huge)
         found = f"{values[row, feature]:g}"
