@@ -144,8 +144,6 @@ def _by_batches(
         found[start : start + at_once] = function(x).float().cpu().numpy()
     broken = ~np.isfinite(found).all(axis=1)
     if broken.any():
-        raise DataError(
-            f"row {int(np.argmax(broken))} (the first is 0) lies so far from the training rows that the network's output "
-            "is not finite"
-        )
+        row = int(np.argmax(broken))
+        raise DataError(f"row {row} (the first is 0) is so far from the training rows that the outputs are not finite")
     return found

@@ -117,7 +117,9 @@ def _as_numbers(table: Any) -> NDArray[Any]:
         raise DataError(f"expected rows of numbers of one length ({one_line(str(error))})") from None
     if array.dtype.kind not in "buif":
         raise DataError(f"expected rows of numbers, found values of type {array.dtype}")
-    return array.astype(np.uint8) if array.dtype.kind == "b" else array
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8)
+    return array if array.dtype.kind in "ui" or array.dtype == np.float32 else array.astype(np.float64)
 
 
 def _as_rows(array: NDArray[Any], inputs: RunInputs) -> NDArray[Any]:
