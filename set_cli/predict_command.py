@@ -153,6 +153,6 @@ def _write(found: Predictions, output: Path) -> None:
 
 
 def _note(line: str) -> None:
-    from set_cli.report.text import printable
+    from set_cli.terminal import printable
 
     click.echo(printable(line), err=True)

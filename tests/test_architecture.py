@@ -54,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
         "interrupts",
     },
     "trained": {"storage", "models", "sparse", "data", "runs", "training", "description", "report"},
-    "predict_command": {"trained", "storage", "data", "report", "single"},
+    "predict_command": {"trained", "storage", "single"},
     "machine": set(),
     "single": {"native", "experiment", "progress", "runs", "interrupts"},
     "sweeps": {"storage", "progress", "interrupts"},

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from set_cli.report.text import Column, render_text
+from set_cli.terminal import BETWEEN, Column, render_table
 from set_cli.trained.classes import label_words
 
 MOST_CLASSES = 20  # of a confusion matrix that people read
-MOST_CONFUSIONS = 10  # named instead where there are more
+MOST_CONFUSIONS = 10  # named instead where there are more, or a terminal has no room for the matrix
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +76,9 @@ def as_text(figures: Figures, classes: NDArray[np.generic], width: int | None) -
 
 
 def _confusion(figures: Figures, words: Sequence[str], width: int | None) -> str:
-    if len(words) <= MOST_CLASSES:
+    widths = [max(len(word), len(f"{most:,}")) for word, most in zip(words, figures.confusion.max(axis=0), strict=True)]
+    fits = width is None or max(map(len, words)) + sum(widths) + BETWEEN * len(words) <= width
+    if len(words) <= MOST_CLASSES and fits:
         lines = [
             _Line(word, [f"{n:,}" if n else "·" for n in row])
             for word, row in zip(words, figures.confusion, strict=True)
@@ -95,7 +97,7 @@ def _confusion(figures: Figures, words: Sequence[str], width: int | None) -> str
 def _table(first: str, titles: Sequence[str], lines: Sequence[_Line], width: int | None) -> str:
     columns = [Column[_Line](first, lambda line: line.name, False)]
     columns += [Column(title, _cell(i), True) for i, title in enumerate(titles)]
-    return render_text(columns, lines, "table", width)
+    return render_table(columns, lines, width)
 
 
 def _cell(i: int) -> Callable[[_Line], str]:

@@ -9,6 +9,7 @@ from markupsafe import escape
 
 from set_cli.data.readers.guard import one_line
 from set_cli.runs.summary import METRICS, metric_of
+from set_cli.terminal import printable
 from set_cli.trained.classes import in_words
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def describe(run: TrainedRun) -> dict[str, str]:
         "classes": f"{run.n_classes}: {in_words(run.classes)}" if run.n_classes else "none (an RBM needs no labels)",
         "folder": str(run.path),
     }
-    return {name: one_line(value) if name != "folder" else _printable(value) for name, value in found.items()}
+    return {name: one_line(value) if name != "folder" else printable(value) for name, value in found.items()}
 
 
 def _state(run: TrainedRun) -> str:
@@ -93,7 +94,3 @@ def _connections(run: TrainedRun) -> str:
         f" in training, {final:,} after the last removal" if final is not None and final != total["connections"] else ""
     )
     return f"{total['connections']:,}{left}"
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
