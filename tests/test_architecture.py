@@ -35,10 +35,10 @@ ALLOWED: dict[str, set[str]] = {
     "storage": {"plain_files"},
     "data": {"plain_files", "storage", "native", "progress"},
     "training": {"models", "sparse", "data", "native", "machine"},
-    "runs": {"plain_files", "storage", "sparse"},
+    "runs": {"plain_files", "storage", "sparse", "trained"},  # trained: set_cli.runs(folder), when it is called
     "analysis": {"plain_files", "storage", "runs", "sparse"},
     "record": {"storage", "models", "runs", "training", "description", "progress"},
-    "description": {"models", "sparse", "training"},
+    "description": {"models", "sparse", "training", "data", "runs"},
     "progress": set(),
     "report": {"storage", "runs", "data", "analysis"},
     "devices": set(),
@@ -58,7 +58,8 @@ ALLOWED: dict[str, set[str]] = {
         "progress",
         "interrupts",
     },
-    "loading": {"storage", "models", "sparse", "data", "runs", "description"},
+    "trained": {"storage", "models", "sparse", "data", "runs", "training", "description", "report"},
+    "predict_command": {"trained", "storage", "single"},
     "machine": set(),
     "single": {"native", "experiment", "progress", "runs", "interrupts"},
     "sweeps": {"storage", "progress", "interrupts"},
@@ -70,7 +71,7 @@ ALLOWED: dict[str, set[str]] = {
     "data_command": {"data", "progress"},
     "bench": {"native", "sparse", "models", "training"},
     "bench_command": {"bench", "native", "single", "machine"},
-    "__init__": {"loading"},
+    "__init__": {"trained"},
 }
 
 
