@@ -21,7 +21,7 @@ from set_cli.data.prepare import DataSet, load_data, needs_labels, training_mean
 from set_cli.description import describe_layers, model_arrays, restore_model
 from set_cli.devices import choose_device, describe_device, prepare
 from set_cli.errors import ConfigError, DivergedError, OutOfMemory
-from set_cli.interrupts import StopSignals
+from set_cli.interrupts import NOT_STARTED, StopSignals
 from set_cli.machine import available_cores, started_together
 from set_cli.models.counts import count_connections
 from set_cli.models.rbm import RBM, log_odds
@@ -76,11 +76,11 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
         torch.set_num_threads(config.backend.threads or max(1, available_cores() // group.local_size))
         torch.set_flush_denormal(True)  # before the threads start, which take it over; why: native/src/team.hpp
         labels = needs_labels(config.model.name)
-        with stop.at_once("nothing was begun"):
+        with stop.at_once(NOT_STARTED):
             data = load_data(config.dataset, config.data, labels=labels, bar=make_bar(config.progress), say=note)
         network = build_network(config, data, device)
         _tell_what_is_slower(config, device, why, network)
-        stop.check("nothing was begun")
+        stop.check(NOT_STARTED)
         network.model.to(device)
         optimizer = build_optimizer(network.model, config.train)
         if not group.is_first:
