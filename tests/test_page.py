@@ -179,13 +179,22 @@ def test_dark_pages_have_the_figures_in_other_colours(trained: Path) -> None:
 def test_topologies_are_on_the_page_once_they_were_analysed(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("set_cli.analysis.run.PRECISION", 0.2)
+    monkeypatch.setattr("set_cli.analysis.run.SAMPLES", 6)
     shutil.copytree(trained, tmp_path / "runs")
     comparison = report(tmp_path / "runs")
     analyze_runs(comparison.counted)
     page = Page((run_html(tmp_path)).read_text())
     text = page.sections["topology"]
-    for said in ("Degrees", "Clauset's p", "paper's p", "Layers", "explored", "Networks", "Strongest inputs"):
+    for said in (
+        "Degrees",
+        "6 samples each",
+        "Clauset's p",
+        "paper's p",
+        "Layers",
+        "explored",
+        "Networks",
+        "Strongest inputs",
+    ):
         assert said in text
 
 
