@@ -146,7 +146,7 @@ def test_a_sweep_runs_every_combination_and_a_failure_costs_one_run(set_train: C
     result = set_train(*sweep)
     assert result.returncode == 1
     assert "sweep of 4: 2 done, 2 diverged" in result.stdout
-    listed = [line for line in result.stdout.splitlines() if re.match(r" \d  diverged +method", line)]
+    listed = [line for line in result.stdout.splitlines() if re.match(r"\d │ diverged +│ method", line)]
     assert len(listed) == 2
     assert all("loss or weights are no longer finite in epoch 1" in line for line in listed)
     again = set_train(*sweep)
