@@ -376,7 +376,7 @@ def outcomes(*words: str, seconds: float = 60.0) -> list[dict[str, Any]]:
         (2, 9, ["done", "diverged", "lost"], 1, "run 3 of 9, 1 failed, about 7 min left"),
         (2, None, ["done", "done", "lost"], 1, "run 3"),
         (4, 9, ["already done"] * 4 + ["lost"], 1, "run 5 of 9"),
-        (4, 8, ["done", "done", "skipped", "lost", "lost"], 2, "run 5 of 8, about 2 min left"),
+        (4, 10, ["done", "done", "skipped", "lost", "lost"], 2, "run 5 of 10, about 4 min left"),
         (2, 3, ["done", "done", "lost"], None, "run 3 of 3"),
     ],
 )
