@@ -371,7 +371,7 @@ def test_a_page_shows_every_string_of_every_file_as_text(tmp_path: Path) -> None
         for place in SHOWN_AS_JSON:
             assert json.dumps(f"{payload}({place})") in page.text, (payload, place)
         for what in ("done", "failed"):
-            assert f"{number:03d}/cifar10/mlp/{what} {payload}" in page.text
+            assert str(Path(f"{number:03d}", "cifar10", "mlp", f"{what} {payload}")) in page.text
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)

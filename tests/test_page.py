@@ -111,6 +111,7 @@ def test_a_page_names_no_machine_and_no_folder_of_its_own(tmp_path: Path) -> Non
     for root in ("here", "there"):
         path = finished_run(tmp_path / root, 0, 70, 71, name=f"set-{root}-s0", settings={"x": root})
         command = ["/home/me/bin/set-train", "dataset.path=/home/me/wine.csv", f"runs_dir={tmp_path}/{root}", "seed=0"]
+        command += ["data.dir='/home/me/data'", "dataset.test_path=/home/a.csv,/home/b.csv", "x=a/b"]
         start = {"command": command, "folder": "/home/me", "host": "mymachine", "pid": 4711, "cpu": "Zen 4"}
         start |= {"options": {"data.dir": "/home/me/data"}, "data": {"classes": {"train": {"a": 50, "b": 40}}}}
         (path / "run.json").write_text(json.dumps([start]))
@@ -119,7 +120,8 @@ def test_a_page_names_no_machine_and_no_folder_of_its_own(tmp_path: Path) -> Non
     for private in ("/home", "mymachine", "4711", str(tmp_path)):
         assert private not in page
     text = Page(page).sections
-    assert "set-train dataset.path=wine.csv runs_dir=here seed=0" in text["runs"]
+    again = "set-train dataset.path=wine.csv runs_dir=here seed=0 data.dir=data dataset.test_path=a.csv,b.csv x=a/b"
+    assert again in text["runs"]
     assert "Classes: train: a 50, b 40" in text["runs"]
     assert "Zen 4" in text["runs"]
     assert "here/cifar10/mlp/set-here-s0" in text["runs"]

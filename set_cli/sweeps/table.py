@@ -109,7 +109,8 @@ def _column(key: str, title: str, rows: Outcomes, place: str) -> Column[Mapping[
         return text.removeprefix(f"{place}/") if key == "run" and terminal_width() is not None else text
 
     right = any(isinstance(row.get(key), int | float) for row in rows)
-    return Column(title, cell, right, RANKS.get(key), parts=key == "overrides")
+    column = Column(title, cell, right, RANKS.get(key))
+    return column._replace(shared="all with {}".format, parts=True) if key == "overrides" else column
 
 
 def _common_folder(rows: Outcomes) -> str:
