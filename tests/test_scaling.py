@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -125,11 +127,10 @@ def gappy() -> NDArray[np.float64]:
 @pytest.mark.parametrize("how", ["mean", "median", "zero"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_missing_values_are_filled_from_the_training_rows(how: str, dtype: type, monkeypatch: Patch) -> None:
-    x = gappy().astype(dtype)
+    x: NDArray[Any] = gappy().astype(dtype)
     data = load_own(monkeypatch, x, Y, split="last", holdout=40, missing=how)
-    expected = {"mean": np.nanmean, "median": np.nanmedian, "zero": lambda x, axis: np.zeros(4)}[how](
-        x[:160].astype(float), axis=0
-    )
+    train = x[:160].astype(float)
+    expected = {"mean": np.nanmean(train, axis=0), "median": np.nanmedian(train, axis=0), "zero": np.zeros(4)}[how]
     assert data.scaling.fill is not None
     np.testing.assert_allclose(data.scaling.fill, expected, rtol=1e-12)
     gaps = np.isnan(x)
