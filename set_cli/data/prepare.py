@@ -15,7 +15,7 @@ from set_cli.config import Data as DataConfig
 from set_cli.config import Dataset
 from set_cli.data.catalog import Card
 from set_cli.data.classes import check_groups, check_measured, check_parts, count_classes
-from set_cli.data.custom import check_path, read_custom
+from set_cli.data.custom import custom_checksums, read_custom
 from set_cli.data.doubts import check_bytes, check_columns, check_constant, check_scales
 from set_cli.data.entries import CATALOG
 from set_cli.data.fetch import fetch
@@ -134,16 +134,12 @@ def _read(
 ) -> tuple[Card, Parts, dict[str, str], Literal["verified", "imported", "bundled", "custom"]]:
     """Card, rows, checksums and origin of the data set, in the source's order (no test rows without the test files)."""
     if dataset.name == "custom":
-        assert dataset.path is not None  # check_pair refused it
-        assert dataset.checksum is not None
-        card, parts = read_custom(check_path(dataset.path), dataset.checksum)
-        if labels and parts["train"].y is None:
-            raise NotApplicable(f"{dataset.path} has no labels, which this model needs; use model=rbm, or add labels")
+        card, parts = read_custom(dataset, missing=data.missing, labels=labels)
         if not labels and card.kind == "real":
             raise NotApplicable(
                 f"{dataset.path} has values outside 0 to 1, which model=rbm cannot take as probabilities"
             )
-        return card, parts, {Path(dataset.path).name: f"sha256:{dataset.checksum}"}, "custom"
+        return card, parts, custom_checksums(dataset), "custom"
     card = CATALOG[dataset.name]
     if card.bundled:
         parts, digest = bundled_digits()
