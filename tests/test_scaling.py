@@ -72,10 +72,12 @@ def test_values_whose_spread_is_no_number_are_refused(monkeypatch: Patch) -> Non
 
 
 def test_unit_scaling_of_doubles_is_by_the_range_of_the_training_rows(monkeypatch: Patch) -> None:
-    x = np.c_[1.7e9 + 40.0 * rng().integers(0, 5, 200), np.full(200, 7.0)]
+    x = np.c_[1.7e9 + 41 + 40.0 * rng().integers(0, 5, 200), np.full(200, 7.0)]
     found = inputs(load_own(monkeypatch, x, Y, holdout=40, scaling="unit"))
     assert np.unique(found[:, 0]).tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert not found[:, 1].any()
+    whole = load_own(monkeypatch, x, Y, holdout=40, scaling="unit")
+    np.testing.assert_allclose(training_mean(whole), found.mean(axis=0), rtol=1e-5)
     fractions = rng().random((200, 3))
     data = load_own(monkeypatch, fractions, Y, holdout=40, scaling="unit")
     assert np.array_equal(inputs(data), data.train.x.astype(np.float32))

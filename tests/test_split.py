@@ -82,6 +82,13 @@ def test_last_is_a_cut_from_the_end() -> None:
     assert chosen.test.x.base is not None  # a view: mapped files are not copied
 
 
+def test_rows_are_drawn_from_all_over_the_file() -> None:
+    drawn = np.array(numbers(choose(np.repeat([0, 1, 2], 100), holdout=60).test))
+    assert (
+        np.bincount(drawn % 100 // 34, minlength=3).min() > 10
+    )  # a cut within each class would leave one of them empty
+
+
 def test_random_ignores_the_classes_and_stratified_without_labels_is_random() -> None:
     y = [0] * 80 + [1] * 20
     drawn = choose(y, split="random", holdout=21)
@@ -156,10 +163,11 @@ def test_drawn_groups_keep_the_classes_in_proportion() -> None:
     assert np.bincount(chosen.test.labels).tolist() == [75, 25]
 
 
-def test_a_class_of_a_single_group_stays_in_training() -> None:
-    groups = np.repeat(np.arange(10), 4)
-    y = (groups == 3).astype(int)
-    assert 3 in groups_of(choose(y.tolist(), groups.tolist(), holdout=12).train)
+def test_each_class_of_few_groups_keeps_one_to_train_on() -> None:
+    groups = np.repeat(np.arange(12), 5)
+    for classes in range(2, 12):
+        y = groups % classes
+        assert len(np.unique(choose(y, groups.tolist(), holdout=20).train.labels)) == classes
 
 
 def test_one_group_cannot_be_parted() -> None:
