@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from set_cli.config import Dataset
 from set_cli.data.custom import LABEL, RATIO, SMALL, SPLIT, Table, _csv_lines, _read_tables, check_path
 from set_cli.data.parse import SPLITS
 from set_cli.data.readers.guard import reading
-from set_cli.errors import DataError
+from set_cli.errors import ConfigError, DataError
 from set_cli.plain_files import open_plain
 
 
@@ -24,16 +25,24 @@ class FileRows:
     labels    (n,) numbers or words; None where the file has none
     features  the names of the columns; empty where they have none
     parts     (n,) 'train', 'valid' or 'test'; None where the file has one part only
+    notes     sentences about how the file was read
     """
 
     x: NDArray[Any]
     labels: NDArray[Any] | None
     features: tuple[str, ...]
     parts: NDArray[np.str_] | None
+    notes: tuple[str, ...] = ()
 
 
-def read_rows(path: Path) -> FileRows:
-    """The rows of a file; DataError where it is missing or malformed, ConfigError for an ending that is not known."""
+def read_rows(path: Path, dataset: Dataset, label: str | None) -> FileRows:
+    """The rows of a file; DataError where it is missing or malformed, ConfigError for an ending that is not known.
+
+    dataset  the run's: what its columns are called
+    label    the column that holds the labels; None: as in training
+    """
+    if (label or dataset.label or LABEL) != LABEL:
+        raise ConfigError(f"expected the labels in the column {LABEL}")
     check_path(str(path))
     try:
         with open_plain(path) as stream:

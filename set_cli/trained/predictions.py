@@ -29,6 +29,7 @@ class Predictions:
     predicted    (n,) class numbers
     labels       (n,) class numbers; None where nobody knows
     parts        (n,) which part of the file a row is of; None where it has one
+    notes        sentences about how the file was read
     """
 
     what: str
@@ -37,6 +38,7 @@ class Predictions:
     predicted: NDArray[np.int64]
     labels: NDArray[np.int64] | None
     parts: NDArray[np.str_] | None = None
+    notes: tuple[str, ...] = ()
 
     def as_frame(self) -> pd.DataFrame:
         """One line a row: row, (part,) prediction, (label,) probability of every class."""
@@ -70,9 +72,12 @@ class Predictions:
         return measure(self.labels, self.predicted, len(self.classes))
 
 
-def predict_file(run: TrainedRun, path: Path, *, ignore_labels: bool) -> Predictions:
-    """Of the rows in a file; DataError where they are not the run's, or have labels that it does not know."""
-    found = read_rows(path)
+def predict_file(run: TrainedRun, path: Path, label: str | None = None, *, ignore_labels: bool = False) -> Predictions:
+    """Of the rows in a file; DataError where they are not the run's, or have labels that it does not know.
+
+    label  the column or array that holds the labels; None: as in training
+    """
+    found = read_rows(path, run.settings().dataset, label)
     rows = pd.DataFrame(found.x, columns=list(found.features)) if found.features else found.x
     labels = None
     if found.labels is not None and not ignore_labels:
@@ -80,19 +85,24 @@ def predict_file(run: TrainedRun, path: Path, *, ignore_labels: bool) -> Predict
             labels = class_numbers(found.labels.tolist(), run.classes)
         except DataError as error:
             raise DataError(f"{error}; --ignore-labels predicts without them") from None
-    return _predicted(run, rows, labels, path.name, found.parts)
+    return _predicted(run, rows, labels, path.name, found.parts, found.notes)
 
 
 def predict_test_rows(run: TrainedRun) -> Predictions:
     """Of the run's own test rows; their accuracy is summary.json's after the last removal."""
     part, data = evaluate.load_part(run, "test", None, None, None)
     words = "test rows" if data.tested_on == "test" else "held-out rows"
-    return _predicted(run, part.x, part.y, f"{words} of {run.config['dataset']['name']}", None)
+    return _predicted(run, part.x, part.y, f"{words} of {run.config['dataset']['name']}")
 
 
 def _predicted(
-    run: TrainedRun, rows: Any, labels: NDArray[np.int64] | None, what: str, parts: NDArray[np.str_] | None
+    run: TrainedRun,
+    rows: Any,
+    labels: NDArray[np.int64] | None,
+    what: str,
+    parts: NDArray[np.str_] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Predictions:
     with evaluate.as_trained(run):
         logits = run.logits(rows)
-    return Predictions(what, run.classes, probabilities(logits), logits.argmax(axis=1), labels, parts)
+    return Predictions(what, run.classes, probabilities(logits), logits.argmax(axis=1), labels, parts, notes)
