@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import set_cli
-from set_cli.config import DATASETS, did_you_mean
+from set_cli.config import DATASETS
 from set_cli.errors import ConfigError, DataError, NotApplicable, SetError
+from set_cli.guesses import did_you_mean
 
 if TYPE_CHECKING:
     from set_cli.data.catalog import Card

@@ -22,7 +22,7 @@ from set_cli.data.prepare import DataSet, load_data, needs_labels, training_mean
 from set_cli.description import describe_inputs, describe_layers, model_arrays, restore_model
 from set_cli.devices import choose_device, describe_device, prepare
 from set_cli.errors import ConfigError, OutOfMemory
-from set_cli.interrupts import StopSignals
+from set_cli.interrupts import NOT_STARTED, StopSignals
 from set_cli.machine import available_cores, started_together
 from set_cli.models.counts import count_connections
 from set_cli.models.rbm import RBM, log_odds
@@ -78,12 +78,12 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
         torch.set_num_threads(config.backend.threads or max(1, available_cores() // group.local_size))
         torch.set_flush_denormal(True)  # before the threads start, which take it over; why: native/src/team.hpp
         labels = needs_labels(config.model.name)
-        with stop.at_once("nothing was begun"):
+        with stop.at_once(NOT_STARTED):
             data = load_data(config.dataset, config.data, labels=labels, bar=make_bar(config.progress), say=note)
         told = _tell(data_lines(data), group)
         network = build_network(config, data, device)
         _tell_what_is_slower(config, device, why, network)
-        stop.check("nothing was begun")
+        stop.check(NOT_STARTED)
         doubts = doubts_at_start(config, network.plans, network.model, len(data.train))
         told += _tell(network_lines(config, network.plans, doubts), group)
         network.model.to(device)

@@ -26,7 +26,7 @@ from set_cli.description import (
 from set_cli.errors import DataError
 from set_cli.models.counts import sparse_layers
 from set_cli.models.mlp import LayerPlan
-from set_cli.progress import epoch_line, note, result_line, start_line
+from set_cli.progress import epoch_line, note, result_lines, start_line
 from set_cli.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from set_cli.runs.degrees import PART, append_degrees, finish_degrees
 from set_cli.runs.environment import differences
@@ -187,7 +187,8 @@ class Record:
             "differences": [difference for start in starts for difference in start.get("differences", [])],
         }
         summary = write_summary(folder.path, scientific(self._config), settings, figures)
-        folder.log(result_line(summary, folder.path))
+        for line in result_lines(summary, folder.path, self._config.runs_dir):
+            folder.log(line)
         folder.set_status("done")
         remove(folder.path / PART)  # not before: until the run is done the checkpoint vouches for it
         return summary

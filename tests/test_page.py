@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def test_a_page_begins_with_what_came_out(tmp_path: Path) -> None:
     for seed in (0, 1):
         finished_run(tmp_path, seed, 70 + seed, 72)
         finished_run(tmp_path, seed, 68 + seed, 69, "dense")
-    text = " ".join(re.sub("<[^>]*>", "", render_page(report(tmp_path), NOTHING)).split())
+    text = " ".join(unescape(re.sub("<[^>]*>", "", render_page(report(tmp_path), NOTHING))).split())
     assert "set ε=20 ζ=0.3 reaches 70.50 % with 2.1 % of dense's parameters: 2.00 points above dense." in text
     assert "2 seeds cannot tell these two methods apart; 6 can." in text
     assert "All rows: cifar10, mlp, 2 seeds, test accuracy in %, best on test." in text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,17 +35,17 @@ def classes_line(card: Card, counts: Counts) -> str:
         return line
     fewest, most = int(np.argmin(train)), int(np.argmax(train))
     parts = "; ".join(f"{name}: {counts[name].min():,} to {counts[name].max():,}" for name in others)
-    return (
-        f"classes: {len(names):,}, with {train[fewest]:,} ({names[fewest]}) to {train[most]:,} ({names[most]}) "
-        f"training rows each ({parts})"
-    )
+    each = f"{train[fewest]:,} (class {names[fewest]}) to {train[most]:,} (class {names[most]})"
+    each = f"{train[most]:,}" if train[fewest] == train[most] else each
+    return f"classes: {len(names):,}, each with {each} training rows ({parts})"
 
 
-def check_measured(card: Card, name: str, y: Labels) -> list[str]:
-    """Refuse or doubt labels that look like a measured quantity; y: of all rows that the source has.
+def check_measured(card: Card, name: str, labels: Sequence[Labels]) -> list[str]:
+    """Refuse or doubt labels that look like a measured quantity; labels: of all rows that the source has.
 
     DataError where there are more than half as many classes as rows.
     """
+    y = np.concatenate(labels)
     rows = np.bincount(y, minlength=card.classes)
     classes, single = int(np.count_nonzero(rows)), int(np.count_nonzero(rows == 1))
     if classes > FEW and 2 * classes > len(y):
@@ -53,7 +53,7 @@ def check_measured(card: Card, name: str, y: Labels) -> list[str]:
             f"{name}: found {classes:,} classes among {len(y):,} rows, which looks like a measured quantity or a name "
             "for every row; only classes can be trained, so group the values or choose another label"
         )
-    if classes < MANY or (5 * classes <= len(y) and 5 * single <= classes):
+    if classes < MANY or (10 * classes <= len(y) and 5 * single <= classes):
         return []
     return [
         f"{classes:,} classes among {len(y):,} rows, {single:,} of them with a single row: if the label is a measured "
@@ -61,18 +61,20 @@ def check_measured(card: Card, name: str, y: Labels) -> list[str]:
     ]
 
 
-def check_parts(card: Card, name: str, counts: Counts, split: str, *, own: bool) -> list[str]:
+def check_parts(card: Card, name: str, counts: Counts, hint: str, *, own: bool) -> list[str]:
     """Refuse or doubt classes that a part lacks.
 
-    own  whether the data is the user's: a class that training never sees is then refused, as a DataError. Limits on a
-         published set are quick looks: there it is a doubt.
+    hint  what to do about it
+    own   whether the data is the user's: a class that training never sees is then refused, as a DataError. Limits on a
+          published set are quick looks: there it is a doubt.
     """
     train = counts["train"]
     trained = np.count_nonzero(train)
     if own and trained < 2:
         only = class_text(card, int(np.argmax(train)))
-        raise DataError(f"{name}: all {train.sum():,} training rows are of class {only}; expected two classes or more")
-    hint = "; data.split=stratified draws rows of every class" if split != "stratified" else ""
+        raise DataError(
+            f"{name}: all {train.sum():,} training rows are of class {only}; expected two classes or more{hint}"
+        )
     doubts = []
     for part, rows in counts.items():
         unseen = np.flatnonzero((rows > 0) & (train == 0))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from set_cli.data.catalog import Card
 from set_cli.data.naming import drop_hint, feature_text, listed
 from set_cli.data.parts import Labels, Part, Values
+from set_cli.data.scaling import Scaling
 from set_cli.errors import DataError
 
 FEWEST = 20  # rows below which chance makes any pattern
@@ -46,9 +47,9 @@ def _counting(card: Card, name: str, train: Part) -> list[str]:
     they = f"{names} count{'s' * (len(columns) == 1)} the rows: from {first[0]:.12g} to {first[-1]:.12g} in order"
     hint = drop_hint(card, columns)
     changes = 0 if train.y is None else int(np.count_nonzero(np.diff(train.y)))
-    sorted_by_class = changes > 0 and changes == len(np.unique(train.labels)) - 1
-    if not sorted_by_class:
-        return [f"{they}; {hint}"]
+    if changes == 0 or changes != len(np.unique(train.labels)) - 1:
+        near = ", and rows with near numbers are of one class, so this may give the class away"
+        return [f"{they}{near if _tells_class(x[:, columns[0]], train.y) else ''}; {hint}"]
     if any(x[0, i] in (0, 1) and (np.diff(x[:, i].astype(np.float64)) == 1).all() for i in columns):
         raise DataError(f"{name}: {they}, and the file is sorted by class, so this gives the class away; {hint}")
     return [f"{they}, and the file is sorted by class, so this may give the class away; {hint}"]
@@ -97,7 +98,7 @@ def _answers(card: Card, train: Part) -> list[str]:
     """Features that are the class by another name: as many small whole numbers, one for each."""
     if train.y is None:
         return []
-    some = slice(0, 1000)
+    some = slice(0, max(FEWEST, min(1000, CELLS // card.features)))
     classes = np.unique(train.y)
     codes = {tuple(range(len(classes))), tuple(range(1, len(classes) + 1)), (-1, 1)}
     # One row of each class says what a code must be; most features fail in the first rows.
@@ -166,6 +167,22 @@ def _width(x: Values) -> NDArray[np.float64]:
 
 def _peak(x: Values) -> float:
     return float(np.abs(x.astype(np.float64)).max())
+
+
+def check_constant(card: Card, name: str, scaling: Scaling) -> list[str]:
+    """Name features that have one value in all training rows, which the network gets as 0; not pixels at the border.
+
+    DataError where no feature varies.
+    """
+    constant = np.flatnonzero(scaling.scale == 0)
+    if len(constant) == card.features:
+        raise DataError(f"{name}: every feature has one value in all training rows, so there is nothing to learn from")
+    if not len(constant) or card.shape is not None:
+        return []
+    names = listed([feature_text(card, int(i)) for i in constant])
+    return [
+        f"features with one value in all training rows say nothing: {len(constant):,} of {card.features:,} ({names})"
+    ]
 
 
 def check_bytes(card: Card, parts: Mapping[str, Part], scaling: str) -> list[str]:

@@ -65,8 +65,8 @@ def gaps_of(part: Part) -> Mask | None:
     return gaps if gaps.any() else None
 
 
-def fill_sentence(card: Card, parts: list[Part], how: str) -> str | None:
-    """How many values were missing, and of which features; None where none was."""
+def fill_sentence(card: Card, parts: list[Part], how: str) -> list[str]:
+    """How many values were missing, and of which features; empty where none was."""
     gaps = np.zeros(card.features, np.int64)
     for part in parts:
         found = gaps_of(part)
@@ -74,9 +74,9 @@ def fill_sentence(card: Card, parts: list[Part], how: str) -> str | None:
             gaps += found.sum(axis=0)
     count, columns = int(gaps.sum()), np.flatnonzero(gaps)
     if not count:
-        return None
+        return []
     values = sum(part.x.size for part in parts)
     worst = columns[np.argsort(-gaps[columns], kind="stable")]
     names = listed([f"{feature_text(card, int(i))}: {gaps[i]:,}" for i in worst])
     stands = "zero stands" if how == "zero" else f"the {how} of the training rows stands"
-    return f"{count:,} of {values:,} values are missing ({names}); {stands} for them (data.missing={how})"
+    return [f"{count:,} of {values:,} values are missing ({names}); {stands} for them (data.missing={how})"]

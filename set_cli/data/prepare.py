@@ -15,8 +15,8 @@ from set_cli.config import Data as DataConfig
 from set_cli.config import Dataset
 from set_cli.data.catalog import Card
 from set_cli.data.classes import check_groups, check_measured, check_parts, count_classes
-from set_cli.data.custom import check_path, read_custom
-from set_cli.data.doubts import check_bytes, check_columns, check_scales
+from set_cli.data.custom import custom_checksums, read_custom
+from set_cli.data.doubts import check_bytes, check_columns, check_constant, check_scales
 from set_cli.data.entries import CATALOG
 from set_cli.data.fetch import fetch
 from set_cli.data.files import data_folder
@@ -82,25 +82,26 @@ def load_data(
     card, parts, checksums, origin = _read(dataset, data, labels, bar, say)
     if dataset.binarize is not None:  # before the split: a row's draws do not depend on which part it becomes
         parts = {split: binarize(part, dataset.binarize, i) for i, (split, part) in enumerate(parts.items())}
-    chosen = choose_rows(dataset.name, data, parts)
     whole: dict[str, Part] = {split: part for split, part in parts.items() if len(part)}
+    own, name = origin == "custom", str(dataset.path) if origin == "custom" else dataset.name
+    doubts = check_measured(card, name, [part.labels for part in whole.values()]) if own and labels else []
+    chosen = choose_rows(dataset.name, data, parts, labels=labels)
     if data.augment.is_on and card.shape is None:
         raise ConfigError(f"data.augment needs images; {dataset.name} has none")
     used = {"train": chosen.train, "valid": chosen.valid, "test": chosen.test}
     used = {name: part for name, part in used.items() if len(part)}
-    own, notes, fill = origin == "custom", list(chosen.notes), None
-    name = str(dataset.path) if own else dataset.name
-    doubts = _doubts_of_classes(card, name, data, parts, used, own=own) if labels else []
+    if labels:
+        doubts += check_parts(card, name, count_classes(card, used), _hint(data), own=own)
+    notes, fill = [*chosen.notes], None
     if own and data.missing != "refuse":
         fill = fill_values(card, chosen.train, data.missing)
-        sentence = fill_sentence(card, list(used.values()), data.missing)
-        notes += [] if sentence is None else [sentence]
+        notes += fill_sentence(card, list(used.values()), data.missing)
         used = {split: filled(part, fill) for split, part in used.items()}
     scaling, far_out = fit_scaling(card, used["train"], data, fill)
     if own:
-        notes = [*card.notes, *notes]
+        notes = [*card.notes, *notes, *check_constant(card, name, scaling)]
         doubts += check_columns(card, name, whole if labels else _unlabelled(whole))
-        doubts += [*check_scales(card, used), *check_bytes(card, used, data.scaling)]
+        doubts += [*check_groups(used), *check_scales(card, used), *check_bytes(card, used, data.scaling)]
     return DataSet(
         card,
         used["train"],
@@ -115,14 +116,12 @@ def load_data(
     )
 
 
-def _doubts_of_classes(
-    card: Card, name: str, data: DataConfig, parts: Parts, used: Mapping[str, Part], *, own: bool
-) -> list[str]:
-    """What is wrong with the classes of the rows that a model learns labels from; DataError where it cannot."""
-    labels = [part.labels for part in parts.values()]
-    measured = check_measured(card, name, np.concatenate(labels)) if own else []
-    found = check_parts(card, name, count_classes(card, used), data.split, own=own)
-    return measured + found + (check_groups(used) if own else [])
+def _hint(data: DataConfig) -> str:
+    """What to do where a part lacks classes, as the end of a sentence."""
+    limited = data.train_limit is not None or data.test_limit is not None
+    if data.split != "stratified" and (data.holdout or data.valid or limited):
+        return "; data.split=stratified draws rows of every class"
+    return f"; data.train_limit={data.train_limit} leaves few rows" if data.train_limit is not None else ""
 
 
 def _unlabelled(parts: Mapping[str, Part]) -> dict[str, Part]:
@@ -135,16 +134,12 @@ def _read(
 ) -> tuple[Card, Parts, dict[str, str], Literal["verified", "imported", "bundled", "custom"]]:
     """Card, rows, checksums and origin of the data set, in the source's order (no test rows without the test files)."""
     if dataset.name == "custom":
-        assert dataset.path is not None  # check_pair refused it
-        assert dataset.checksum is not None
-        card, parts = read_custom(check_path(dataset.path), dataset.checksum)
-        if labels and parts["train"].y is None:
-            raise NotApplicable(f"{dataset.path} has no labels, which this model needs; use model=rbm, or add labels")
+        card, parts = read_custom(dataset, missing=data.missing, labels=labels)
         if not labels and card.kind == "real":
             raise NotApplicable(
                 f"{dataset.path} has values outside 0 to 1, which model=rbm cannot take as probabilities"
             )
-        return card, parts, {Path(dataset.path).name: f"sha256:{dataset.checksum}"}, "custom"
+        return card, parts, custom_checksums(dataset), "custom"
     card = CATALOG[dataset.name]
     if card.bundled:
         parts, digest = bundled_digits()

@@ -17,6 +17,7 @@ from set_cli.errors import DataError
 Rows = NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.float64]
 
 CHUNK = 4096  # rows turned to float64 at a time: a mapped file is never in memory as a whole
+CELLS = 2**22
 FAR = 30  # deviations: a value that is so rare in the training rows makes training explode
 
 
@@ -53,9 +54,9 @@ def unscaled(features: int) -> Scaling:
 
 def in_chunks(scaling: Scaling, x: Rows) -> NDArray[np.float32]:
     """`scaling(x)`, with no more than a few thousand rows in float64 beside it."""
-    scaled = np.empty(x.shape, np.float32)
-    for i in range(0, len(x), CHUNK):
-        scaled[i : i + CHUNK] = scaling(x[i : i + CHUNK])
+    scaled, rows = np.empty(x.shape, np.float32), rows_at_once(x.shape[1])
+    for i in range(0, len(x), rows):
+        scaled[i : i + rows] = scaling(x[i : i + rows])
     return scaled
 
 
@@ -105,17 +106,18 @@ def _spread_of_doubles(card: Card, train: Part) -> _Spread:
     """
     first = train.x[0].astype(np.float64)
     furthest = np.zeros_like(first)
+    at_once = rows_at_once(len(first))
     with np.errstate(over="ignore"):
-        for chunk in _chunks(train):
+        for chunk in _chunks(train, at_once):
             np.maximum(furthest, np.abs(chunk - first).max(axis=0), out=furthest)
     if not np.isfinite(furthest).all():
         name = feature_text(card, int(np.argmin(np.isfinite(furthest))))
         raise DataError(f"{card.title}: the values of {name} are too large for their spread to be a number; scale them")
     unit = np.where(furthest > 0, furthest, 1)
     with np.errstate(under="ignore"):
-        centre = sum(((chunk - first) / unit).sum(axis=0) for chunk in _chunks(train)) / len(train)
+        centre = sum(((chunk - first) / unit).sum(axis=0) for chunk in _chunks(train, at_once)) / len(train)
         variance, largest = np.zeros_like(first), np.zeros_like(first)
-        for chunk in _chunks(train):
+        for chunk in _chunks(train, at_once):
             off = (chunk - first) / unit - centre
             variance += (off**2).sum(axis=0)
             np.maximum(largest, np.abs(off).max(axis=0), out=largest)
@@ -124,9 +126,14 @@ def _spread_of_doubles(card: Card, train: Part) -> _Spread:
         return _Spread(first + centre * unit, deviation, largest * unit)
 
 
-def _chunks(part: Part) -> Iterator[Rows]:
-    for i in range(0, len(part), CHUNK):
-        yield part.x[i : i + CHUNK]
+def _chunks(part: Part, rows: int = CHUNK) -> Iterator[Rows]:
+    for i in range(0, len(part), rows):
+        yield part.x[i : i + rows]
+
+
+def rows_at_once(features: int) -> int:
+    """Rows of doubles to look at together: as few as a wide table needs."""
+    return max(1, min(CHUNK, CELLS // max(1, features)))
 
 
 def mean_of(part: Part) -> NDArray[np.float64]:

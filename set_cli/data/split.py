@@ -7,7 +7,7 @@ the order of the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +25,7 @@ Mask = NDArray[np.bool_]
 
 SPLIT_SEED = 1936  # of the draws that part rows, the same for every run
 STREAMS: dict[str, int] = {"data.holdout": 0, "data.valid": 1, "data.train_limit": 2, "data.test_limit": 3}
+DRAWS, GROUPS = 50, 2000  # of groups are tried at most; groups in all of them together
 CANDIDATES = 32  # groups among which the one is taken that keeps the classes nearest to their proportions
 
 
@@ -51,13 +52,15 @@ def check_split(name: str, data: Data, train: int, valid: int) -> int:
     return cut
 
 
-def choose_rows(name: str, data: Data, parts: dict[Split, Part]) -> Chosen:
+def choose_rows(name: str, data: Data, parts: Mapping[Split, Part], *, labels: bool) -> Chosen:
     """Training, validation and test rows: held out, cut and limited as the configuration says.
 
+    labels  whether the model learns from labels; for one that does not, a stratified draw is a random one
     ConfigError where more rows are asked for than there are, or where groups do not let them be parted; DataError where
     there are no test rows.
     """
-    train, valid, test, how = parts["train"], parts["valid"], parts["test"], data.split
+    train, valid, test = parts["train"], parts["valid"], parts["test"]
+    how: How = "random" if data.split == "stratified" and not labels else data.split
     cut = check_split(name, data, len(train), len(valid))
     notes: list[str] = []
     if data.holdout:
@@ -171,15 +174,30 @@ def _whole_groups(part: Part, groups: Labels, count: int, how: How, key: str) ->
         raise ConfigError(f"{key}: expected rows of several groups (dataset.group), found one, which is not cut in two")
     if how == "last":
         taken = _last_groups(group, sizes, count)
-    elif how == "random" or part.y is None:
-        order = _rng(key).permutation(len(sizes))
-        taken = _fill_up([int(i) for i in _fitting(order, sizes, count)], order, sizes, count)
     else:
-        order = _rng(key).permutation(len(sizes))
-        classes = csr_array((np.ones(len(group), np.int64), (group, part.y)), (len(sizes), int(part.y.max()) + 1))
-        taken = _proportional_groups(classes, order, sizes, count)
+        classes = None
+        if how == "stratified" and part.y is not None:
+            shape = (len(sizes), int(part.y.max()) + 1)
+            classes = csr_array((np.ones(len(group), np.int64), (group, part.y)), shape)
+        taken = _drawn_groups(_rng(key), classes, sizes, count)
     mask: Mask = np.isin(group, taken)
     return mask
+
+
+def _drawn_groups(rng: np.random.Generator, classes: csr_array | None, sizes: Labels, count: int) -> list[int]:
+    """The first draw that has `count` rows, or the one that comes nearest; of many small groups any comes near."""
+    best: list[int] = []
+    for _ in range(max(1, min(DRAWS, GROUPS // len(sizes)))):
+        order = rng.permutation(len(sizes))
+        if classes is None:
+            taken = _fill_up([int(i) for i in _fitting(order, sizes, count)], order, sizes, count)
+        else:
+            taken = _proportional_groups(classes, order, sizes, count)
+        if not best or abs(sizes[taken].sum() - count) < abs(sizes[best].sum() - count):
+            best = taken
+        if sizes[best].sum() == count:
+            break
+    return best
 
 
 def _last_groups(group: Labels, sizes: Labels, count: int) -> list[int]:

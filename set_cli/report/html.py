@@ -85,7 +85,7 @@ def render_page(comparison: Comparison, topologies: Topologies) -> str:
     figures, figures_left = _draw(experiment_drawings(counted), not_drawn)
     topology_figures, topology_left = _draw(topology_drawings(counted), not_drawn)
     configurations = sorted(comparison.configurations, key=_order)
-    names = Names([run.path for run in (*counted, *comparison.left_out)])
+    names = Names([*(run.path for run in counted), *(run.path for run in comparison.left_out)])
     style, script = (_asset(f"page.{kind}") for kind in ("css", "js"))
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_asset("page.html"))
     return page.render(

@@ -18,8 +18,8 @@ def outcomes_in_words(configurations: Sequence[Configuration]) -> list[str]:
     """
     experiments: dict[tuple[str, ...], list[Configuration]] = defaultdict(list)
     for configuration in configurations:
-        place = experiment_of(configuration.members[0].summary)
-        experiments[*place, configuration.row["metric"]].append(configuration)
+        of_all = experiment_of(configuration.members[0].summary)
+        experiments[*of_all, configuration.row["metric"]].append(configuration)
     shown = len(experiments) > 1
     sentences = []
     for place, rows in experiments.items():

@@ -12,7 +12,7 @@ MOST_CLASSES = 20  # of a part that are named
 
 
 class Names:
-    """What each of these runs is called: its path below what all of them have in common, data set and model included."""
+    """What each of these runs is called: its path below what all have in common, data set and model included."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         roots = {_root(path) for path in paths}

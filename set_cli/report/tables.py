@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from set_cli.config import did_you_mean
 from set_cli.errors import ConfigError
+from set_cli.guesses import did_you_mean
 from set_cli.report.paper import paper_value
 from set_cli.report.rows import COLUMNS, Comparison, Configuration
 from set_cli.report.text import render_text
