@@ -59,7 +59,7 @@ ALLOWED: dict[str, set[str]] = {
         "progress",
         "interrupts",
     },
-    "trained": {"plain_files", "storage", "models", "sparse", "data", "runs", "training", "description", "report"},
+    "trained": {"storage", "models", "sparse", "data", "runs", "training", "description", "report"},
     "predict_command": {"trained", "storage", "single"},
     "machine": set(),
     "single": {"native", "experiment", "progress", "runs", "interrupts"},

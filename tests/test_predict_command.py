@@ -216,3 +216,38 @@ def test_of_many_classes_the_confusions_are_named() -> None:
     few = as_text(measure(labels % 9, labels % 9, 9), np.array([f"a long name {i}" for i in range(9)]), 80)
     assert max(map(len, few.splitlines())) <= 100
     assert "no row is confused" in few
+
+
+def test_columns_of_a_file_are_found_by_their_names(iris: Path, set_predict: SetPredict, tmp_path: Path) -> None:
+    frame = iris_frame()
+    expected = set_cli.load(iris).predict(frame)
+    shuffled = frame[["petal width", "label", "sepal length", "petal length", "sepal width"]]
+    shuffled.to_csv(tmp_path / "shuffled.csv", sep=";", decimal=",")  # with the row numbers of pandas
+    shuffled.rename(columns={"label": "kind"}).to_csv(tmp_path / "kind.csv.gz", index=False)
+    shuffled.drop(columns="petal length").to_csv(tmp_path / "few.csv", index=False)
+    for arguments in (("shuffled.csv",), ("kind.csv.gz", "--label", "kind")):
+        result = set_predict(iris, *arguments)
+        assert result.returncode == 0, result.stderr
+        table = pd.read_csv(io.StringIO(result.stdout))
+        assert table["prediction"].tolist() == expected.tolist()
+        assert table["label"].tolist() == frame["label"].tolist()
+        assert f"accuracy {100 * (expected == frame['label']).mean():.2f} %" in result.stderr
+    for arguments, code, sentence in (
+        (("kind.csv.gz",), 3, "found others too: kind; --label NAME says which one holds the labels"),
+        (("shuffled.csv", "--label", "kin"), 2, "--label kin: shuffled.csv has no column or array of that name"),
+        (("few.csv",), 3, "few.csv: expected the columns that the run was trained on; missing: 'petal length'"),
+    ):
+        result = set_predict(iris, *arguments)
+        assert (result.returncode, result.stdout) == (code, "")
+        assert sentence in result.stderr
+
+
+def test_a_sparse_file_need_not_have_the_last_features(set_predict: SetPredict, digits: Path, tmp_path: Path) -> None:
+    x, _ = rows_of_digits()
+    x = x[x[:, 60:].sum(axis=1) == 0]
+    assert len(x)
+    lines = ["0 " + " ".join(f"{i + 1}:{v:g}" for i, v in enumerate(row) if v) for row in x]
+    (tmp_path / "few.svmlight").write_text("\n".join(lines) + "\n")
+    result = set_predict(digits, "few.svmlight", "--ignore-labels")
+    assert result.returncode == 0, result.stderr
+    assert pd.read_csv(io.StringIO(result.stdout))["prediction"].tolist() == set_cli.load(digits).predict(x).tolist()

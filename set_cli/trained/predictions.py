@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from set_cli.errors import DataError
 from set_cli.trained import evaluate
 from set_cli.trained.classes import class_numbers
 from set_cli.trained.figures import Figures, measure
-from set_cli.trained.files import read_rows
+from set_cli.trained.files import labels_can_be_ignored, read_rows
 from set_cli.trained.predict import probabilities
 from set_cli.trained.run import TrainedRun
 
@@ -77,14 +76,12 @@ def predict_file(run: TrainedRun, path: Path, label: str | None = None, *, ignor
 
     label  the column or array that holds the labels; None: as in training
     """
-    found = read_rows(path, run.settings().dataset, label)
-    rows = pd.DataFrame(found.x, columns=list(found.features)) if found.features else found.x
+    found = read_rows(path, run.settings().dataset, run.known_inputs(), label, with_labels=not ignore_labels)
     labels = None
-    if found.labels is not None and not ignore_labels:
-        try:
+    if found.labels is not None:
+        with labels_can_be_ignored():
             labels = class_numbers(found.labels.tolist(), run.classes)
-        except DataError as error:
-            raise DataError(f"{error}; --ignore-labels predicts without them") from None
+    rows = pd.DataFrame(found.x, columns=list(found.features)) if found.features else found.x
     return _predicted(run, rows, labels, path.name, found.parts, found.notes)
 
 
