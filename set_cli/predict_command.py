@@ -58,9 +58,12 @@ def _endings() -> Iterator[None]:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the predictions to this file, .csv or .npz, instead of stdout.",
 )
+@click.option(
+    "--label", metavar="NAME", help="Column (or array) of FILE that holds the labels; default: as in training."
+)
 @click.option("--ignore-labels", is_flag=True, help="Predict only: the labels in FILE are not looked at.")
 @click.version_option(set_cli.__version__, message="set-predict %(version)s")
-def predict(run: Path, file: Path | None, output: Path | None, ignore_labels: bool) -> None:
+def predict(run: Path, file: Path | None, output: Path | None, label: str | None, ignore_labels: bool) -> None:
     """Predict the classes of the rows in FILE with the trained network in the folder RUN.
 
     FILE is of any format that dataset=custom reads (csv, npz, mat, svmlight, …), with the values that the training file
@@ -85,22 +88,24 @@ def predict(run: Path, file: Path | None, output: Path | None, ignore_labels: bo
         if not trained.n_classes:
             _tell_rbm(trained, file)
             return
-        found = _predict(trained, file, ignore_labels=ignore_labels)
+        found = _predict(trained, file, label, ignore_labels=ignore_labels)
         to_stdout = file is not None and output is None
         if output is not None:
             _write(found, output)
         elif to_stdout:
             click.echo(_csv(found.as_frame()), nl=False)
+        for note in found.notes:
+            _note(f"note: {note}")
         _tell_figures(found, trained, err=to_stdout)
 
 
-def _predict(run: TrainedRun, file: Path | None, *, ignore_labels: bool) -> Predictions:
+def _predict(run: TrainedRun, file: Path | None, label: str | None, *, ignore_labels: bool) -> Predictions:
     from set_cli.trained.predictions import predict_file, predict_test_rows
 
     if file is None:
         return predict_test_rows(run)
     try:
-        return predict_file(run, file, ignore_labels=ignore_labels)
+        return predict_file(run, file, label, ignore_labels=ignore_labels)
     except DataError as error:
         raise DataError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
 

@@ -38,7 +38,7 @@ def class_numbers(labels: Iterable[Any], classes: NDArray[Any]) -> NDArray[np.in
     numeric = classes.dtype.kind in "if"
     found = []
     for row, label in enumerate(labels):
-        key = _number(label) if numeric else str(label).strip()
+        key = _number(label) if numeric else one_line(str(label))  # as names are kept
         if key not in position:
             raise DataError(
                 f"expected labels out of the run's classes {in_words(classes)}, found {one_line(str(label))!r} for row "

@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from set_cli.errors import DataError
 from set_cli.trained import evaluate
 from set_cli.trained.classes import class_numbers
 from set_cli.trained.figures import Figures, measure
-from set_cli.trained.files import read_rows
+from set_cli.trained.files import labels_can_be_ignored, read_rows
 from set_cli.trained.predict import probabilities
 from set_cli.trained.run import TrainedRun
 
@@ -29,6 +28,7 @@ class Predictions:
     predicted    (n,) class numbers
     labels       (n,) class numbers; None where nobody knows
     parts        (n,) which part of the file a row is of; None where it has one
+    notes        sentences about how the file was read
     """
 
     what: str
@@ -37,6 +37,7 @@ class Predictions:
     predicted: NDArray[np.int64]
     labels: NDArray[np.int64] | None
     parts: NDArray[np.str_] | None = None
+    notes: tuple[str, ...] = ()
 
     def as_frame(self) -> pd.DataFrame:
         """One line a row: row, (part,) prediction, (label,) probability of every class."""
@@ -70,29 +71,35 @@ class Predictions:
         return measure(self.labels, self.predicted, len(self.classes))
 
 
-def predict_file(run: TrainedRun, path: Path, *, ignore_labels: bool) -> Predictions:
-    """Of the rows in a file; DataError where they are not the run's, or have labels that it does not know."""
-    found = read_rows(path)
-    rows = pd.DataFrame(found.x, columns=list(found.features)) if found.features else found.x
+def predict_file(run: TrainedRun, path: Path, label: str | None = None, *, ignore_labels: bool = False) -> Predictions:
+    """Of the rows in a file; DataError where they are not the run's, or have labels that it does not know.
+
+    label  the column or array that holds the labels; None: as in training
+    """
+    found = read_rows(path, run.settings().dataset, run.known_inputs(), label, with_labels=not ignore_labels)
     labels = None
-    if found.labels is not None and not ignore_labels:
-        try:
+    if found.labels is not None:
+        with labels_can_be_ignored():
             labels = class_numbers(found.labels.tolist(), run.classes)
-        except DataError as error:
-            raise DataError(f"{error}; --ignore-labels predicts without them") from None
-    return _predicted(run, rows, labels, path.name, found.parts)
+    rows = pd.DataFrame(found.x, columns=list(found.features)) if found.features else found.x
+    return _predicted(run, rows, labels, path.name, found.parts, found.notes)
 
 
 def predict_test_rows(run: TrainedRun) -> Predictions:
     """Of the run's own test rows; their accuracy is summary.json's after the last removal."""
     part, data = evaluate.load_part(run, "test", None, None, None)
     words = "test rows" if data.tested_on == "test" else "held-out rows"
-    return _predicted(run, part.x, part.y, f"{words} of {run.config['dataset']['name']}", None)
+    return _predicted(run, part.x, part.y, f"{words} of {run.config['dataset']['name']}")
 
 
 def _predicted(
-    run: TrainedRun, rows: Any, labels: NDArray[np.int64] | None, what: str, parts: NDArray[np.str_] | None
+    run: TrainedRun,
+    rows: Any,
+    labels: NDArray[np.int64] | None,
+    what: str,
+    parts: NDArray[np.str_] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Predictions:
     with evaluate.as_trained(run):
         logits = run.logits(rows)
-    return Predictions(what, run.classes, probabilities(logits), logits.argmax(axis=1), labels, parts)
+    return Predictions(what, run.classes, probabilities(logits), logits.argmax(axis=1), labels, parts, notes)
