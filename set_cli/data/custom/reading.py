@@ -31,7 +31,6 @@ from set_cli.storage import sha256
 Tables = dict[Split, Table]
 Notes = tuple[str, ...]
 Check = Callable[[Columns], None]
-LOW_BYTES = 100  # bytes that go no further are often counts or ratings
 
 
 def read_custom(dataset: Dataset, *, missing: str, labels: bool) -> tuple[Card, Parts]:
@@ -187,7 +186,7 @@ def _card_and_parts(tables: Tables, notes: Notes, path: Path, names: Mapping[Spl
     if train.shape is not None and (len(train.shape) not in (2, 3) or math.prod(train.shape) != features):
         raise DataError(f"{path}: expected the shape of one image of {features} values, found {list(train.shape)}")
     card = _card(path, parts, train, class_names)
-    return replace(card, notes=(*notes, *_about_bytes(card, parts))), parts
+    return replace(card, notes=notes), parts
 
 
 def _values(tables: Mapping[Split, NDArray[Any]]) -> dict[Split, Values]:
@@ -250,14 +249,3 @@ def _range(tables: list[Values]) -> tuple[Literal["binary", "bounded", "real"], 
         return ("binary", 1) if max(x.max() for x in tables) <= 1 else ("bounded", 255)
     lowest, largest = min(float(np.nanmin(x)) for x in tables), max(float(np.nanmax(x)) for x in tables)
     return ("bounded", 1) if lowest >= 0 and largest <= 1 else ("real", 1)
-
-
-def _about_bytes(card: Card, parts: Parts) -> Notes:
-    """That small bytes are divided by 255 all the same."""
-    largest = max(int(part.x.max()) for part in parts.values() if len(part)) if card.maximum == 255 else 255
-    if largest > LOW_BYTES:
-        return ()
-    return (
-        f"the values are bytes up to {largest}, which data.scaling=unit and model=rbm divide by 255; save them as "
-        f"numbers of another type if {largest} is the most that is possible",
-    )
