@@ -29,8 +29,9 @@ class RowsWarning(UserWarning):
 def as_values(rows: Any, inputs: RunInputs, ignored: Collection[str]) -> Values:
     """(n, features) values of the type that the run was trained on, missing ones filled in.
 
-    rows     (n, features), one row (features,), or images (n, …) of the run's shape, channels first or last: NumPy array of numbers, DataFrame,
-             Series (one row), torch tensor, SciPy sparse matrix or nested list, with the values that the data file has
+    rows     (n, features), one row (features,), or images (n, …) of the run's shape, channels first or last: NumPy
+             array of numbers, DataFrame, Series (one row), torch tensor, SciPy sparse matrix or nested list, with the
+             values that the data file has
     ignored  names of a DataFrame's columns that are no features: labels, groups, what the run dropped
     DataError where these are no such rows, where a value is missing and the run has nothing to put there, and where one
     is infinite; RowsWarning where the values look scaled already.
