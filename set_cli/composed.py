@@ -60,6 +60,8 @@ def compose_and_run(
         hydra.main(version_base="1.3", config_path="pkg://set_cli.conf", config_name="train")(job)()
     except StopSweep:
         return runs
+    except SystemExit as ending:  # Hydra's own, once it has said what is wrong
+        raise SystemExit(ConfigError.exit_code if ending.code else 0) from None
     except (BrokenPipeError, Interrupted):
         raise
     except Exception as error:
@@ -271,7 +273,9 @@ def _unknown_key(key: str, arguments: list[str]) -> str:
 def _first(word: str) -> str:
     """A word of a sweep with the first of its values."""
     parsed = parsed_override(word)
-    return next(parsed.sweep_string_iterator()) if parsed and parsed.is_discrete_sweep() else word
+    if parsed is None or not parsed.is_discrete_sweep():
+        return word
+    return f"{parsed.get_key_element()}={next(parsed.sweep_string_iterator())}"
 
 
 def _lines(error: Exception, most: int) -> str:

@@ -17,9 +17,9 @@ from set_cli.interrupts import StopSignals
 from set_cli.live import measured_text
 from set_cli.machine import VISIBLE, available_cores, started_together, visible_gpus
 from set_cli.progress import note, say
-from set_cli.runs.folder import Status, already_done, locate, mark_failed, read_reason, tries_again
+from set_cli.runs.folder import Status, already_done, locate, mark_failed, read_epoch, read_reason, tries_again
 from set_cli.runs.summary import SUMMARY
-from set_cli.single import train_and_tell
+from set_cli.single import prepare_for_torch, train_and_tell
 from set_cli.storage import read_json
 from set_cli.sweeps.child import Hung, how_it_was_killed, run_in_child
 from set_cli.sweeps.folder import SweepFolder
@@ -210,11 +210,13 @@ def dry_run(number: int, overrides: str, check: Callable[[], Config], *, in_swee
     outcome: dict[str, Any]
     try:
         config = check()
+        prepare_for_torch()
         from set_cli.forecast import forecast  # needs torch, which takes a second to import
 
         path, status = locate(config)
         would = _would(config, path, status, in_sweep)
-        outcome = {"run": str(path), "exit_code": 0, "outcome": would, **forecast(config)}
+        done = {"train": 0, "go on": read_epoch(path)}.get(would)
+        outcome = {"run": str(path), "exit_code": 0, "outcome": would, **forecast(config, done)}
     except NotApplicable as error:
         outcome = {"outcome": "skip", "why": str(error), "exit_code": 0}
     except SetError as error:

@@ -70,7 +70,7 @@ class LiveLine(Progress):
                 place.append(more)
         room = width - _columns([*parts, *ending]) - BETWEEN
         bar = [ProgressBar(total=total, completed=task.completed, width=room)] if room >= SHORT_BAR else []
-        cells = [*(Text(part) for part in parts if part), *bar, *map(Text, ending)]
+        cells: list[RenderableType] = [*(Text(part) for part in parts if part), *bar, *map(Text, ending)]
         line = Table.grid(padding=(0, BETWEEN, 0, 0))
         for _ in cells:
             line.add_column(no_wrap=True, overflow="crop")

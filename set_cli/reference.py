@@ -54,9 +54,9 @@ Options, before, between or behind the keys:
                       eval "$(set-train -sc install=bash)\""""
 
 NOTES = """\
-null means: not set. A key shown with - has no meaning for this data set, model or
-method; `set-train dataset=dna model=rbm --help` shows the values of that pair.
-A text with , is quoted: set-train 'dataset.path="a,b.csv"'\
+null means: not set. A key shown with - has no meaning for this data set, model
+or method; add dataset=… and model=… to --help to see another pair's values.
+The same for all pairs: docs/configuration.md.\
 """
 
 

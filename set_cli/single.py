@@ -34,7 +34,10 @@ def train_and_tell(
         say(already_done(outcome.path))
     elif outcome.summary:
         lines = result_lines(outcome.summary, outcome.path, config.runs_dir)
-        say("\n".join(lines[:-1] if in_sweep else lines))
+        if in_sweep:
+            lines.pop()
+            lines[-1] += f"; {outcome.path}" if config.progress == "none" else ""  # else its title names it
+        say("\n".join(lines))
 
 
 def prepare_for_torch() -> None:

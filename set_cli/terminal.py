@@ -136,7 +136,7 @@ def share(
     for column, texts in _by_column(columns, cells):
         if column.parts:
             common, texts = _common_parts(texts)
-            above += [" ".join(common)] if common else []
+            above += [(column.shared or str)(" ".join(common))] if common else []
         elif column.shared is not None and len(set(texts)) == 1:
             above.append(column.shared(texts[0]))
             continue

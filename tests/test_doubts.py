@@ -160,8 +160,8 @@ def test_a_row_number_is_named_wherever_the_rows_are(load: Callable[[], Any], mo
     for column in (np.arange(n), np.arange(1, n + 1)):
         with pytest.raises(DataError, match=r"feature 1 \('id'\) counts the rows: .* gives the class away; dataset"):
             load_own(monkeypatch, np.c_[column, x], y, features=names, holdout=n // 5)
-    for column in (np.arange(n) * 10 + 3, np.arange(n)[::-1], 1.7e9 + np.arange(n) * 60, np.arange(n) / 7):
-        doubts = said(load_own(monkeypatch, np.c_[column, x], y, features=names, holdout=n // 5))
+    for other in (np.arange(n) * 10 + 3, np.arange(n)[::-1], 1.7e9 + np.arange(n) * 60, np.arange(n) / 7):
+        doubts = said(load_own(monkeypatch, np.c_[other, x], y, features=names, holdout=n // 5))
         assert "feature 1 ('id') counts the rows" in doubts
         assert "may give the class away; dataset.drop=[id] leaves it out" in doubts
     shuffled = rng().permutation(n)

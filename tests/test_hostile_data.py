@@ -759,6 +759,7 @@ WORDS = {
     "no variables": "found none",
     "zlib bomb in a name": "found none",
     "a function": "x: expected an array of numbers, found",
+    "cells in cells": "x: expected an array of numbers, found",
     "an opaque object": "found none",
 }
 

@@ -151,7 +151,7 @@ def analysis_of(path: Path, layer: str) -> Analysis:
         version=VERSION,
         sources={name: sums.get(name, "") for name in ("degrees.npz", "checkpoint.npz", *snapshots)},
         degrees=[DegreeRow(layer=layer, side="inputs", epoch=1, neurons=4, mean=1.5, deviation=0.5, largest=3,
-                           without=1, paper_p=0.25, power_law=PowerLawFit(2.5, 1, 3, 0.1, 0.6, rival, None))],
+                           without=1, paper_p=0.25, power_law=PowerLawFit(2.5, 1, 3, 0.1, 0.6, 625, rival, None))],
         layers=[LayerRow(layer=layer, epoch=1, inputs=4, outputs=4, connections=6, kept=0.5, kept_by_chance=0.4,
                          explored=0.6, clustering=0.1, random_clustering=None)],
         graphs=[GraphRow(layers=[layer, layer], epoch=1, measures=measures, random=measures)],
@@ -195,7 +195,7 @@ def assert_no_control(text: str) -> None:
 
 @pytest.fixture(autouse=True)
 def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "PRECISION", 0.25)
+    monkeypatch.setattr(run_module, "SAMPLES", 4)
 
 
 @pytest.fixture(scope="module")
@@ -371,7 +371,7 @@ def test_a_page_shows_every_string_of_every_file_as_text(tmp_path: Path) -> None
         for place in SHOWN_AS_JSON:
             assert json.dumps(f"{payload}({place})") in page.text, (payload, place)
         for what in ("done", "failed"):
-            assert f"{number:03d}/cifar10/mlp/{what} {payload}" in page.text
+            assert str(Path(f"{number:03d}", "cifar10", "mlp", f"{what} {payload}")) in page.text
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)

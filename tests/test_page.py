@@ -111,6 +111,7 @@ def test_a_page_names_no_machine_and_no_folder_of_its_own(tmp_path: Path) -> Non
     for root in ("here", "there"):
         path = finished_run(tmp_path / root, 0, 70, 71, name=f"set-{root}-s0", settings={"x": root})
         command = ["/home/me/bin/set-train", "dataset.path=/home/me/wine.csv", f"runs_dir={tmp_path}/{root}", "seed=0"]
+        command += ["data.dir='/home/me/data'", "dataset.test_path=/home/a.csv,/home/b.csv", "x=a/b"]
         start = {"command": command, "folder": "/home/me", "host": "mymachine", "pid": 4711, "cpu": "Zen 4"}
         start |= {"options": {"data.dir": "/home/me/data"}, "data": {"classes": {"train": {"a": 50, "b": 40}}}}
         (path / "run.json").write_text(json.dumps([start]))
@@ -119,7 +120,8 @@ def test_a_page_names_no_machine_and_no_folder_of_its_own(tmp_path: Path) -> Non
     for private in ("/home", "mymachine", "4711", str(tmp_path)):
         assert private not in page
     text = Page(page).sections
-    assert "set-train dataset.path=wine.csv runs_dir=here seed=0" in text["runs"]
+    again = "set-train dataset.path=wine.csv runs_dir=here seed=0 data.dir=data dataset.test_path=a.csv,b.csv x=a/b"
+    assert again in text["runs"]
     assert "Classes: train: a 50, b 40" in text["runs"]
     assert "Zen 4" in text["runs"]
     assert "here/cifar10/mlp/set-here-s0" in text["runs"]
@@ -179,13 +181,22 @@ def test_dark_pages_have_the_figures_in_other_colours(trained: Path) -> None:
 def test_topologies_are_on_the_page_once_they_were_analysed(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("set_cli.analysis.run.PRECISION", 0.2)
+    monkeypatch.setattr("set_cli.analysis.run.SAMPLES", 6)
     shutil.copytree(trained, tmp_path / "runs")
     comparison = report(tmp_path / "runs")
     analyze_runs(comparison.counted)
     page = Page((run_html(tmp_path)).read_text())
     text = page.sections["topology"]
-    for said in ("Degrees", "Clauset's p", "paper's p", "Layers", "explored", "Networks", "Strongest inputs"):
+    for said in (
+        "Degrees",
+        "6 samples each",
+        "Clauset's p",
+        "paper's p",
+        "Layers",
+        "explored",
+        "Networks",
+        "Strongest inputs",
+    ):
         assert said in text
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -70,10 +72,12 @@ def test_values_whose_spread_is_no_number_are_refused(monkeypatch: Patch) -> Non
 
 
 def test_unit_scaling_of_doubles_is_by_the_range_of_the_training_rows(monkeypatch: Patch) -> None:
-    x = np.c_[1.7e9 + 40.0 * rng().integers(0, 5, 200), np.full(200, 7.0)]
+    x = np.c_[1.7e9 + 41 + 40.0 * rng().integers(0, 5, 200), np.full(200, 7.0)]
     found = inputs(load_own(monkeypatch, x, Y, holdout=40, scaling="unit"))
     assert np.unique(found[:, 0]).tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert not found[:, 1].any()
+    whole = load_own(monkeypatch, x, Y, holdout=40, scaling="unit")
+    np.testing.assert_allclose(training_mean(whole), found.mean(axis=0), rtol=1e-5)
     fractions = rng().random((200, 3))
     data = load_own(monkeypatch, fractions, Y, holdout=40, scaling="unit")
     assert np.array_equal(inputs(data), data.train.x.astype(np.float32))
@@ -125,11 +129,10 @@ def gappy() -> NDArray[np.float64]:
 @pytest.mark.parametrize("how", ["mean", "median", "zero"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_missing_values_are_filled_from_the_training_rows(how: str, dtype: type, monkeypatch: Patch) -> None:
-    x = gappy().astype(dtype)
+    x: NDArray[Any] = gappy().astype(dtype)
     data = load_own(monkeypatch, x, Y, split="last", holdout=40, missing=how)
-    expected = {"mean": np.nanmean, "median": np.nanmedian, "zero": lambda x, axis: np.zeros(4)}[how](
-        x[:160].astype(float), axis=0
-    )
+    train = x[:160].astype(float)
+    expected = {"mean": np.nanmean(train, axis=0), "median": np.nanmedian(train, axis=0), "zero": np.zeros(4)}[how]
     assert data.scaling.fill is not None
     np.testing.assert_allclose(data.scaling.fill, expected, rtol=1e-12)
     gaps = np.isnan(x)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 
 from set_cli.data.account import parts_of
@@ -23,7 +24,9 @@ from tests.test_data import data_config
 RNG = np.random.default_rng(0)
 
 
-def choose(y: Sequence[int] | None, groups: Sequence[int] | None = None, *, rows: int = 0, **keys: Any) -> Chosen:
+def choose(
+    y: Sequence[int] | NDArray[Any] | None, groups: Sequence[int] | None = None, *, rows: int = 0, **keys: Any
+) -> Chosen:
     """The parts of rows whose only feature is their number in the file."""
     n = rows if y is None else len(y)
     label, group = (None if values is None else np.array(values, np.int64) for values in (y, groups))
@@ -37,7 +40,12 @@ def choose(y: Sequence[int] | None, groups: Sequence[int] | None = None, *, rows
 
 
 def numbers(part: Part) -> list[int]:
-    return part.x[:, 0].astype(int).tolist()
+    return [int(value) for value in part.x[:, 0]]
+
+
+def groups_of(part: Part) -> set[int]:
+    assert part.groups is not None
+    return set(part.groups.tolist())
 
 
 @pytest.mark.parametrize("load", [load_iris, load_wine, load_breast_cancer, load_digits])
@@ -72,6 +80,13 @@ def test_last_is_a_cut_from_the_end() -> None:
     chosen = choose([0, 0, 0, 1, 1, 1, 2, 2, 2, 2], split="last", holdout=3, valid=2, train_limit=4, test_limit=2)
     assert (numbers(chosen.train), numbers(chosen.valid), numbers(chosen.test)) == ([0, 1, 2, 3], [5, 6], [7, 8])
     assert chosen.test.x.base is not None  # a view: mapped files are not copied
+
+
+def test_rows_are_drawn_from_all_over_the_file() -> None:
+    drawn = np.array(numbers(choose(np.repeat([0, 1, 2], 100), holdout=60).test))
+    assert (
+        np.bincount(drawn % 100 // 34, minlength=3).min() > 10
+    )  # a cut within each class would leave one of them empty
 
 
 def test_random_ignores_the_classes_and_stratified_without_labels_is_random() -> None:
@@ -121,7 +136,7 @@ def test_groups_are_never_cut_in_two(split: str, sizes: list[int]) -> None:
     groups = np.repeat(np.arange(len(sizes)) + 5, sizes)[np.random.default_rng(1).permutation(sum(sizes))]
     y = RNG.integers(0, 2, len(groups))
     chosen = choose(y.tolist(), groups.tolist(), split=split, holdout=sum(sizes) // 4)
-    train, test = (set(np.unique(part.groups).tolist()) for part in (chosen.train, chosen.test))
+    train, test = groups_of(chosen.train), groups_of(chosen.test)
     assert train
     assert test
     assert not train & test
@@ -135,7 +150,7 @@ def test_groups_are_never_cut_in_two(split: str, sizes: list[int]) -> None:
 def test_validation_rows_are_whole_groups_too() -> None:
     groups = np.repeat(np.arange(20), 5)
     chosen = choose((groups % 2).tolist(), groups.tolist(), holdout=20, valid=10)
-    found = [np.unique(part.groups).tolist() for part in (chosen.train, chosen.valid, chosen.test)]
+    found = [sorted(groups_of(part)) for part in (chosen.train, chosen.valid, chosen.test)]
     assert [len(part) for part in found] == [14, 2, 4]
     assert sorted(np.concatenate(found).tolist()) == list(range(20))
     assert chosen.notes == ()
@@ -148,10 +163,11 @@ def test_drawn_groups_keep_the_classes_in_proportion() -> None:
     assert np.bincount(chosen.test.labels).tolist() == [75, 25]
 
 
-def test_a_class_of_a_single_group_stays_in_training() -> None:
-    groups = np.repeat(np.arange(10), 4)
-    y = (groups == 3).astype(int)
-    assert 3 in choose(y.tolist(), groups.tolist(), holdout=12).train.groups.tolist()  # type: ignore[union-attr]
+def test_each_class_of_few_groups_keeps_one_to_train_on() -> None:
+    groups = np.repeat(np.arange(12), 5)
+    for classes in range(2, 12):
+        y = groups % classes
+        assert len(np.unique(choose(y, groups.tolist(), holdout=20).train.labels)) == classes
 
 
 def test_one_group_cannot_be_parted() -> None:

@@ -44,7 +44,7 @@ class PowerLawFit:
     distance    Kolmogorov-Smirnov distance of the tail from the law
     p           of the bootstrap: the share of samples from the law that lie further from their own fit; small: no
                 power law. A short tail cannot reject anything
-    samples     how many samples that is a share of: the standard error of p is sqrt(p (1 - p) / samples)
+    samples     how many samples p is a share of: its standard error is sqrt(p (1 - p) / samples)
     log_normal, exponential  the rivals; None where one could not be fitted, or the log-normal law is the power law but
                 for half a nat
     """
@@ -88,7 +88,7 @@ def fit_power_law(degrees: Degrees, seed: int = 0, samples: int = SAMPLES) -> Po
 
 
 def _share_further(observed: Histogram, law: ZetaLaw, samples: int, generator: np.random.Generator) -> float:
-    """The share of samples from this law that lie further from their own fit than the observed degrees from this one."""
+    """The share of samples from this law that are further from their own fits than the observed degrees from it."""
     step = max(1, BLOCK // int(observed.counts.sum()))
     further = 0
     for start in range(0, samples, step):

@@ -1,8 +1,8 @@
-"""The discrete power law P(k) = k^-alpha / zeta(alpha, x_min) for k >= x_min: its fit to many samples, and samples of it.
+"""The discrete power law P(k) = k^-alpha / zeta(alpha, x_min) for k >= x_min: its fit to samples, and draws.
 
 Clauset, Shalizi and Newman (SIAM Review 51:661, 2009): alpha is the most likely one, x_min the degree from which on the
-distance is smallest. Degrees are few different integers, so a sample is its histogram here, and all exponents of many
-samples are found together: that is much faster than one likelihood after the other, and the result is the same.
+distance is smallest. Degrees are few different integers: a sample is its histogram here, and the exponents of many
+samples are found together. That is much faster than igraph's one likelihood after the other.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def resample(sample: Histogram, law: ZetaLaw, count: int, generator: np.random.G
 
 
 def draw(alpha: float, x_min: int, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """(count,) degrees from the law: rounded-down Pareto draws, of which some are rejected (Devroye 1986, chapter X.6)."""
+    """(count,) degrees from the law: Pareto draws rounded down, some of them rejected (Devroye 1986, chapter X.6)."""
 
     def bound(k: Floats) -> Floats:  # what k^-alpha has to be divided by to be the Pareto law's share of [k, k + 1)
         below: Floats = -k * np.expm1((1 - alpha) * np.log1p(1 / k))
@@ -162,10 +162,10 @@ def _nearest(sample: Histogram, alphas: Floats) -> ZetaLaw:
     step = max(1, AT_ONCE // len(degrees))
     for start in range(0, len(alphas), step):
         i = np.arange(start, min(start + step, len(alphas)))[:, None]
-        alpha, x = alphas[i], sample.values[i]
+        alpha, log_x = alphas[i], np.log(sample.values[i])
         with np.errstate(under="ignore"):
-            mass = np.exp(-alpha * np.log(np.maximum(degrees / x, 1)))  # below x anything: it is not added up
-            rest = np.exp(-alpha * np.log(np.maximum(between / x, 1))) * _rest(alpha, between)[0]
+            mass = np.exp(-alpha * np.maximum(np.log(degrees) - log_x, 0))  # below x anything: it is not added up
+            rest = np.exp(-alpha * np.maximum(np.log(between) - log_x, 0)) * _rest(alpha, between)[0]
             mass[:, runs_end] += rest[:, : len(runs_end)]
             mass[:, gaps] -= rest[:, len(runs_end) :]
             law = np.cumsum(mass[:, ::-1], axis=1)[:, ::-1][:, places]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,16 @@ def shareable(start: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+WORD = re.compile(r"([\w.+@-]*=)?([~/].*|['\"][~/].*)", re.DOTALL)
+
+
 def _without_folder(word: str) -> str:
     """`dataset.path=/home/me/wine.csv` as `dataset.path=wine.csv`; what is relative names no machine."""
-    key, equals, value = word.rpartition("=")
-    return f"{key}{equals}{os.path.basename(value.rstrip('/'))}" if value.startswith(("/", "~")) else word
+    found = WORD.fullmatch(word)
+    if found is None:
+        return word
+    items = [item.strip("'\"") for item in found[2].split(",")]  # of a sweep there may be several
+    return (found[1] or "") + ",".join(os.path.basename(item.rstrip("/")) for item in items)
 
 
 def classes_text(data: object) -> str:

@@ -89,6 +89,14 @@ def read_reason(path: Path) -> str:
     return ""
 
 
+def read_epoch(path: Path) -> int:
+    """The epochs that are over, as status.json says; 0 where it cannot be read."""
+    with suppress(DataError):
+        epoch = read_json(path / "status.json").get("epoch")
+        return epoch if isinstance(epoch, int) and epoch > 0 else 0
+    return 0
+
+
 def was_killed(path: Path) -> bool:
     """Whether a run that calls itself running cannot be: its process was on this machine, and is no more."""
     status = read_json(path / "status.json")

@@ -13,7 +13,7 @@ from set_cli.terminal import Column, render_table, terminal_width
 Outcomes = Sequence[Mapping[str, Any]]
 FORECAST = {
     "outcome": "would", "overrides": "run with", "connections": "connections", "memory_mb": "memory MB",
-    "disk_mb": "disk MB", "rows": "rows", "epochs": "epochs", "why": "result", "run": "run",
+    "disk_mb": "disk MB", "rows": "rows", "epochs": "epochs", "time": "time", "why": "result", "run": "run",
 }  # fmt: skip
 
 
@@ -42,13 +42,50 @@ def print_forecasts(forecasts: Outcomes) -> int:
     """Say what a command would do, and what that would take; the first exit code that is not 0, of a single run."""
     if not forecasts:
         return 0
-    _print_table(forecasts, FORECAST)
+    _print_table([{**forecast, "time": _time_of(forecast)} for forecast in forecasts], FORECAST)
     counts = Counter(forecast["outcome"] for forecast in forecasts)
     disk = sum(forecast.get("disk_mb", 0) for forecast in forecasts if forecast["outcome"] in ("train", "go on"))
     words = ", ".join(f"{n} {word}" for word, n in counts.items())
-    say(f"{len(forecasts)} in all: {words}; up to {disk:,.0f} MB on the disk; nothing was done")
+    say(
+        f"{len(forecasts)} in all: {words}; {_time_in_all(forecasts)}up to {disk:,.0f} MB on the disk; nothing was done"
+    )
     codes = {forecast["exit_code"] for forecast in forecasts} - {0}
     return 0 if not codes else codes.pop() if len(forecasts) == 1 else 1
+
+
+def _time_of(forecast: Mapping[str, Any]) -> str | None:
+    if "seconds_from" not in forecast:
+        return None
+    seconds = forecast["seconds"]
+    return "unknown" if seconds is None else duration_text(seconds)
+
+
+def _time_in_all(forecasts: Outcomes) -> str:
+    """'about 2 h 10 min one after the other (20 timed steps); ', and why the time of some is not known."""
+    timed = [forecast for forecast in forecasts if "seconds_from" in forecast]
+    seconds = [forecast["seconds"] for forecast in timed if forecast["seconds"] is not None]
+    known = sorted({forecast["seconds_from"] for forecast in timed if forecast["seconds"] is not None})
+    unknown = sorted({forecast["seconds_from"].removeprefix("unknown: ") for forecast in timed} - set(known))
+    text = ""
+    if seconds:
+        each = " one after the other" if len(seconds) > 1 else ""
+        text = f"about {duration_text(sum(seconds))}{each} (from {', '.join(known)}); "
+    if unknown:
+        text += f"time unknown of {len(timed) - len(seconds)}: {', '.join(unknown)}; "
+    return text
+
+
+def duration_text(seconds: float) -> str:
+    """'40 s', '3 min', '2 h 05 min', '3 d 4 h': no more digits than a forecast has."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h"
 
 
 def _print_table(rows: Outcomes, titles: Mapping[str, str]) -> None:
@@ -72,7 +109,8 @@ def _column(key: str, title: str, rows: Outcomes, place: str) -> Column[Mapping[
         return text.removeprefix(f"{place}/") if key == "run" and terminal_width() is not None else text
 
     right = any(isinstance(row.get(key), int | float) for row in rows)
-    return Column(title, cell, right, RANKS.get(key), parts=key == "overrides")
+    column = Column(title, cell, right, RANKS.get(key))
+    return column._replace(shared="all with {}".format, parts=True) if key == "overrides" else column
 
 
 def _common_folder(rows: Outcomes) -> str:

@@ -25,6 +25,9 @@ PERHAPS_CLASSES = {"category", "outcome", "species", "diagnosis", "response", "r
 ROW_NUMBERS = re.compile(r"Unnamed: [0-9]+(?:\.[0-9]+)*|rownames|row\.names|__index_level_[0-9]+__")
 
 
+MOST_UNNAMED = 10  # columns without a name that are looked at, one by one
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
     """Positions of a table's columns by their use.
@@ -74,7 +77,8 @@ def choose_columns(
     NotApplicable where labels are needed and no column holds them; DataError for a header that cannot be used.
     """
     stripped = [name.strip() for name in header]
-    names = tuple(name or f"Unnamed: {i}" for i, name in enumerate(stripped))
+    taken = set(stripped)
+    names = tuple(name or _free_name(i, taken) for i, name in enumerate(stripped))
     at = _positions(names, path)
     drop = [name for name in dataset.drop or () if not of_test or name.strip() in at]
     dropped = {_find(name, at, "dataset.drop", path) for name in drop}
@@ -89,8 +93,8 @@ def choose_columns(
     unnamed = [i for i, name in enumerate(stripped) if not name]
     leading = next((i for i, name in enumerate(names) if stripped[i] and not ROW_NUMBERS.fullmatch(name)), len(names))
     used = dropped | {i for i in (label, group, split) if i is not None}
-    unnamed = sorted({*unnamed, *range(leading)} - used)
-    features = [i for i in range(len(names)) if i not in used and i not in set(unnamed)]
+    others = {*unnamed, *range(leading)} - used
+    features = [i for i in range(len(names)) if i not in used and i not in others]
     if not features and not unnamed:
         raise DataError(f"{path}: expected columns of features beside the class, found {listed(names)}")
     suspects = tuple(names[i] for i in features if re.sub(r"[\W_]", "", names[i].casefold()) in CLASS_NAMES)
@@ -103,7 +107,15 @@ def choose_columns(
             f"dataset.label={name} says that it is, dataset.drop=[{name}] leaves it out, and dataset.label={NO_LABEL} "
             f"says that no column is the class"
         )
-    return Columns(names, label, split, group, tuple(features), tuple(unnamed), suspects)
+    return Columns(names, label, split, group, tuple(features), tuple(sorted(others)), suspects)
+
+
+def _free_name(i: int, taken: set[str]) -> str:
+    """pandas' name for a column without one."""
+    name = f"Unnamed: {i}"
+    while name in taken:
+        name += ".1"
+    return name
 
 
 def _positions(names: tuple[str, ...], path: str) -> dict[str, int]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from set_cli.data.custom.columns import Columns, Frame
+from set_cli.data.custom.columns import MOST_UNNAMED, Columns, Frame
 from set_cli.data.custom.labels import MISSING, NUMBER
 from set_cli.data.custom.numbers import as_numbers
 from set_cli.data.custom.tables import quoted, typed
@@ -132,8 +132,13 @@ def _open(content: bytes, path: str) -> tuple[Text, list[str]]:
 
 
 def _check_header(header: list[str], path: str) -> None:
+    unnamed = sum(not name.strip() for name in header)
+    if unnamed > MOST_UNNAMED:
+        raise DataError(f"{path}: expected a name for every column, found {unnamed:,} of {len(header):,} without one")
     numbered = [str(i) for i in range(len(header))]
-    from_pandas = header[1:] == numbered[:-1] and not header[0].strip()  # a frame whose columns have no names
+    from_pandas = (
+        len(header) > 1 and header[1:] == numbered[:-1] and not header[0].strip()
+    )  # a frame whose columns have no names
     if not from_pandas and all(NUMBER.fullmatch(name.strip()) for name in header):
         found = f"numbers ({quoted(header[0])} …)" if header else "nothing"
         raise DataError(f"{path}: expected a header line that names the columns (such as x1, x2, label), found {found}")
@@ -206,7 +211,7 @@ def _widths(text: Text) -> Iterator[tuple[int, int]]:
 def _read(text: Text, columns: Columns, rows: int) -> Frame:
     words = {i: column for i, column in _pandas(text, columns.words, dtype=str, na_filter=False).items()}
     cell = _finder(text, columns)
-    numbers, notes = np.empty((rows, 0)), []
+    numbers, notes = np.empty((rows, 0)), list[str]()
     if columns.features:
         try:
             numbers = _stacked(_pandas(text, columns.features, dtype=np.float64))

@@ -16,7 +16,7 @@ from set_cli.data.parts import Labels
 from set_cli.data.readers.guard import one_line
 from set_cli.errors import DataError
 
-NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 # How a missing value is written, in any case: by R, pandas, SQL, Excel, SAS, MATLAB and people.
 MISSING = (
     "", "na", "n/a", "n.a.", "nan", "-nan", "null", "none", "<na>", "#n/a", "#na", "#n/a n/a", "#null!", "nil",

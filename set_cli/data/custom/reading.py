@@ -53,7 +53,11 @@ def read_custom(dataset: Dataset, *, missing: str, labels: bool) -> tuple[Card, 
         tables, notes = _with_test_file(first, dataset, labels=labels)
     if "train" not in tables or not len(tables["train"].x):
         raise DataError(f"{first.path}: no training rows")
-    return _card_and_parts(tables, notes, first.path, missing)
+    names = {split: f"{first.path}: {split}" for split in tables}
+    if dataset.test_path is not None:
+        names["test"] = dataset.test_path
+    _check_tables(tables, names, missing)
+    return _card_and_parts(tables, notes, first.path, names)
 
 
 def read_tables(path: Path, dataset: Dataset, check: Check) -> tuple[Tables, Notes, Format]:
@@ -156,27 +160,33 @@ def _same_columns(train: Table, test: Table, name: str) -> Table:
     )
 
 
-def _card_and_parts(tables: Tables, notes: Notes, path: Path, missing: str) -> tuple[Card, Parts]:
+def _check_tables(tables: Tables, names: Mapping[Split, str], missing: str) -> None:
+    """DataError where a value cannot be taken, or a part has other features than the training rows."""
     for split, table in tables.items():
-        check_values(table, f"{path}: {split}", missing, of_training=split == "train")
+        check_values(table, names[split], missing, of_training=split == "train")
     train = tables["train"]
     features = train.x.shape[1]
     for split, table in tables.items():
         if table.x.shape[1] != features:
-            raise DataError(f"{path}: {split} has {table.x.shape[1]} features, the training rows have {features}")
+            found = table.x.shape[1]
+            raise DataError(f"{names[split]} has {found} features, the training rows have {features}")
         if split != "train" and table.shape is not None and table.shape != train.shape:
-            raise DataError(
-                f"{path}: {split} has images {list(table.shape)}, training has {train.shape and [*train.shape]}"
-            )
+            expected = None if train.shape is None else list(train.shape)
+            raise DataError(f"{names[split]} has images {list(table.shape)}, the training rows have {expected}")
+
+
+def _card_and_parts(tables: Tables, notes: Notes, path: Path, names: Mapping[Split, str]) -> tuple[Card, Parts]:
+    train = tables["train"]
+    features = train.x.shape[1]
     x = _values({split: table.x for split, table in tables.items()})
-    numbers, names = _classes(tables, path)
+    numbers, class_names = _classes(tables, path, names)
     labelled = train.labels is not None
     parts: Parts = {split: no_rows(features, labelled) for split in SPLITS}
     for split, table in tables.items():
         parts[split] = Part(x[split], numbers.get(split), table.groups)
     if train.shape is not None and (len(train.shape) not in (2, 3) or math.prod(train.shape) != features):
         raise DataError(f"{path}: expected the shape of one image of {features} values, found {list(train.shape)}")
-    card = _card(path, parts, train, names)
+    card = _card(path, parts, train, class_names)
     return replace(card, notes=(*notes, *_about_bytes(card, parts))), parts
 
 
@@ -186,14 +196,16 @@ def _values(tables: Mapping[Split, NDArray[Any]]) -> dict[Split, Values]:
     if all(x.dtype in (np.uint8, np.bool_) for x in arrays) or all(_is_binary(x) for x in arrays):
         return {split: np.ascontiguousarray(x, np.uint8) for split, x in tables.items()}
     narrow = all(x.dtype in (np.float16, np.float32, np.uint8, np.bool_) for x in arrays)
-    return {split: np.ascontiguousarray(x, np.float32 if narrow else np.float64) for split, x in tables.items()}
+    if narrow:
+        return {split: np.ascontiguousarray(x, np.float32) for split, x in tables.items()}
+    return {split: np.ascontiguousarray(x, np.float64) for split, x in tables.items()}
 
 
 def _is_binary(x: NDArray[Any]) -> bool:
     return bool(((x == 0) | (x == 1)).all())
 
 
-def _classes(tables: Tables, path: Path) -> tuple[dict[Split, Labels], tuple[str, ...]]:
+def _classes(tables: Tables, path: Path, names: Mapping[Split, str]) -> tuple[dict[Split, Labels], tuple[str, ...]]:
     """Class numbers of every part, and what the classes are called; nothing where there are no labels."""
     train = tables["train"]
     if train.labels is None:
@@ -201,13 +213,11 @@ def _classes(tables: Tables, path: Path) -> tuple[dict[Split, Labels], tuple[str
     labels: dict[Split, NDArray[Any]] = {}
     for split, table in tables.items():
         if table.labels is None:
-            raise DataError(f"{path}: {split}: expected {len(table.x):,} labels, found none")
-        labels[split] = read_labels(table, f"{path}: {split}")
+            raise DataError(f"{names[split]}: expected {len(table.x):,} labels, found none")
+        labels[split] = read_labels(table, names[split])
     check_spellings(list(labels.values()), str(path))
     values = class_values(labels["train"], str(path))
-    numbers = {
-        split: class_numbers(labels[split], values, table, f"{path}: {split}") for split, table in tables.items()
-    }
+    numbers = {split: class_numbers(labels[split], values, table, names[split]) for split, table in tables.items()}
     return numbers, tuple(class_name(value) for value in values)
 
 
@@ -238,7 +248,7 @@ def _range(tables: list[Values]) -> tuple[Literal["binary", "bounded", "real"], 
     """The kind of these values and the largest that is possible."""
     if tables[0].dtype == np.uint8:
         return ("binary", 1) if max(x.max() for x in tables) <= 1 else ("bounded", 255)
-    lowest, largest = min(np.nanmin(x) for x in tables), max(np.nanmax(x) for x in tables)
+    lowest, largest = min(float(np.nanmin(x)) for x in tables), max(float(np.nanmax(x)) for x in tables)
     return ("bounded", 1) if lowest >= 0 and largest <= 1 else ("real", 1)
 
 

@@ -20,7 +20,8 @@ def sparse_tables(files: Mapping[str, SparseRows], most_cells: int) -> tuple[lis
     most_cells  rows * features beyond which a table is refused before it is laid out
     """
     from_zero = any(rows.has_zero for rows in files.values())
-    width = max(rows.matrix.shape[1] for rows in files.values())
+    widths = [rows.matrix.shape[1] - (not from_zero) for rows in files.values()]
+    width = max(widths) + (not from_zero)
     tables, notes = [], []
     for name, rows in files.items():
         shape = (rows.matrix.shape[0], width - (not from_zero))
@@ -29,7 +30,6 @@ def sparse_tables(files: Mapping[str, SparseRows], most_cells: int) -> tuple[lis
         tables.append(_table(rows, _dense(rows, width, from_zero, name)))
     if from_zero:
         notes.append("features are counted from 0, for an index is 0")
-    widths = [rows.matrix.shape[1] - (not from_zero) for rows in files.values()]
     if len(set(widths)) > 1:
         found = " and ".join(f"{n:,}" for n in widths)
         notes.append(f"the files go up to {found} features: those that a file does not name are 0 in it")

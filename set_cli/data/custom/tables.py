@@ -92,15 +92,16 @@ def check_values(table: Table, name: str, missing: str, *, of_training: bool) ->
     if x.dtype.kind != "f":
         return
     with np.errstate(invalid="ignore"):
-        fine = np.abs(x) <= LARGEST  # not so for NaN
+        fine = np.isfinite(x) if x.dtype == np.float16 else np.abs(x) <= LARGEST  # neither is so for NaN
     if fine.all():
         return
     absent = np.isnan(x)
     large = ~fine & ~absent
     if large.any():
         row, column = first(large)
-        word = "an infinite value" if np.isinf(x[row, column]) else "a value that is too large"
-        raise DataError(f"{name}: expected numbers between -3.4e38 and 3.4e38, found {word}: {table.cell(row, column)}")
+        found = table.cell(row, column)
+        why = "infinite" if re.match(r"\W*inf", found, re.IGNORECASE) else "too large"
+        raise DataError(f"{name}: expected numbers between -3.4e38 and 3.4e38, found {found}, which is {why}")
     if missing == "refuse":
         row, column = first(absent)
         count = int(absent.sum())

@@ -44,7 +44,10 @@ def _convert(content: bytes, names: list[str], out: str, limit: int) -> None:
 
     from set_cli.data.readers.mat import LISTING, NUMBERS, plain
 
-    there = [row for row in scipy.io.whosmat(io.BytesIO(content)) if len(row[0]) <= LONGEST_NAME]
+    try:
+        there = [row for row in scipy.io.whosmat(io.BytesIO(content)) if len(row[0]) <= LONGEST_NAME]
+    except TypeError:  # what SciPy raises at an opaque object
+        there = []
     like = {plain(name) for name in names}
     chosen = [name for name, *_ in there if name in names or plain(name) in like]
     # mat_dtype: MATLAB stores small whole doubles as bytes; they are doubles all the same.
