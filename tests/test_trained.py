@@ -30,6 +30,7 @@ from set_cli.runs.summary import read_rows
 from set_cli.storage import read_arrays, read_json, write_json
 from set_cli.trained.rows import RowsWarning
 from set_cli.trained.run import TrainedRun
+from set_cli.training import supervised
 from tests.conftest import ONE_THREAD, compose_mapping
 from tests.test_run import StopAt
 
@@ -107,11 +108,21 @@ def test_evaluate_gives_the_summarys_figure_to_the_last_digit(
 
 
 @pytest.mark.parametrize("method", ["set", "dense"])
-def test_evaluate_computes_with_the_threads_of_the_training(method: str, train: Train) -> None:
+def test_evaluate_computes_with_the_threads_of_the_training(
+    method: str, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = train(*MLP, f"method={method}", "backend.threads=2")
     torch.set_num_threads(1)
+    threads = []
+
+    def counted(*arguments: Any, **named: Any) -> dict[str, float]:
+        threads.append(torch.get_num_threads())
+        return evaluate(*arguments, **named)
+
+    evaluate = supervised.evaluate
+    monkeypatch.setattr(supervised, "evaluate", counted)
     found = set_cli.load(path).evaluate()
-    assert torch.get_num_threads() == 1
+    assert (threads, torch.get_num_threads()) == ([2], 1)
     assert found["accuracy"] == read_json(path / "summary.json")["after_last_removal"]["test"]
     if method == "dense":
         assert found["loss"] == read_rows(path / "metrics.jsonl")[-1]["test_loss"]
