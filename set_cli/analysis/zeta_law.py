@@ -169,7 +169,7 @@ def _nearest(sample: Histogram, alphas: Floats) -> ZetaLaw:
             mass[:, runs_end] += rest[:, : len(runs_end)]
             mass[:, gaps] -= rest[:, len(runs_end) :]
             law = np.cumsum(mass[:, ::-1], axis=1)[:, ::-1][:, places]
-        off = np.abs(law / np.take_along_axis(law, i, axis=1) - above / above[i])
+            off = np.abs(law / np.take_along_axis(law, i, axis=1) - above / above[i])
         distances[i[:, 0]] = np.where(np.arange(len(places)) >= i, off, 0).max(axis=1)
     best = int(np.argmin(distances))
     return ZetaLaw(float(alphas[best]), int(sample.values[best]), float(distances[best]))
