@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train report test test-slow test-slurm test-hostile faults test-sanitized benchmarks check lint format cards build clean
+.PHONY: help install train report test test-slow test-slurm test-hostile faults test-sanitized benchmarks check lint format cards configuration build clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,8 +22,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard set_cli/native/
 	@touch $@
 
 train: $(INSTALLED) ## train SET, FixProb and dense on the bundled digits, then print the comparison
-	$(BIN)/set-train -m method=set,fixprob,dense seed=0,1,2
-	$(BIN)/set-report
+	$(BIN)/set-train -m method=set,fixprob,dense seed=0,1,2; code=$$?; $(BIN)/set-report && exit $$code
 
 report: $(INSTALLED) ## print the comparison of all runs in runs/
 	$(BIN)/set-report
@@ -72,6 +71,9 @@ format: $(INSTALLED) ## format the code
 
 cards: $(INSTALLED) ## write datasets/*.md anew from the catalogue
 	$(BIN)/python tools/data_cards.py
+
+configuration: $(INSTALLED) ## write docs/configuration.md anew from config.py and conf/
+	$(BIN)/python tools/configuration.py
 
 build: $(INSTALLED) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .

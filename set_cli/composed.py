@@ -5,25 +5,27 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from set_cli.config import Config, did_you_mean, flatten, from_mapping, known_keys, scientific
+from set_cli.config import Config, flatten, from_mapping, known_keys, scientific
 from set_cli.data.pairs import check_pair, data_label, with_checksum
 from set_cli.errors import ConfigError, Interrupted
+from set_cli.guesses import not_a_key, option_meant
 from set_cli.interrupts import StopSignals
 from set_cli.jobs import Kind, Launcher, StopSweep, dry_run, single_run, sweep_run
 from set_cli.machine import started_together
 from set_cli.progress import note
+from set_cli.spelling import in_shell, parsed_override, quoted_if_needed
 from set_cli.sweeps.folder import SweepFolder
 
 LAUNCHERS: dict[str, Kind] = {
@@ -38,15 +40,19 @@ ALIAS = re.compile(rb"(?m)(?:^|[\s\[,{:-])[&*][^\s,\]}]")
 SHOWN_ELSEWHERE = ("epsilon", "zeta", "seed", "dataset.name", "dataset.checksum", "model.name", "method.name")
 
 
-def compose_and_run(command: list[str], stop: StopSignals, sweep: SweepFolder, *, dry: bool) -> int | None:
+def compose_and_run(
+    command: list[str], arguments: list[str], stop: StopSignals, sweep: SweepFolder, *, dry: bool
+) -> int | None:
     """Let Hydra compose and call the job, once or for every combination of a sweep; the number of runs, if it is known.
 
-    dry  only note what would be done, in the sweep's folder
+    command    as it was typed, for the record
+    arguments  the same without its first word, as Hydra finds them in sys.argv
+    dry        only note what would be done, in the sweep's folder
 
     ConfigError where what was typed cannot be composed; for a single run the errors of set_cli.errors.
     """
-    runs = count_runs(command[1:])
-    _check_own_files(command[1:])
+    runs = count_runs(arguments)
+    _check_own_files(arguments)
     job = Job(command, dry, stop, runs)
     # Hydra then raises what it finds wrong instead of printing it and exiting with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -54,6 +60,8 @@ def compose_and_run(command: list[str], stop: StopSignals, sweep: SweepFolder, *
         hydra.main(version_base="1.3", config_path="pkg://set_cli.conf", config_name="train")(job)()
     except StopSweep:
         return runs
+    except SystemExit as ending:  # Hydra's own, once it has said what is wrong
+        raise SystemExit(ConfigError.exit_code if ending.code else 0) from None
     except (BrokenPipeError, Interrupted):
         raise
     except Exception as error:
@@ -62,7 +70,7 @@ def compose_and_run(command: list[str], stop: StopSignals, sweep: SweepFolder, *
                 stop.check("nothing was begun")
             if isinstance(error, MissingConfigException):
                 raise ConfigError(_unknown_option(error)) from None
-            raise ConfigError(_composition_error(error)) from None
+            raise ConfigError(_composition_error(error, arguments)) from None
         if stop.received is None:  # a launcher gave up over a job that died; the others are still at work
             note(f"set-train: {_lines(error, 1)}")
         sweep.wait_for_others()
@@ -140,6 +148,19 @@ def _plain(composed: DictConfig) -> Mapping[str, Any]:
     return cast(Mapping[str, Any], OmegaConf.to_container(composed, resolve=False))
 
 
+def default_values(words: Sequence[str]) -> dict[str, Any]:
+    """The values of every key that has one with these words; without the words, where they cannot be composed."""
+    for overrides in (words, ()):
+        with suppress(Exception):  # Hydra's and OmegaConf's have no class in common
+            return flatten(_compose(overrides))
+    return {}
+
+
+def _compose(overrides: Sequence[str]) -> Mapping[str, Any]:
+    with hydra.initialize_config_module("set_cli.conf", version_base="1.3"):
+        return _plain(hydra.compose("train", overrides=list(overrides)))
+
+
 def _settings(config: Config) -> dict[str, Any]:
     """What differs from the defaults of this data set, model and method, by the names one types."""
     choices = {"dataset": config.dataset.name, "model": config.model.name, "method": config.method.name}
@@ -164,9 +185,8 @@ def count_runs(arguments: list[str]) -> int | None:
     """
     runs, is_known = 1.0, True
     for argument in arguments:
-        try:
-            parsed = OverridesParser.create().parse_override(argument)
-        except HydraException:  # a flag, or a mistake of which Hydra speaks itself
+        parsed = parsed_override(argument)
+        if parsed is None:  # a flag, or a mistake of which Hydra speaks itself
             continue
         if parsed.is_sweep_override():
             choices = _choices(parsed.value())
@@ -212,22 +232,50 @@ def _unknown_option(error: MissingConfigException) -> str:
     extras = {"joblib": "parallel", "submitit_slurm": "slurm", "submitit_local": "slurm"}
     if group == "hydra/launcher" and option in extras:
         return f"{group}={option} is an extra: pip install 'set-cli[{extras[option]}]'"
-    return f"{group}={option} is not known: expected one of {names}{did_you_mean(option, error.options)}"
+    if group == "dataset" and Path(option).is_file():
+        return (
+            f"dataset={option} is a file; write dataset=custom {in_shell('dataset.path=' + quoted_if_needed(option))}"
+        )
+    return f"{group}={option} is not known: expected one of {names}{option_meant(group, option, error.options)}"
 
 
-def _composition_error(error: Exception) -> str:
+def _composition_error(error: Exception, arguments: list[str]) -> str:
     text = str(error)
     if text.startswith("Could not override"):
         key = text.split("'")[1]
         if key in known_keys():
             return f"{key} has no meaning for this data set, model or method (--cfg job lists the keys that have)"
-        names = known_keys() + sorted({name.partition(".")[0] for name in known_keys()})
-        return f"{key} is not a configuration key{did_you_mean(key, names)} (set-train --cfg job lists them)"
+        return _unknown_key(key, arguments)
+    if text.startswith("Could not append to config. An item is already at"):
+        key = text.split("'")[1]
+        return f"+{key}: the key is there already; write {key}=… without +"
     if text.startswith("Ambiguous value for argument"):
         return f"{text.split(chr(39))[1]} has several values: add -m to sweep over them, or write a list as [a,b]"
     if "missing EQUAL" in text:
         return f"{text.splitlines()[0].removeprefix('Error parsing override ')}: expected key=value"
     return f"the command line cannot be composed: {_lines(error, 2)}"
+
+
+def _unknown_key(key: str, arguments: list[str]) -> str:
+    """What a key that there is not may have meant; of a density, the epsilon that gives it."""
+    if key.rpartition(".")[2].lower() not in ("density", "sparsity"):
+        return not_a_key(key, known_keys())
+    wanted = [word for word in arguments if word.partition("=")[0] == key]
+    others = [word for word in arguments if "=" in word and word not in wanted and not word.startswith("-")]
+    with suppress(Exception):  # what is wrong with the others is said once this word is gone
+        from set_cli.density import epsilon_sentence  # needs torch, which takes a second to import
+
+        firsts = [_first(word) for word in others]
+        return epsilon_sentence(key, wanted[0].partition("=")[2], from_mapping(_compose(firsts)))
+    return not_a_key(key, known_keys())
+
+
+def _first(word: str) -> str:
+    """A word of a sweep with the first of its values."""
+    parsed = parsed_override(word)
+    if parsed is None or not parsed.is_discrete_sweep():
+        return word
+    return f"{parsed.get_key_element()}={next(parsed.sweep_string_iterator())}"
 
 
 def _lines(error: Exception, most: int) -> str:

@@ -5,19 +5,30 @@ A `Config` exists only once everything in it was checked, so the rest of the cod
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
+import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from set_cli.errors import ConfigError
+from set_cli.guesses import did_you_mean, not_a_key
 
 MOST_SHOWN = 60  # characters of what was found
 LARGEST_WIDTH = 2**31 - 1  # neurons are counted in int32
+
+
+def about(meaning: str, unit: str = "") -> Any:
+    """What `set-train --help` and docs/configuration.md say of a key; bounds and choices they read from its type."""
+    return Field(description=meaning, json_schema_extra={"unit": unit})
+
+
+def _as_list(value: object) -> object:
+    return (value,) if isinstance(value, int | str) and not isinstance(value, bool) else value
+
 
 Width = Annotated[int, Field(ge=1, le=LARGEST_WIDTH)]
 # -0.0 is 0: equal numbers are one run
@@ -25,6 +36,10 @@ Plain = AfterValidator(lambda value: value + 0.0)
 Fraction = Annotated[float, Field(ge=0, lt=1), Plain]
 Rows = Annotated[int, Field(ge=0, le=10**9)]
 SomeRows = Annotated[int, Field(ge=1, le=10**9)]
+Epochs = Annotated[int, Field(ge=1, le=10**6)]
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1, max_length=1000)]
+Listed = BeforeValidator(_as_list)  # one value where a list is expected is a list of one
 
 
 class Section(BaseModel):
@@ -42,27 +57,35 @@ DATASETS: tuple[DatasetName, ...] = get_args(DatasetName)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-Name = Annotated[str, Field(min_length=1, max_length=1000)]
-
-
 class Dataset(Section):
-    """checksum: of a custom or imported file: other data is another run; filled in where the user gives none.
+    """The data set; what is known of the catalogue's is in set_cli/data/entries.py."""
 
-    label, group, drop  columns (or arrays) of a custom file: the class, rows that belong together, what is left out
-    features            array of a custom npz or mat that holds the rows
-    test_path           a second custom file, which holds the test rows
-    """
-
-    name: DatasetName
-    path: Annotated[str, Field(min_length=1)] | None = None
-    test_path: Annotated[str, Field(min_length=1)] | None = None
-    features: Name | None = None
-    label: Name | None = None
-    group: Name | None = None
-    drop: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100_000, strict=False)] | None = None
-    binarize: Literal["sample", "threshold"] | None = None
-    checksum: Sha256 | None = None
-    test_checksum: Sha256 | None = None
+    name: Annotated[DatasetName, about("the data set; typed as dataset=NAME, which also chooses the pair's settings")]
+    path: Annotated[Text | None, about("your file: .csv, .npz, .mat or .svmlight (datasets/custom.md)")] = None
+    test_path: Annotated[Text | None, about("a second file of yours, which holds the test rows")] = None
+    features: Annotated[
+        Name | None, about("array of an npz or mat file that holds the rows; null: one of the usual names")
+    ] = None
+    label: Annotated[
+        Name | None, about("column or array of your file that holds the class; null: the one called label")
+    ] = None
+    group: Annotated[
+        Name | None, about("column or array of your file; rows with the same value in it are never parted by a split")
+    ] = None
+    drop: Annotated[
+        Annotated[tuple[Name, ...], Field(min_length=1, max_length=100_000, strict=False), Listed] | None,
+        about("columns of your file that are left out"),
+    ] = None
+    binarize: Annotated[
+        Literal["sample", "threshold"] | None,
+        about(
+            "how pixels become 0 and 1; sample: drawn once, with the intensity as probability; threshold: 1 from 128"
+        ),
+    ] = None
+    checksum: Annotated[Sha256 | None, about("SHA-256 that your file must have; null: whatever it has, recorded")] = (
+        None
+    )
+    test_checksum: Annotated[Sha256 | None, about("the same for dataset.test_path")] = None
 
     @model_validator(mode="after")
     def _keys_belong_to_their_sets(self) -> Self:
@@ -78,20 +101,46 @@ AisSchedule = Literal["quick", "paper"]
 
 
 class Model(Section):
-    """Keys of one architecture are None for the others."""
+    """The architecture. Keys of one architecture are None for the others."""
 
-    name: Literal["mlp", "cnn", "rbm"]
-    hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=1000, strict=False)]  # neurons per layer
-    init: Literal["glorot", "sparse_fan_in", "normal"]
-    activation: Literal["srelu", "relu"] | None = None
-    dropout: Fraction | None = None  # of every hidden layer's outputs
-    channels: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8, strict=False)] | None = None  # per block
-    sparse_convolutions: bool | None = None
-    cd_steps: Annotated[int, Field(ge=1, le=10**5)] | None = None
-    persistent: bool | None = None
-    ais: AisSchedule | None = None
-    ais_last: AisSchedule | None = None  # of the last and the best epoch
-    ais_every: Annotated[int, Field(ge=1, le=10**6)] | None = None  # epochs
+    name: Annotated[
+        Literal["mlp", "cnn", "rbm"], about("the architecture; typed as model=NAME, which also chooses its settings")
+    ]
+    hidden: Annotated[
+        tuple[Width, ...],
+        Field(min_length=1, max_length=1000, strict=False),
+        Listed,
+        about("neurons of each hidden layer: [300,300]; model=rbm has one layer", "neurons"),
+    ]
+    init: Annotated[
+        Literal["glorot", "sparse_fan_in", "normal"],
+        about(
+            "initial weights; glorot: limits from the dense layer's fans, as the authors; sparse_fan_in: from the "
+            "connections a neuron has; normal: standard deviation 0.05 (model=rbm)"
+        ),
+    ]
+    activation: Annotated[Literal["srelu", "relu"] | None, about("activation of the hidden layers (mlp, cnn)")] = None
+    dropout: Annotated[Fraction | None, about("fraction of every hidden layer's outputs set to 0 (mlp, cnn)")] = None
+    channels: Annotated[
+        Annotated[tuple[Width, ...], Field(min_length=1, max_length=8, strict=False), Listed] | None,
+        about("channels of the two convolutions of each block (cnn)", "channels"),
+    ] = None
+    sparse_convolutions: Annotated[bool | None, about("whether convolutions prune and regrow too (cnn)")] = None
+    cd_steps: Annotated[
+        Annotated[int, Field(ge=1, le=10**5)] | None, about("steps of contrastive divergence (rbm)", "steps")
+    ] = None
+    persistent: Annotated[
+        bool | None, about("true: persistent contrastive divergence, in train.batch_size chains (rbm)")
+    ] = None
+    ais: Annotated[
+        AisSchedule | None, about("schedule of the estimate of log Z; quick: 1,000 steps; paper: 14,500 (rbm)")
+    ] = None
+    ais_last: Annotated[
+        AisSchedule | None, about("the same, for the last epoch and for one that seems the best so far (rbm)")
+    ] = None
+    ais_every: Annotated[
+        Epochs | None, about("epochs between two estimates (rbm); null: about 50 estimates in a run", "epochs")
+    ] = None
 
     @model_validator(mode="after")
     def _keys_belong_to_their_architecture(self) -> Self:
@@ -116,27 +165,60 @@ class Model(Section):
 
 
 class Method(Section):
-    name: Literal["set", "fixprob", "dense"]
-    regrow_init: Literal["zero", "random"]
+    """What is trained: SET, or one of the paper's baselines."""
+
+    name: Annotated[
+        Literal["set", "fixprob", "dense"],
+        about("set: prunes and regrows after every epoch; fixprob: fixed random topology; dense: fully connected"),
+    ]
+    regrow_init: Annotated[
+        Literal["zero", "random"],
+        about(
+            "value of a new connection; zero: as the authors' MLP; random: normal, standard deviation 0.1 (rbm: 0.05)"
+        ),
+    ]
 
 
 class Backend(Section):
-    name: Literal["auto", "cpu", "cuda"]
-    engine: Literal["auto", "native", "torch", "triton", "masked"]
-    threads: Annotated[int, Field(ge=1, le=4096)] | None
-    precision: Literal["float32", "bfloat16"]  # of activations; weights and sums are float32
-    deterministic: bool  # on a GPU: torch's operations repeat bit for bit; on the CPU they do anyway
+    """Where and how it is computed."""
+
+    name: Annotated[
+        Literal["auto", "cpu", "cuda"], about("the device; auto: a GPU where torch finds one, else the CPU")
+    ]
+    engine: Annotated[
+        Literal["auto", "native", "torch", "triton", "masked"],
+        about("what computes sparse products; auto: the fastest that works on the device"),
+    ]
+    threads: Annotated[
+        Annotated[int, Field(ge=1, le=4096)] | None,
+        about("threads on the CPU; null: every core this process may use", "threads"),
+    ]
+    precision: Annotated[
+        Literal["float32", "bfloat16"], about("of activations on a GPU; weights and sums are float32 (mlp, cnn)")
+    ]
+    deterministic: Annotated[
+        bool, about("whether results on a GPU repeat bit for bit, slower; those on the CPU do anyway")
+    ]
 
 
 class Train(Section):
-    epochs: Annotated[int, Field(ge=1, le=10**6)]
-    batch_size: Annotated[int, Field(ge=1, le=10**7)]  # rows
-    lr: Annotated[float, Field(gt=0, le=10**6)]
-    momentum: Fraction
-    nesterov: bool
-    weight_decay: Annotated[float, Field(ge=0, le=1), Plain]
-    l1: Annotated[float, Field(ge=0, le=1), Plain]
-    clip: Annotated[float, Field(gt=0, le=10**6)] | None = None  # largest norm of all gradients together; null: any
+    """Stochastic gradient descent with momentum."""
+
+    epochs: Annotated[Epochs, about("passes over the training rows", "epochs")]
+    batch_size: Annotated[Annotated[int, Field(ge=1, le=10**7)], about("rows of one step", "rows")]
+    lr: Annotated[Annotated[float, Field(gt=0, le=10**6)], about("learning rate")]
+    momentum: Annotated[Fraction, about("momentum of stochastic gradient descent")]
+    nesterov: Annotated[bool, about("whether the momentum is Nesterov's")]
+    weight_decay: Annotated[
+        Annotated[float, Field(ge=0, le=1), Plain], about("factor of the squared weights' penalty (connections only)")
+    ]
+    l1: Annotated[
+        Annotated[float, Field(ge=0, le=1), Plain], about("factor of the absolute weights' penalty (connections only)")
+    ]
+    clip: Annotated[
+        Annotated[float, Field(gt=0, le=10**6)] | None,
+        about("largest norm of all gradients together, which are scaled down to it; null: any"),
+    ] = None
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -146,9 +228,11 @@ class Train(Section):
 
 
 class Augment(Section):
-    rotation: Annotated[float, Field(ge=0, le=180), Plain]  # degrees, either way
-    shift: Fraction  # fraction of height and width, either way
-    flip: bool
+    """Random changes of the training images, anew in every epoch."""
+
+    rotation: Annotated[Annotated[float, Field(ge=0, le=180), Plain], about("largest rotation, either way", "degrees")]
+    shift: Annotated[Fraction, about("largest shift, either way, as a fraction of height and width")]
+    flip: Annotated[bool, about("whether half of the images are flipped left to right")]
 
     @property
     def is_on(self) -> bool:
@@ -156,24 +240,47 @@ class Augment(Section):
 
 
 class Data(Section):
-    dir: Annotated[str, Field(min_length=1)] | None
-    fetch: Literal["auto", "never"]
-    holdout: Rows
-    valid: Rows
-    train_limit: SomeRows | None
-    test_limit: SomeRows | None
-    split: Literal["stratified", "random", "last"] = (
-        "last"  # which training rows are held out, or kept within train_limit
-    )
-    missing: Literal["refuse", "mean", "median", "zero"] = "refuse"  # what stands for a missing value of a custom file
-    scaling: Literal["standardize", "unit"]
-    clip: Annotated[float, Field(gt=0, le=10**6)] | None = None  # largest size of a standardised value, in deviations
+    """Which rows are trained and tested on, and how they reach the network."""
+
+    dir: Annotated[
+        Text | None, about("folder of the data files; null: environment variable SET_DATA_DIR, else ./datasets")
+    ]
+    fetch: Annotated[Literal["auto", "never"], about("auto: download what is missing; never: refuse")]
+    holdout: Annotated[
+        Rows, about("training rows that become the test set; the official test file is then not touched", "rows")
+    ]
+    valid: Annotated[
+        Rows, about("validation rows: the source's own where it has some, else cut from the training rows", "rows")
+    ]
+    train_limit: Annotated[SomeRows | None, about("use only so many training rows; null: all", "rows")]
+    test_limit: Annotated[SomeRows | None, about("use only so many test rows; null: all", "rows")]
+    split: Annotated[
+        Literal["stratified", "random", "last"],
+        about(
+            "which training rows are held out, or kept within data.train_limit; last: the end of the file, as the "
+            "paper's sets; stratified: drawn, each class in proportion; random: drawn"
+        ),
+    ] = "last"
+    missing: Annotated[
+        Literal["refuse", "mean", "median", "zero"],
+        about("what stands for a missing value of your file; refuse: it ends the run"),
+    ] = "refuse"
+    scaling: Annotated[
+        Literal["standardize", "unit"],
+        about("standardize: each feature to mean 0, standard deviation 1 of the training rows; unit: to [0, 1]"),
+    ]
+    clip: Annotated[
+        Annotated[float, Field(gt=0, le=10**6)] | None,
+        about("largest size of a standardised value, which is cut off there; null: any", "deviations"),
+    ] = None
     augment: Augment
 
 
 class Snapshots(Section):
-    every: Annotated[int, Field(ge=1, le=10**6)] | None  # epochs
-    weights: bool
+    """The topology, stored for study."""
+
+    every: Annotated[Epochs | None, about("epochs between two snapshots; null: about 50 in a run", "epochs")]
+    weights: Annotated[bool, about("whether snapshots hold the weights too")]
 
     def epochs_between(self, epochs: int) -> int:
         """Epochs between two snapshots: what was asked, or about 50 snapshots in the run."""
@@ -181,7 +288,12 @@ class Snapshots(Section):
 
 
 class Checkpoints(Section):
-    minutes: Annotated[float, Field(ge=0, le=10**6), Plain] | None  # between two within an epoch; 0: after every step
+    """What an interrupted run resumes from: written after every epoch, and within it."""
+
+    minutes: Annotated[
+        Annotated[float, Field(ge=0, le=10**6), Plain] | None,
+        about("minutes between two within an epoch; 0: after every step; null: none within", "minutes"),
+    ]
 
 
 class Config(Section):
@@ -191,14 +303,37 @@ class Config(Section):
     model: Model
     method: Method
     backend: Backend
-    epsilon: Annotated[float, Field(gt=0, le=10**9)]
-    zeta: Fraction
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)]
-    runs_dir: Annotated[str, Field(min_length=1)]
-    resume: Literal["auto", "never", "must"]
-    progress: Literal["auto", "rich", "plain", "none"]
-    time_limit: Annotated[float, Field(gt=0, le=10**7)] | None  # minutes of one start
-    retry_failed: bool  # by a sweep
+    epsilon: Annotated[
+        Annotated[float, Field(gt=0, le=10**9)],
+        about(
+            "sparsity of the Erdős-Rényi topology: a layer has about epsilon · (n_in + n_out) connections of its "
+            "n_in · n_out (the paper's ε)"
+        ),
+    ]
+    zeta: Annotated[
+        Fraction,
+        about("fraction of the positive and of the negative weights removed after each epoch (the paper's ζ)"),
+    ]
+    seed: Annotated[Annotated[int, Field(ge=0, le=2**63 - 1)], about("of every random number of the run")]
+    runs_dir: Annotated[Text, about("folder in which the run folders are made")]
+    resume: Annotated[
+        Literal["auto", "never", "must"],
+        about(
+            "what to do with an earlier run of the same configuration; auto: resume it, skip it where it is done; "
+            "never: train again in a new folder; must: refuse where there is none"
+        ),
+    ]
+    progress: Annotated[
+        Literal["auto", "rich", "plain", "none"],
+        about(
+            "what is shown; rich: a live line; plain: a line per epoch; none: the result; auto: as the output allows"
+        ),
+    ]
+    time_limit: Annotated[
+        Annotated[float, Field(gt=0, le=10**7)] | None,
+        about("minutes that one start of a run may take; null: as long as it takes", "minutes"),
+    ]
+    retry_failed: Annotated[bool, about("whether a sweep tries again what failed or diverged in an earlier one")]
     train: Train
     data: Data
     snapshots: Snapshots
@@ -271,12 +406,6 @@ def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """'; did you mean x?' where a known name is near, else nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     """Every configuration key as one types it (train.lr), in the order of the classes above."""
     keys: list[str] = []
@@ -295,6 +424,17 @@ def _refuse_interpolation(mapping: Mapping[str, Any]) -> None:
                 raise ConfigError(f"{key}: expected a plain value, found the interpolation {item!r}")
 
 
+RANGE = re.compile(r"(\d+)(?:\.\.+|-|:)(\d+)")  # as other programs write one
+EXPECTED = {
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "string_too_short": "some text",
+    "tuple_type": "a list, such as [300,300]",
+    "too_short": "a list that is not empty",
+}
+
+
 def sentence(error: ValidationError) -> str:
     """The first fault: what was expected of which key, and what was found."""
     first = error.errors(include_url=False)[0]
@@ -302,7 +442,7 @@ def sentence(error: ValidationError) -> str:
     message, found = first["msg"], first["input"]
     match first["type"]:
         case "extra_forbidden":
-            return f"{key} is not a configuration key{did_you_mean(key, known_keys())} (set-train --cfg job lists them)"
+            return not_a_key(key, known_keys())
         case "missing":
             return f"{key} has no value; give one with {key}=…"
         case "value_error":
@@ -311,5 +451,18 @@ def sentence(error: ValidationError) -> str:
             names, found = first["ctx"]["expected"], str(found)[:MOST_SHOWN]
             near = did_you_mean(found, names.replace("'", "").replace(" or ", ", ").split(", "))
             return f"{key}={' '.join(found.split())} is not known: expected {names}{near}"
-        case _:
-            return f"{key}: {message.replace('Input should be', 'expected')}, found {reprlib.repr(found)}"
+        case kind:
+            expected = EXPECTED.get(kind, message.replace("Input should be ", ""))
+            return f"{key}: expected {expected}, found {_shown(found)}{_how_to_write(kind, key, found)}"
+
+
+def _shown(found: object) -> str:
+    return "nothing" if found in ("", (), []) else reprlib.repr(found)
+
+
+def _how_to_write(kind: str, key: str, found: object) -> str:
+    """How a whole number, or a range of them, is written here: of 1e3, and of 0..4."""
+    if kind.startswith("int") and isinstance(found, float) and found.is_integer() and abs(found) < 2**53:
+        return f"; write {key}={int(found)}"
+    span = RANGE.fullmatch(found) if kind.startswith(("int", "float")) and isinstance(found, str) else None
+    return f"; a range, for a sweep with -m, is {key}=range({span[1]},{int(span[2]) + 1})" if span else ""

@@ -1,4 +1,4 @@
-"""What a run would take, from its configuration alone: connections, memory, room on the disk."""
+"""What a run would take, from its configuration alone: connections, memory, room on the disk, time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from set_cli.config import Config
 from set_cli.data.catalog import Card
 from set_cli.data.custom import read_custom
 from set_cli.data.entries import CATALOG
-from set_cli.data.prepare import check_split, needs_labels
+from set_cli.data.prepare import needs_labels
+from set_cli.data.split import check_split
 from set_cli.devices import choose_device
+from set_cli.durations import Size, duration
 from set_cli.models.mlp import LayerPlan
 from set_cli.network import estimate_memory, plan_network
 
@@ -17,9 +19,10 @@ PROGRAM, SCIKIT_LEARN = 300e6, 80e6  # bytes of Python and torch; of what the bu
 PER_CONNECTION_ON_DISK = {"checkpoint": 12, "snapshot": 2.5}  # bytes: weight, momentum, index; compressed indices
 
 
-def forecast(config: Config) -> dict[str, Any]:
-    """Connections, megabytes of memory and disk, training rows and epochs of this run.
+def forecast(config: Config, done: int | None = 0) -> dict[str, Any]:
+    """Connections, megabytes of memory and disk, training rows, epochs and seconds of this run.
 
+    done  epochs of it that are over; None: nothing is to be trained, so no time is asked for
     Reads custom files, for only they say how many features there are. Errors of set_cli.errors as the run itself.
     """
     card, rows, tested = _data(config)
@@ -33,6 +36,7 @@ def forecast(config: Config) -> dict[str, Any]:
         "disk_mb": round(_disk_bytes(config, plans) / 1e6, 1),
         "rows": rows,
         "epochs": config.train.epochs,
+        **({} if done is None else duration(config, Size(card, rows, tested + config.data.valid), done)),
     }
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import set_cli
 from set_cli.errors import ConfigError, Interrupted, SetError
@@ -26,7 +28,8 @@ from set_cli.storage import storage_errors
 from set_cli.sweeps.folder import VARIABLE, SweepFolder
 from set_cli.sweeps.table import print_forecasts, print_outcomes
 
-RERUN, DRY_RUN = "--experimental-rerun", "--dry-run"
+RERUN, VERSION = "--experimental-rerun", "--version"
+NARROWEST, WIDEST = 60, 100  # columns of the help
 FOLDERS_OF_HYDRA = re.compile(r"[+~]*hydra\.(run|sweep|output_subdir|job\.chdir)\b")
 LAUNCHER = re.compile(r"hydra[/.]launcher\b")
 EXPERIMENT, PAIR = re.compile(r"\++(experiment|sweep)="), re.compile(r"\+*(dataset|model)(\.name)?=")
@@ -34,7 +37,7 @@ EXPERIMENT, PAIR = re.compile(r"\++(experiment|sweep)="), re.compile(r"\+*(datas
 
 def main() -> None:
     """The command; exits with the codes of set_cli.errors."""
-    if "--version" in sys.argv[1:]:
+    if any(len(word) > 5 and VERSION.startswith(word) for word in sys.argv[1:]):
         print(f"set-train {set_cli.__version__}")
         return
     code = _guarded()
@@ -52,15 +55,21 @@ def _guarded() -> int:
         with StopSignals() as stop:
             _refuse_switches(command[1:])
             with stop.at_once("nothing was begun"):
-                from set_cli.composed import compose_and_run  # Hydra takes a third of a second to import
-            dry = DRY_RUN in command
-            if dry:  # not a word of Hydra's; and nobody else's machine is asked for something that is not to be done
-                sys.argv[1:] = [word for word in command[1:] if word != DRY_RUN and not LAUNCHER.match(word)]
+                from set_cli.command_line import understand  # Hydra takes a third of a second to import
+                from set_cli.composed import compose_and_run, default_values
+
+            typed = understand(command[1:])
+            if typed.help:
+                return _help(default_values(typed.words))
+            dry, arguments = typed.dry_run, typed.arguments
+            if dry:  # nobody else's machine is asked for something that is not to be done
+                arguments = [word for word in arguments if not LAUNCHER.match(word)]
+            sys.argv[1:] = arguments  # where Hydra looks for them
             with _sweep_folder(command) as sweep:
                 stop.on_first, stop.before_exit = functools.partial(_stop, sweep), sweep.ask_to_die
                 runs = None
                 try:
-                    runs = compose_and_run(command, stop, sweep, dry=dry)
+                    runs = compose_and_run(command, arguments, stop, sweep, dry=dry)
                 finally:
                     stop.on_first = lambda number: None
                     outcomes = sweep.outcomes()
@@ -75,6 +84,13 @@ def _guarded() -> int:
     except Exception as error:
         traceback.print_exc()
         return _fail(f"a bug ({type(error).__name__}): please report the traceback above", 1)
+
+
+def _help(defaults: Mapping[str, Any]) -> int:
+    from set_cli.reference import help_text
+
+    print(help_text(defaults, min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)))
+    return 0
 
 
 def _stop(sweep: SweepFolder, number: int) -> None:

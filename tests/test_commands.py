@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import set_cli
 from set_cli import native
+from set_cli.reference import keys
 from tests.conftest import ONE_THREAD, REPORT, TRAIN, Command, run_python
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,13 +31,24 @@ def one_sentence(stderr: str) -> str:
     return lines[0]
 
 
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Of the only run below it."""
+    (path,) = folder.rglob("summary.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
 def test_trains_reports_and_skips(set_train: Command, set_report: Command, tmp_path: Path) -> None:
     first = set_train(*SMALL)
     assert (first.returncode, first.stderr) == (0, "")
     lines = first.stdout.splitlines()
     assert lines[1].startswith("epoch 1/1  loss ")
-    assert lines[-1].startswith("done: set on digits, test accuracy ")
-    folder = tmp_path / lines[-1].rpartition(" ")[2]
+    assert lines[-3].startswith("done: set on digits, test accuracy ")
+    kept = re.escape(f"{read_summary(tmp_path)['after_last_removal']['test']:.2f}")
+    assert re.fullmatch(rf"\d+ connections, \d+ after the last removal \(test {kept} %\); \d+.\d\d s/epoch", lines[-2])
+    assert re.fullmatch(r"compare: set-report; predict: set-predict runs/digits/mlp/\S+ FILE", lines[-1])
+    folder = tmp_path / lines[-1].split()[-2]
+    assert (folder / "train.log").read_text().splitlines() == lines
     assert (folder / "summary.json").exists()
     again = set_train(*SMALL)
     assert again.returncode == 0
@@ -77,7 +90,29 @@ def test_help_and_version_do_not_import_torch(command: str, flag: str, tmp_path:
         (["hydra.run.dir=elsewhere"], 2, "hydra.run.dir: run folders are not Hydra's here"),
         (["++hydra.output_subdir=.hydra"], 2, "++hydra.output_subdir: run folders are not Hydra's here"),
         (["model=transformer"], 2, "model=transformer is not known: expected one of cnn, mlp"),
-        (["=3"], 2, "the command line cannot be composed"),
+        (["=3"], 2, "'=3': expected key=value"),
+        (["dataset=digits", "--epochs", "3"], 2, "--epochs is not an option; write train.epochs=3"),
+        (["lr=0.1"], 2, "lr is not a configuration key; did you mean train.lr?"),
+        (["train.optimizer=adam"], 2, "train.optimizer is not a configuration key; training is gradient descent with"),
+        (["+epsilon=3"], 2, "+epsilon: the key is there already; write epsilon=… without +"),
+        (["dataset=MNIST"], 2, "dataset=MNIST is not known: expected one of adult"),
+        (["model=lenet"], 2, "model=lenet is not known: expected one of cnn, mlp, rbm; did you mean cnn?"),
+        (["--cfg", "job", "--package", "nope"], 2, "package 'nope' not found in config"),
+        (["--cfg", "job", "-m"], 2, "the command line cannot be composed: Only one of --run, --multirun, --cfg"),
+        (["--config-dir", "nope"], 2, "the command line cannot be composed: Additional config directory"),
+        (
+            ["density=0.1"],
+            2,
+            "density is not a configuration key, epsilon sets it: density=0.1 is epsilon=11.3 for the 109,200 possible "
+            "connections of the sparse layers of dataset=digits model=mlp",
+        ),
+        (
+            ["-m", "method=set,fixprob", "sparsity=90%,0.5", "dataset=mnist", "model=rbm"],
+            2,
+            "sparsity is not a configuration key, epsilon sets it: sparsity=90% is epsilon=30.5, sparsity=0.5 is "
+            "epsilon=153 for the 392,000 possible connections",
+        ),
+        (["density=2"], 2, "density is not a configuration key, and density=2 is not between 0 and 1: epsilon sets it"),
         (["data.dir=${oc.env:HOME}"], 2, "data.dir: expected a plain value"),
         (["--experimental-rerun=x"], 2, "--experimental-rerun is not available"),
         (["--experimental-re", "x"], 2, "--experimental-rerun is not available"),
@@ -114,9 +149,12 @@ def test_a_bug_shows_its_traceback(tmp_path: Path) -> None:
 
 
 def test_hydras_own_switches_work(set_train: Command, tmp_path: Path) -> None:
-    shown = set_train("--cfg", "job", "epsilon=7")
-    assert "epsilon: 7" in shown.stdout
+    for line in (("--cfg", "job", "epsilon=7"), ("epsilon=7", "--cfg", "job"), ("epsilon=7", "-c", "job", "seed=3")):
+        assert "epsilon: 7" in set_train(*line).stdout
     assert set_train("--info", "defaults").returncode == 0
+    assert set_train("epsilon=7", "--info").returncode == 0
+    assert "== Flags ==" in set_train("--hydra-help").stdout
+    assert "complete" in set_train("-sc", "install=bash").stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,12 +167,61 @@ def test_an_own_config_folder_adds_options(set_train: Command, tmp_path: Path) -
     assert json.loads(config.read_text())["method"] == {"name": "set", "regrow_init": "random"}
 
 
+def test_flags_stand_anywhere(set_train: Command) -> None:
+    result = set_train("dataset=digits", "-m", "seed=0,1", *SMALL)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "sweep of 2: 2 done" in result.stdout
+    again = set_train("seed=0,1", *SMALL, "--multirun", "--dry-run")
+    assert "2 in all: 2 skip: done" in again.stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["wine (1).csv", "eps=5.csv", "wine,v2.csv", "data[1]{x}.csv", "wéin's.csv", "1e5.csv"]
+)
+def test_a_file_of_any_name_is_read(name: str, set_train: Command, tmp_path: Path) -> None:
+    rows = [f"{number},{number % 2},{number % 3}" for number in range(60)]
+    (tmp_path / name).write_text("\n".join(["a,b,label", *rows]) + "\n")
+    words = ("dataset=custom", f"dataset.path={name}", "data.holdout=15", "runs_dir=my runs (2)", *SMALL)
+    result = set_train(*words)
+    assert (result.returncode, result.stderr.count("Error")) == (0, 0), result.stderr
+    (start,) = (tmp_path / "my runs (2)").rglob("run.json")
+    assert json.loads(start.read_text())[0]["command"][1:] == list(words)  # as it was typed
+
+
+def test_a_sweep_over_files_stays_one(set_train: Command, tmp_path: Path) -> None:
+    for name in ("a (1).csv", "b.csv"):
+        (tmp_path / name).write_text("\n".join(["a,label", *(f"{n * len(name)},{n % 2}" for n in range(60))]) + "\n")
+    result = set_train("-m", "dataset=custom", "dataset.path=a (1).csv,b.csv", "data.holdout=15", "--dry-run")
+    assert "2 in all: 2 train" in result.stdout, result.stderr
+
+
+def test_help_lists_every_key_with_its_meaning_and_its_value(set_train: Command) -> None:
+    shown = set_train("--help").stdout
+    for key in keys():
+        assert f"  {key.typed}=" in shown
+        assert key.meaning.split()[0] in shown
+    assert "  train.epochs=60 " in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    of_pair = set_train("dataset=dna", "model=rbm", "-h").stdout
+    assert "  model.cd_steps=10 " in of_pair
+    assert set_train("help").stdout == shown == set_train("nonsense=3", "--help").stdout
+
+
+def test_a_dry_run_says_how_long_and_from_what(set_train: Command) -> None:
+    new = set_train("--dry-run", *SMALL).stdout
+    assert re.search(r"1 in all: 1 train; about \d+ s \(from 20 timed steps\); ", new), new
+    set_train(*SMALL)
+    known = set_train("--dry-run", *SMALL, "seed=1", "train.epochs=3").stdout
+    assert re.search(r"about \d+ s \(from 1 earlier run\); ", known), known
+    assert "timed steps" in set_train("--dry-run", *SMALL, "epsilon=3").stdout  # another plan
+
+
 def test_a_sweep_runs_every_combination_and_a_failure_costs_one_run(set_train: Command, set_report: Command) -> None:
     sweep = ("-m", "method=set,dense", "train.lr=0.01,1000000", *SMALL)
     result = set_train(*sweep)
     assert result.returncode == 1
     assert "sweep of 4: 2 done, 2 diverged" in result.stdout
-    listed = [line for line in result.stdout.splitlines() if re.match(r" \d  diverged +method", line)]
+    listed = [line for line in result.stdout.splitlines() if re.match(r"\d │ diverged +│ method", line)]
     assert len(listed) == 2
     assert all("loss or weights are no longer finite in epoch 1" in line for line in listed)
     again = set_train(*sweep)
@@ -187,7 +274,7 @@ def test_a_signal_interrupts_and_the_same_command_goes_on(number: int, exit_code
     assert "the same command goes on after epoch" in one_sentence(stderr)
     result = run_python("-c", TRAIN, *arguments, folder=tmp_path)
     assert result.returncode == 0
-    assert "going on after epoch" in result.stdout
+    assert "resuming after epoch" in result.stdout
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -211,7 +298,7 @@ def test_a_signal_before_training_begins_ends_in_one_sentence(tmp_path: Path) ->
     )
     result = run_python("-c", program, folder=tmp_path)
     assert result.returncode == 143
-    assert one_sentence(result.stderr) == "set-train: interrupted by SIGTERM; nothing was begun"
+    assert one_sentence(result.stderr) == "set-train: interrupted by SIGTERM; this run had not started"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -263,7 +350,7 @@ def test_a_closed_pipe_does_not_end_training(tmp_path: Path) -> None:
     process.stderr.close()
     assert process.wait(timeout=60) == 0
     (log,) = (tmp_path / "runs").rglob("train.log")
-    assert log.read_text().splitlines()[-1].startswith("done: set on digits")
+    assert log.read_text().splitlines()[-3].startswith("done: set on digits")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], list(SMALL)])
@@ -278,7 +365,7 @@ def test_a_pipe_that_is_closed_at_once_is_no_traceback(arguments: list[str], tmp
 
 
 def test_progress_none_prints_the_result_only(set_train: Command) -> None:
-    assert len(set_train("progress=none", *SMALL).stdout.splitlines()) == 1
+    assert len(set_train("progress=none", *SMALL).stdout.splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -330,7 +417,7 @@ def test_the_wheel_works_from_any_folder(tmp_path: Path) -> None:
     result = run_python("-c", check + TRAIN, *SMALL, folder=elsewhere, PYTHONPATH=str(installed))
     assert result.returncode == 0, result.stderr
     report = run_python("-c", check + REPORT, "--format", "html", folder=elsewhere, PYTHONPATH=str(installed))
-    assert "<td>digits</td>" in report.stdout  # with the page's own files from the wheel
+    assert "All rows: digits, mlp, " in report.stdout  # with the page's own files from the wheel
 
 
 def test_a_finished_run_is_skipped_without_torch_and_its_backend(set_train: Command, tmp_path: Path) -> None:

@@ -229,11 +229,12 @@ def test_svmlight_counts_its_features_from_1(suffix: str, tmp_path: Path) -> Non
 
 
 def test_the_holdout_is_the_last_training_rows_and_valid_those_before(tmp_path: Path) -> None:
-    data = load(tmp_path, "my.npz", packed(".npz", x=ROWS, y=LABELS), holdout=2, valid=3, scaling="standardize")
+    labels, classes = [7, 3, 9, 7, 3, 7, 9, 3], [1, 0, 2, 1, 0, 1, 2, 0]  # each class is among the rows that stay
+    data = load(tmp_path, "my.npz", packed(".npz", x=ROWS, y=labels), holdout=2, valid=3, scaling="standardize")
     assert data.valid is not None
     for part, rows in ((data.train, slice(3)), (data.valid, slice(3, 6)), (data.test, slice(6, 8))):
         assert np.array_equal(part.x, ROWS[rows])
-        assert part.labels.tolist() == CLASSES[rows]
+        assert part.labels.tolist() == classes[rows]
     np.testing.assert_allclose(data.scaling.offset, ROWS[:3].mean(axis=0), rtol=1e-6)
 
 

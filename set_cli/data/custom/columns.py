@@ -82,7 +82,7 @@ def choose_columns(
     at = _positions(names, path)
     drop = [name for name in dataset.drop or () if not of_test or name.strip() in at]
     dropped = {_find(name, at, "dataset.drop", path) for name in drop}
-    label = _label(dataset, at, path)
+    label = _label(dataset, at, path, may_miss=of_test and not labels)
     has_group = dataset.group is not None and (not of_test or dataset.group.strip() in at)
     group = _find(dataset.group or "", at, "dataset.group", path) if has_group else None
     split = at.get(SPLIT)
@@ -137,10 +137,10 @@ def _find(name: str, at: Mapping[str, int], key: str, path: str) -> int:
     return at[name.strip()]
 
 
-def _label(dataset: Dataset, at: Mapping[str, int], path: str) -> int | None:
+def _label(dataset: Dataset, at: Mapping[str, int], path: str, *, may_miss: bool) -> int | None:
     if dataset.label is None:
         return at.get(LABEL)
-    if dataset.label == NO_LABEL and NO_LABEL not in at:
+    if (dataset.label == NO_LABEL or may_miss) and dataset.label.strip() not in at:
         return None
     return _find(dataset.label, at, "dataset.label", path)
 

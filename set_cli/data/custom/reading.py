@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from set_cli.data.catalog import Card, Split
 from set_cli.data.custom.arrays import read_arrays
 from set_cli.data.custom.columns import NO_LABEL, Columns, choose_columns, split_frame
 from set_cli.data.custom.delimited import read_delimited
-from set_cli.data.custom.files import Content, check_path, read_content
+from set_cli.data.custom.files import Content, Format, check_path, read_content
 from set_cli.data.custom.frames import read_frame
 from set_cli.data.custom.labels import check_spellings, class_name, class_numbers, class_values, read_labels
 from set_cli.data.custom.sparse import sparse_tables
@@ -26,10 +26,11 @@ from set_cli.data.parts import Labels, Part, Values, no_rows
 from set_cli.data.readers.guard import reading
 from set_cli.data.readers.sparse import read_sparse_rows
 from set_cli.errors import ConfigError, DataError
+from set_cli.storage import sha256
 
 Tables = dict[Split, Table]
 Notes = tuple[str, ...]
-LOW_BYTES = 100  # bytes that go no further are often counts or ratings
+Check = Callable[[Columns], None]
 
 
 def read_custom(dataset: Dataset, *, missing: str, labels: bool) -> tuple[Card, Parts]:
@@ -58,10 +59,27 @@ def read_custom(dataset: Dataset, *, missing: str, labels: bool) -> tuple[Card, 
     return _card_and_parts(tables, notes, first.path, names)
 
 
-def _parse(content: Content, dataset: Dataset, *, labels: bool, of_test: bool = False) -> tuple[Tables, Notes]:
+def read_tables(path: Path, dataset: Dataset, check: Check) -> tuple[Tables, Notes, Format]:
+    """The parts of a file of rows to predict, and its format; labels, groups and what was dropped may be there or not.
+
+    dataset  what the columns, or arrays, of the training file were called
+    check    called with the columns of a table before its cells are read; may raise
+    DataError where the file is missing or malformed; ConfigError where its name does not say what it is.
+    """
+    content = read_content(check_path(str(path), "FILE"), sha256(path))
+    meaningless: dict[str, tuple[str, ...]] = {"svmlight": ("features", "label", "drop", "group")}
+    meaningless |= {"npz": ("drop", "group"), "mat": ("drop", "group")}
+    others = dict.fromkeys(meaningless.get(content.format, ("features",)))
+    return *_parse(content, dataset.model_copy(update=others), labels=False, of_test=True, check=check), content.format
+
+
+def _parse(
+    content: Content, dataset: Dataset, *, labels: bool, of_test: bool = False, check: Check = lambda columns: None
+) -> tuple[Tables, Notes]:
     """The parts that a file holds.
 
     of_test  whether it is the second file, which need not have the columns that training leaves out
+    check    called with the columns of a table before its cells are read
     """
     name, data = str(content.path), content.data
     if content.format in ("npz", "mat"):
@@ -73,7 +91,9 @@ def _parse(content: Content, dataset: Dataset, *, labels: bool, of_test: bool = 
         return {"train": tables[0]}, notes
 
     def choose(header: Sequence[str]) -> Columns:
-        return choose_columns(header, dataset, name, labels=labels, of_test=of_test)
+        columns = choose_columns(header, dataset, name, labels=labels, of_test=of_test)
+        check(columns)
+        return columns
 
     with reading(name):
         if content.format == "csv":
@@ -166,7 +186,7 @@ def _card_and_parts(tables: Tables, notes: Notes, path: Path, names: Mapping[Spl
     if train.shape is not None and (len(train.shape) not in (2, 3) or math.prod(train.shape) != features):
         raise DataError(f"{path}: expected the shape of one image of {features} values, found {list(train.shape)}")
     card = _card(path, parts, train, class_names)
-    return replace(card, notes=(*notes, *_about_bytes(card, parts))), parts
+    return replace(card, notes=notes), parts
 
 
 def _values(tables: Mapping[Split, NDArray[Any]]) -> dict[Split, Values]:
@@ -229,14 +249,3 @@ def _range(tables: list[Values]) -> tuple[Literal["binary", "bounded", "real"], 
         return ("binary", 1) if max(x.max() for x in tables) <= 1 else ("bounded", 255)
     lowest, largest = min(float(np.nanmin(x)) for x in tables), max(float(np.nanmax(x)) for x in tables)
     return ("bounded", 1) if lowest >= 0 and largest <= 1 else ("real", 1)
-
-
-def _about_bytes(card: Card, parts: Parts) -> Notes:
-    """That small bytes are divided by 255 all the same."""
-    largest = max(int(part.x.max()) for part in parts.values() if len(part)) if card.maximum == 255 else 255
-    if largest > LOW_BYTES:
-        return ()
-    return (
-        f"the values are bytes up to {largest}, which data.scaling=unit and model=rbm divide by 255; save them as "
-        f"numbers of another type if {largest} is the most that is possible",
-    )
