@@ -41,8 +41,9 @@ def read(
     path: Path, *, labels: bool = True, missing: str = "refuse", test: Path | None = None, **keys: Any
 ) -> tuple[Card, Parts]:
     digests = [hashlib.sha256(p.read_bytes()).hexdigest() for p in (path, test) if p is not None]
-    second = {"test_path": str(test), "test_checksum": digests[1]} if test else {}
-    dataset = Dataset(name="custom", path=str(path), checksum=digests[0], **second, **keys)
+    if test is not None:
+        keys |= {"test_path": str(test), "test_checksum": digests[1]}
+    dataset = Dataset(name="custom", path=str(path), checksum=digests[0], **keys)
     return read_custom(dataset, missing=missing, labels=labels)
 
 
@@ -333,11 +334,6 @@ def test_sparse_matrices_are_read(tmp_path: Path) -> None:
 def test_words_may_be_labels_of_an_npz(tmp_path: Path) -> None:
     card, parts = read(saved(tmp_path, "my.npz", packed(X=ROWS, y=np.array(["no", "yes"] * 4))))
     assert (card.class_names, parts["train"].labels.tolist()) == (("no", "yes"), LABELS.tolist())
-
-
-def test_bytes_that_go_no_further_than_ratings_are_named(tmp_path: Path) -> None:
-    card, _ = read(saved(tmp_path, "my.npz", packed(X=(ROWS % 6).astype(np.uint8), y=LABELS)))
-    assert "the values are bytes up to 5" in card.notes[0]
 
 
 # svmlight, ARFF, Parquet.
