@@ -127,6 +127,8 @@ def _open(content: bytes, path: str) -> tuple[Text, list[str]]:
                 f"empty: the lines end in a separator, the header does not"
             )
         header = ["", *header]
+    if header and all(re.fullmatch(r"\s*'.*'\s*", name) for name in header):
+        header = [name.strip()[1:-1] for name in header]
     _check_header(header, path)
     return Text(content, separator, start, number, b'"' in content, path), header
 

@@ -95,7 +95,9 @@ def read_content(path: Path, sha256: str) -> Content:
         content, member = _unpack(content, packing, str(path), limit)
         if member and _format_of_name(Path(member)):
             name = Path(member)
-    found = _format_of_name(name) or ("svmlight" if SPARSE_LINE.match(content[:PEEK]) else None)
+    found = _format_of_name(name)
+    if found in (None, "csv") and SPARSE_LINE.match(content[:PEEK]):
+        found = "svmlight"
     if found is None:
         raise DataError(f"{path}: expected a table that ends in {SUFFIXES}, found {one_line(name.name)!r}")
     if found in ("csv", "svmlight", "arff"):
