@@ -125,7 +125,7 @@ def test_a_page_names_no_machine_and_no_folder_of_its_own(tmp_path: Path) -> Non
     text = Page(page).sections
     again = "set-train dataset.path=wine.csv runs_dir=here seed=0 data.dir=data dataset.test_path=a.csv,b.csv x=a/b"
     assert again in text["runs"]
-    assert "Classes: a 50 (test: 9)" in text["runs"]
+    assert "Classes and their training rows: a 50 (test: 9)" in text["runs"]
     assert "Zen 4" in text["runs"]
     assert "here/cifar10/mlp/set-here-s0" in text["runs"]
     assert "there/cifar10/mlp/set-there-s0" in text["left-out"]
