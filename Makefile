@@ -22,8 +22,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard set_cli/native/
 	@touch $@
 
 train: $(INSTALLED) ## train SET, FixProb and dense on the bundled digits, then print the comparison
-	$(BIN)/set-train -m method=set,fixprob,dense seed=0,1,2
-	$(BIN)/set-report
+	$(BIN)/set-train -m method=set,fixprob,dense seed=0,1,2; code=$$?; $(BIN)/set-report && exit $$code
 
 report: $(INSTALLED) ## print the comparison of all runs in runs/
 	$(BIN)/set-report

@@ -7,16 +7,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import os
 
-    from set_cli.loading import TrainedRun
+    import pandas as pd
+
+    from set_cli.trained.run import TrainedRun
 
 __version__ = "0.1.0"
 
 
 def load(folder: str | os.PathLike[str]) -> TrainedRun:
-    """The trained run in `folder`: its model (a torch module), topology and metrics.
+    """The trained run in `folder`: it predicts and evaluates; its model (a torch module), topology and metrics.
 
-    Raises DataError where the folder holds no run that can be read.
+    A run that is not finished is loaded as its newest checkpoint has it. Raises DataError where the folder holds no run
+    that can be read.
     """
-    from set_cli.loading import load_run  # torch takes over a second to import: only who needs a model pays
+    from set_cli.trained.load import load_run  # torch takes over a second to import: only who needs a model pays
 
     return load_run(folder)
+
+
+def runs(folder: str | os.PathLike[str] = "runs") -> pd.DataFrame:
+    """One row for every run in or below `folder`: configuration, status, figures (as set-report's), path.
+
+    Figures of runs that are not finished, or were altered, are missing; `reason` says why. Needs no torch. Raises
+    DataError where there is no such folder.
+    """
+    from set_cli.trained.listing import list_runs
+
+    return list_runs(folder)

@@ -12,6 +12,7 @@ import set_cli
 from set_cli.errors import ConfigError, OutOfMemory, SetError
 from set_cli.machine import available_cores
 from set_cli.single import prepare_for_torch
+from set_cli.terminal import terminal_width
 
 if TYPE_CHECKING:
     from set_cli.bench.measure import Row
@@ -78,7 +79,7 @@ def main(
     from set_cli.bench.measure import as_json
     from set_cli.bench.table import render
 
-    click.echo(as_json(rows) if form == "json" else render(rows), nl=False)
+    click.echo(as_json(rows) if form == "json" else render(rows, terminal_width()), nl=False)
 
 
 def _measure(

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -16,6 +16,7 @@ import set_cli
 from set_cli.config import DATASETS
 from set_cli.errors import ConfigError, DataError, NotApplicable, SetError
 from set_cli.guesses import did_you_mean
+from set_cli.terminal import Column, render_table, terminal_width
 
 if TYPE_CHECKING:
     from set_cli.data.catalog import Card
@@ -66,11 +67,17 @@ def list_sets(data_dir: Path, form: str) -> None:
         if form == "json":
             click.echo(json.dumps(rows, indent=2))
             return
-        from tabulate import tabulate
-
-        table = [{key: value for key, value in row.items() if key not in ("files", "shape")} for row in rows]
-        click.echo(tabulate(table, headers="keys", intfmt=",", missingval=""))
+        keys = ("name", "features", "train", "valid", "test", "classes", "status")
+        click.echo(render_table([_column(key) for key in keys], rows, terminal_width()), nl=False)
         click.echo(f"in {data_dir.absolute()}; `set-data show NAME` says more", err=True)
+
+
+def _column(key: str) -> Column[dict[str, Any]]:
+    def cell(row: dict[str, Any]) -> str:
+        value = row[key]
+        return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+    return Column(key, cell, key not in ("name", "status"), 0 if key in ("name", "status") else None)
 
 
 def _row(name: str, data_dir: Path) -> dict[str, Any]:
@@ -82,8 +89,9 @@ def _row(name: str, data_dir: Path) -> dict[str, Any]:
 
     card = CATALOG[name]
     state = inspect(card, data_dir)
-    for problem in state.problems:
-        click.echo(f"{name}: {problem}", err=True)
+    for problem in state.problems[:1]:
+        more = f"; {len(state.problems) - 1} more" if len(state.problems) > 1 else ""
+        click.echo(f"{name}: {problem}{more}", err=True)
     facts = {key: getattr(card, key) for key in ("features", "train", "valid", "test", "classes")}
     shape = None if card.shape is None else list(card.shape)
     files = [path.as_posix() for path in state.files]
@@ -101,12 +109,36 @@ def show(data_dir: Path, name: str) -> None:
 
         card = _card(name)
         state = inspect(card, data_dir)
-        click.echo(card_text(card))
+        _echo_markdown(card_text(card))
         missing = still_missing(card, data_dir, state.form)
         of = f" (missing: {missing})" if missing and state.status == "partial" else ""
         click.echo(f"Here: {state.status}{of}, in {(data_dir / card.folder).absolute()}")
         for problem in state.problems:
             click.echo(f"  {problem}")
+
+
+def _echo_markdown(text: str) -> None:
+    """Set on a terminal; as it is where something else reads it."""
+    if not sys.stdout.isatty():
+        click.echo(text)
+        return
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.markdown import Markdown, TableElement
+    from rich.table import Table
+
+    class Folded(TableElement):
+        """Of an address too long for its column nothing is cut off."""
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            for part in super().__rich_console__(console, options):
+                for column in part.columns if isinstance(part, Table) else []:
+                    column.overflow = "fold"
+                yield part
+
+    class Card(Markdown):
+        elements: ClassVar = {**Markdown.elements, "table_open": Folded}
+
+    Console().print(Card(text))
 
 
 @main.command()

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from set_cli.config import Train
+from set_cli.data.prepare import DataSet, training_mean
 from set_cli.models.cnn import Images
 from set_cli.models.counts import count_layers, count_totals
 from set_cli.models.mlp import LayerPlan
+from set_cli.runs.inputs import RunInputs
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import Choice
 from set_cli.training.optimizer import momentum_arrays, restore_momentum
@@ -57,6 +59,28 @@ def finish_parameters(params: dict[str, Any], model: nn.Module) -> dict[str, Any
     final = [layer["connections"] for layer in count_layers(model, optimizer_copies=0)]
     layers = [row | {"connections_final": count} for row, count in zip(params["layers"], final, strict=True)]
     return params | {"layers": layers, "total": params["total"] | {"connections_final": sum(final)}}
+
+
+def describe_inputs(data: DataSet, *, with_mean: bool) -> RunInputs:
+    """For inputs.npz: how the network gets the rows of this data set.
+
+    with_mean  of the training rows too, which an RBM's estimates of log Z start from
+    """
+    card, scaling = data.card, data.scaling
+    return RunInputs(
+        scaling.offset,
+        scaling.scale,
+        scaling.fill,
+        scaling.clip,
+        card.kind,
+        card.maximum,
+        data.train.x.dtype.name,  # type: ignore[arg-type]
+        card.shape,
+        card.class_names,
+        card.feature_names,
+        len(data.train),
+        training_mean(data) if with_mean else None,
+    )
 
 
 def layer_degrees(layers: Mapping[str, SparseLinear]) -> dict[str, NDArray[np.int32]]:

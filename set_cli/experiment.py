@@ -15,13 +15,14 @@ from torch import nn
 
 from set_cli import native
 from set_cli.config import Config
+from set_cli.data.account import data_lines, data_record, parts_of
+from set_cli.data.files import data_folder
 from set_cli.data.inputs import Inputs
-from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet, load_data, needs_labels, training_mean
-from set_cli.description import describe_layers, model_arrays, restore_model
+from set_cli.description import describe_inputs, describe_layers, model_arrays, restore_model
 from set_cli.devices import choose_device, describe_device, prepare
-from set_cli.errors import ConfigError, DivergedError, OutOfMemory
-from set_cli.interrupts import StopSignals
+from set_cli.errors import ConfigError, OutOfMemory
+from set_cli.interrupts import NOT_STARTED, StopSignals
 from set_cli.machine import available_cores, started_together
 from set_cli.models.counts import count_connections
 from set_cli.models.rbm import RBM, log_odds
@@ -32,11 +33,12 @@ from set_cli.runs.environment import describe_environment
 from set_cli.runs.folder import RunFolder, locate, read_status
 from set_cli.runs.summary import SUMMARY
 from set_cli.storage import check_writable, read_json
+from set_cli.training.divergence import Divergence
+from set_cli.training.doubts import doubts_at_end, doubts_at_start, network_lines
 from set_cli.training.evolution import Change, evolve_model
 from set_cli.training.group import ALONE, Group, joined
 from set_cli.training.optimizer import build_optimizer
 from set_cli.training.passes import LOSS, NOT_BEGUN, ROWS, State
-from set_cli.training.supervised import is_finite
 from set_cli.training.trainers import Contrastive, Scores, Supervised, Trainer
 
 NOWHERE = (-1, -1)  # no epoch and row to go on from: the run is done
@@ -76,11 +78,14 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
         torch.set_num_threads(config.backend.threads or max(1, available_cores() // group.local_size))
         torch.set_flush_denormal(True)  # before the threads start, which take it over; why: native/src/team.hpp
         labels = needs_labels(config.model.name)
-        with stop.at_once("nothing was begun"):
+        with stop.at_once(NOT_STARTED):
             data = load_data(config.dataset, config.data, labels=labels, bar=make_bar(config.progress), say=note)
+        told = _tell(data_lines(data), group)
         network = build_network(config, data, device)
         _tell_what_is_slower(config, device, why, network)
-        stop.check("nothing was begun")
+        stop.check(NOT_STARTED)
+        doubts = doubts_at_start(config, network.plans, network.model, len(data.train))
+        told += _tell(network_lines(config, network.plans, doubts), group)
         network.model.to(device)
         optimizer = build_optimizer(network.model, config.train)
         if not group.is_first:
@@ -92,12 +97,19 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
                 return Outcome(path, True, read_json(path / SUMMARY))
             record = Record(config, folder, network.plans, network.model, optimizer)
             with view:
-                record.begin(describe_start(config, command, data, network, device, why, group))
+                inputs = describe_inputs(data, with_mean=config.model.name == "rbm")
+                record.begin(describe_start(config, command, data, network, device, why, group), inputs)
+                for line in told:
+                    folder.log(line)
                 group.said_by_first((record.epoch, record.rows_done))
                 share_state(network.model, optimizer, group)
                 trainer = make_trainer(config, data, network.model, record.rows(), group)
                 scores = _train(config, data, network.model, trainer, optimizer, record, view, stop, group)
-            return Outcome(path, False, record.finish(settings, data.tested_on, scores))
+            found = doubts_at_end(config, data, record.rows()[-1])
+            for line in _tell([f"warning: {sentence}" for sentence in found], group):
+                folder.log(line)
+            doubts = [*data.doubts, *doubts, *found]
+            return Outcome(path, False, record.finish(settings, data.tested_on, scores, doubts))
 
 
 def _train(
@@ -122,7 +134,7 @@ def _train(
         view.step(record.epoch + 1, rows, of)
         # After the last step the checkpoint of the whole epoch is next. What the others of a group draw, none holds.
         if record.is_due and rows < of and group.size == 1:
-            check_finite(model, record.path, config.train.lr, record.epoch + 1, [])
+            divergence.check(record.epoch + 1)
             record.paused |= stop.was_paused()
             record.keep(state(), time.perf_counter() - times[0])
         check()
@@ -130,15 +142,15 @@ def _train(
     tested = {name: part for name, part in inputs.items() if name != "train"}
     view.start(record.title, config.train.epochs, record.epoch)
     final, begun, seconds = None, record.begun, record.seconds
+    divergence = Divergence(config, data.card, model, record.path)
     for epoch in range(record.epoch + 1, config.train.epochs + 1):
         times = [time.perf_counter() - seconds]
         loss = trainer.train(inputs["train"], optimizer, epoch, after_step, begun)
         begun, seconds = NOT_BEGUN, 0.0
         times.append(time.perf_counter())
-        check_finite(model, record.path, config.train.lr, epoch, [loss])
+        divergence.check(epoch, loss)
         found = trainer.measure(tested, epoch, check)
-        numbers = [value for score in found.values() for value in score.values()]
-        check_finite(model, record.path, config.train.lr, epoch, numbers)
+        divergence.check(epoch, loss, found)
         times.append(time.perf_counter())
         connections = count_connections(model)
         change = evolve_model(model, optimizer, config, epoch)  # the last removal is not refilled
@@ -175,12 +187,11 @@ def share_state(model: nn.Module, optimizer: torch.optim.Optimizer, group: Group
             restore_model(model, optimizer, arrays)
 
 
-def check_finite(model: nn.Module, path: Path, lr: float, epoch: int, losses: list[float]) -> None:
-    """DivergedError where a loss or a weight is NaN or infinite."""
-    if not is_finite(model, losses):
-        raise DivergedError(
-            f"{path}: loss or weights are no longer finite in epoch {epoch}; try a smaller train.lr than {lr:g}"
-        )
+def _tell(lines: list[str], group: Group) -> list[str]:
+    """Print these lines beside the results, in the first process only; the lines, for the log."""
+    for line in lines if group.is_first else []:
+        note(line)
+    return lines
 
 
 def _tell_what_is_slower(config: Config, device: torch.device, why: str, network: Network) -> None:
@@ -238,19 +249,14 @@ def describe_start(
         "options": {
             "runs_dir": config.runs_dir,
             "resume": config.resume,
-            "data.dir": config.data.dir,
+            "dataset.path": config.dataset.path,
+            "dataset.test_path": config.dataset.test_path,
+            "data.dir": str(data_folder(config.data.dir)),
             "backend.threads": config.backend.threads,
             "backend.deterministic": config.backend.deterministic,
             "snapshots": config.snapshots.model_dump(),
         },
-        "data": {part: len(rows) for part, rows in parts_of(data).items()}
-        | {"tested_on": data.tested_on, "origin": data.origin},
+        "data": data_record(data),
         "checksums": data.checksums,
         "layers": describe_layers(network.plans, network.choices),
     }
-
-
-def parts_of(data: DataSet) -> dict[str, Part]:
-    """The parts of the data set that there are, by name."""
-    parts = {"train": data.train, "valid": data.valid, "test": data.test}
-    return {name: part for name, part in parts.items() if part is not None}

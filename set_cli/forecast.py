@@ -6,9 +6,10 @@ from typing import Any
 
 from set_cli.config import Config
 from set_cli.data.catalog import Card
-from set_cli.data.custom import check_path, read_custom
+from set_cli.data.custom import read_custom
 from set_cli.data.entries import CATALOG
-from set_cli.data.prepare import check_split
+from set_cli.data.prepare import needs_labels
+from set_cli.data.split import check_split
 from set_cli.devices import choose_device
 from set_cli.durations import Size, duration
 from set_cli.models.mlp import LayerPlan
@@ -22,7 +23,7 @@ def forecast(config: Config, done: int | None = 0) -> dict[str, Any]:
     """Connections, megabytes of memory and disk, training rows, epochs and seconds of this run.
 
     done  epochs of it that are over; None: nothing is to be trained, so no time is asked for
-    Reads a custom file, for only that says how many features it has. Errors of set_cli.errors as the run itself.
+    Reads custom files, for only they say how many features there are. Errors of set_cli.errors as the run itself.
     """
     card, rows, tested = _data(config)
     plans = plan_network(config.model, None if config.method.name == "dense" else config.epsilon, card)
@@ -43,8 +44,8 @@ def _data(config: Config) -> tuple[Card, int, int]:
     """Card, training rows and test rows."""
     data = config.data
     if config.dataset.path is not None:
-        assert config.dataset.checksum is not None
-        card, parts = read_custom(check_path(config.dataset.path), config.dataset.checksum)
+        labels = needs_labels(config.model.name)
+        card, parts = read_custom(config.dataset, missing=data.missing, labels=labels)
         train, valid, test = len(parts["train"]), len(parts["valid"]), len(parts["test"])
     else:
         card = CATALOG[config.dataset.name]

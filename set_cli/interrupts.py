@@ -15,6 +15,7 @@ from set_cli.errors import Interrupted, TimeIsUp
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 UNDER_TORCHRUN = "TORCHELASTIC_RUN_ID"
+NOT_STARTED = "this run had not started"  # of a sweep others may have
 Handler = Callable[[int, FrameType | None], object] | int | None
 
 

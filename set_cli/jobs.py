@@ -14,17 +14,19 @@ from typing import Any, Literal
 from set_cli.config import Config
 from set_cli.errors import NOT_APPLICABLE, TIME_IS_UP, DivergedError, NotApplicable, SetError, ended_by_signal
 from set_cli.interrupts import StopSignals
+from set_cli.live import measured_text
 from set_cli.machine import VISIBLE, available_cores, started_together, visible_gpus
-from set_cli.progress import measured_text, note, say
+from set_cli.progress import note, say
 from set_cli.runs.folder import Status, already_done, locate, mark_failed, read_epoch, read_reason, tries_again
 from set_cli.runs.summary import SUMMARY
 from set_cli.single import prepare_for_torch, train_and_tell
 from set_cli.storage import read_json
 from set_cli.sweeps.child import Hung, how_it_was_killed, run_in_child
 from set_cli.sweeps.folder import SweepFolder
+from set_cli.sweeps.pace import LOST, pace_line
 
 SLURM_MOVES = 90.0  # seconds in which Slurm ends a job that it has told to end (KillWait is 30 by default)
-LOST = {"outcome": "lost", "why": "its process ended without a word", "exit_code": 1}
+NOTHING_HEARD = {"outcome": LOST, "why": "its process ended without a word", "exit_code": 1}
 Kind = Literal["basic", "joblib", "submitit_local", "submitit_slurm"]
 Checked = tuple[Config, Mapping[str, Any]]
 
@@ -58,6 +60,11 @@ class Launcher:
         jobs = self.n_jobs if self.n_jobs > 0 else max(1, cores + 1 + self.n_jobs)
         return min(jobs, self.runs or jobs)
 
+    @property
+    def at_once_anywhere(self) -> int | None:
+        """Runs that are trained at the same time; of a cluster's queue nobody knows."""
+        return None if self.kind == "submitit_slurm" else self.at_once
+
 
 def single_run(config: Config, settings: Mapping[str, Any], command: list[str], stop: StopSignals) -> None:
     """Train in this process, or say that it was done before: at once, without torch and whatever the backend."""
@@ -83,8 +90,8 @@ def sweep_run(
     sweep = SweepFolder.of_this_process()
     with sweep.alive(number):
         if sweep.asked_to_stop() is None:
-            sweep.note(number, {"overrides": overrides, **LOST})
-            sweep.note(number, {"overrides": overrides, **_ending(sweep, check, command, launcher)})
+            sweep.note(number, {"overrides": overrides, **NOTHING_HEARD})
+            sweep.note(number, {"overrides": overrides, **_ending(sweep, number, check, command, launcher)})
         else:
             sweep.note(number, {"overrides": overrides, "outcome": "not started", "exit_code": 0})
     if launcher.kind == "joblib" and sweep.asked_to_die():  # whoever launched this process is no more
@@ -93,14 +100,16 @@ def sweep_run(
         raise StopSweep
 
 
-def _ending(sweep: SweepFolder, check: Callable[[], Checked], command: list[str], launcher: Launcher) -> dict[str, Any]:
+def _ending(
+    sweep: SweepFolder, number: int, check: Callable[[], Checked], command: list[str], launcher: Launcher
+) -> dict[str, Any]:
     """What came of a run, whatever it was."""
     try:
         config, settings = check()
         path, _ = locate(config)
         waiting = f"{path}: the same run is under way in this sweep; waiting for it"
         with sweep.only_one(str(path), lambda: note(waiting)):
-            return _outcome(sweep, config, settings, command, launcher)
+            return _outcome(sweep, number, config, settings, command, launcher)
     except NotApplicable as error:
         return {"outcome": "skipped", "why": str(error), "exit_code": 0}
     except SetError as error:
@@ -113,7 +122,12 @@ def _ending(sweep: SweepFolder, check: Callable[[], Checked], command: list[str]
 
 
 def _outcome(
-    sweep: SweepFolder, config: Config, settings: Mapping[str, Any], command: list[str], launcher: Launcher
+    sweep: SweepFolder,
+    number: int,
+    config: Config,
+    settings: Mapping[str, Any],
+    command: list[str],
+    launcher: Launcher,
 ) -> dict[str, Any]:
     path, status = locate(config)
     run = {"run": str(path)}
@@ -122,18 +136,33 @@ def _outcome(
         return run | {"outcome": "already done", "why": _result(path), "exit_code": 0}
     if not (config.retry_failed or tries_again(path, status)):
         return run | {"outcome": f"{status} before", "why": read_reason(path), "exit_code": 1}
+    begun = time.monotonic()
     try:
-        exit_code = _train(sweep, config, settings, command, launcher)
+        exit_code = _train(sweep, _announced(sweep, number, config, path, launcher), settings, command, launcher)
     except Hung as error:
         mark_failed(path, str(error), again=False)
         return run | {"outcome": _word(TIME_IS_UP), "why": str(error), "exit_code": 1}
     if exit_code == NOT_APPLICABLE:
         return {"outcome": "skipped", "why": "see above", "exit_code": 0}
     if exit_code == 0:
-        return run | {"outcome": "done", "why": _result(path), "exit_code": 0}
+        seconds = time.monotonic() - begun
+        return run | {"outcome": "done", "why": _result(path), "exit_code": 0, "seconds": seconds}
     if exit_code > 128 and not ended_by_signal(exit_code) and not sweep.asked_to_die():
         mark_failed(path, how_it_was_killed(exit_code), again=exit_code == 128 + signal.SIGKILL)
     return run | {"outcome": _word(exit_code), "why": read_reason(path), "exit_code": exit_code}
+
+
+def _announced(sweep: SweepFolder, number: int, config: Config, path: Path, launcher: Launcher) -> Config:
+    """Say which run of the sweep comes next: it takes seconds until that says something itself.
+
+    The configuration as it is to be trained: of several runs at once the epochs of one would hide the others'.
+    """
+    if config.progress == "none":
+        return config
+    several = launcher.at_once > 1 and launcher.kind == "joblib"
+    line = pace_line(number, launcher.runs, sweep.outcomes(), launcher.at_once_anywhere)
+    say(f"{line}; starting {path}" if several else f"{line}; starting …")
+    return config.model_copy(update={"progress": "none"}) if several and config.progress == "auto" else config
 
 
 def _train(

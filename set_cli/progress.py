@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -11,15 +12,10 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.text import Text
+
+from set_cli.live import LiveLine, measured_text
 
 # bar(title, bytes or None) is a context manager that gives the function to advance it with.
 Bar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
@@ -35,42 +31,45 @@ def epoch_line(row: Mapping[str, Any], epochs: int, seconds: float) -> str:
     )
 
 
-def measured_text(row: Mapping[str, Any]) -> str:
-    """The metric of each part that was measured in this epoch: an RBM's are not in every one."""
-    text = ""
-    for part in ("valid", "test"):
-        if f"{part}_accuracy" in row:
-            text += f"  {part} {row[f'{part}_accuracy']:6.2f} %"
-        elif f"{part}_log_probability" in row:
-            error = row[f"{part}_log_z_error"]
-            text += f"  {part} log-probability {row[f'{part}_log_probability']:8.2f} ± {error:.2f}"
-    return text + ("" if row.get("test_chains_agree", True) else "  (chains disagree)")
-
-
 def start_line(path: Path, epoch: int, rows: int) -> str:
-    """Which run it is, and from where it goes on: after so many epochs, and rows of the next one."""
+    """Which run it is, and from where it resumes: after so many epochs, and rows of the next one."""
     if rows:
-        return f"{path}, going on after {rows:,} rows of epoch {epoch + 1}"
-    return str(path) + (f", going on after epoch {epoch}" if epoch else "")
+        return f"{path}, resuming after {rows:,} rows of epoch {epoch + 1}"
+    return str(path) + (f", resuming after epoch {epoch}" if epoch else "")
 
 
-def result_line(summary: Mapping[str, Any], path: Path) -> str:
-    """What came out of a finished run."""
-    final = summary["connections_final"]
-    left = f", {final:,} after the last removal" if final != summary["connections"] else ""
-    tested = "" if summary["tested_on"] == "test" else " (tested on held-out training rows)"
-    name, unit = {"accuracy": ("accuracy", "%"), "log_probability": ("log-probability", "nats")}[summary["metric"]]
+METRICS = {"accuracy": ("accuracy", "%"), "log_probability": ("log-probability", "nats")}
+
+
+def result_lines(summary: Mapping[str, Any], path: Path, runs_dir: str) -> list[str]:
+    """What came out of a finished run, what it took, and what to do next: three short lines."""
+    name, unit = METRICS[summary["metric"]]
     last, best = (
         f"{summary[key]:.2f}"
         + (f" ± {summary[f'{key}_error']:.2f}" if summary[f"{key}_error"] is not None else "")
+        + f" {unit}"
         + (" (chains disagree)" if summary[f"{key}_chains_agree"] is False else "")
         for key in ("last", "best")
     )
-    return (
-        f"done: {summary['method']} on {summary['dataset']}, test {name} {last} {unit} after the last "
-        f"epoch{tested}, best {best} {unit} (epoch {summary['best_epoch']}, chosen on {summary['best_on']}); "
-        f"{summary['connections']:,} connections{left}; {summary['seconds_per_epoch']:.2f} s per epoch: {path}"
-    )
+    rows = "" if summary["tested_on"] == "test" else "; tested on held-out training rows"
+    final, left = summary["connections_final"], ""
+    if final != summary["connections"]:  # the network that is kept is the one after the last removal
+        kept = summary["after_last_removal"].get("test")
+        left = f", {final:,} after the last removal" + (f" (test {kept:.2f} {unit})" if kept is not None else "")
+    return [
+        f"done: {summary['method']} on {summary['dataset']}, test {name} {last}, best on {summary['best_on']} {best} "
+        f"(epoch {summary['best_epoch']}){rows}",
+        f"{summary['connections']:,} connections{left}; {summary['seconds_per_epoch']:.2f} s/epoch",
+        next_line(summary["model"], path, runs_dir),
+    ]
+
+
+def next_line(model: str, path: Path, runs_dir: str) -> str:
+    """What to do with a run that is done; the last word but one names its folder."""
+    report = shlex.join(["set-report", *([] if Path(runs_dir) == Path("runs") else [runs_dir])])
+    if model == "rbm":  # which has no classes to predict
+        return f'compare: {report}; load: set_cli.load("{path}")'
+    return f"compare: {report}; predict: set-predict {shlex.quote(str(path))} FILE"
 
 
 def say(line: str) -> None:
@@ -169,40 +168,30 @@ class PlainView(NoView):
 
 
 class RichView(NoView):
-    """progress=rich: one live line with loss, accuracy, connections and time left."""
+    """progress=rich: the run's folder, and below it one live line."""
 
     def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("epoch {task.fields[epoch]}/{task.total}  {task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(),
-        )
-        self._measured = ""  # an RBM's test rows are not measured in every epoch: the last figures stay
-        self._task = self._bar.add_task("", total=1, epoch=0, figures="", start=False)
+        self._console = Console()
+        self._line = LiveLine(console=self._console)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        self._line.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._line.stop()
 
     def start(self, title: str, epochs: int, done: int) -> None:
-        self._bar.reset(self._task, total=epochs, completed=done, description=title, epoch=done, figures="")
+        self._line.console.print(Text(title), soft_wrap=True)
+        self._line.begin(epochs, done)
 
     def step(self, epoch: int, rows: int, of: int) -> None:
-        self._bar.update(self._task, completed=epoch - 1 + rows / of, epoch=epoch)
+        self._line.move(epoch - 1 + rows / of, epoch)
 
     def epoch(self, row: Mapping[str, Any], line: str) -> None:
-        self._measured = measured_text(row) or self._measured
-        figures = f"loss {row['train_loss']:.4f}{self._measured}  {row['connections']:,} connections"
-        self._bar.update(self._task, completed=row["epoch"], figures=figures)
+        self._line.show(row)
 
 
 def make_view(progress: str) -> View:

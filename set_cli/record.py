@@ -26,11 +26,12 @@ from set_cli.description import (
 from set_cli.errors import DataError
 from set_cli.models.counts import sparse_layers
 from set_cli.models.mlp import LayerPlan
-from set_cli.progress import epoch_line, note, result_line, start_line
+from set_cli.progress import epoch_line, note, result_lines, start_line
 from set_cli.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from set_cli.runs.degrees import PART, append_degrees, finish_degrees
 from set_cli.runs.environment import differences
 from set_cli.runs.folder import RunFolder, snapshot_epochs, snapshot_path
+from set_cli.runs.inputs import INPUTS, RunInputs, read_inputs, write_inputs
 from set_cli.runs.summary import metric_of, read_rows, write_summary
 from set_cli.storage import make_folder, read_json, remove, write_arrays
 from set_cli.training.passes import NOT_BEGUN, ROWS, State
@@ -74,20 +75,25 @@ class Record:
     def epoch(self) -> int:
         return self._folder.epoch
 
-    def begin(self, start: Mapping[str, Any]) -> None:
-        """Start the record with this entry of run.json, or restore the newest checkpoint."""
+    def begin(self, start: Mapping[str, Any], inputs: RunInputs) -> None:
+        """Start the record with this entry of run.json, or restore the newest checkpoint.
+
+        inputs  how the network gets its rows; DataError where a run that resumes got them otherwise
+        """
         folder = self._folder
         checkpoint = load_checkpoint(folder.path, identity(self._config))
         changed: list[str] = []
         if checkpoint is not None:
             before = read_json(folder.path / "run.json")[-1]
             _check_same_data(folder.path, before["checksums"], start["checksums"])
+            _check_same_inputs(folder.path, inputs)
             changed = differences(before, start)
             self._take_up(checkpoint.arrays)
         folder.epoch = checkpoint.epoch if checkpoint else 0
         folder.write_config(scientific(self._config))
         resumed = {"resumed_after_epoch": folder.epoch, "resumed_after_rows": self.rows_done} if checkpoint else {}
         folder.add_start({**start, "resumed_after_epoch": None, "differences": changed, **resumed})
+        write_inputs(folder.path, inputs)  # at every start: older runs have none, and it is this start's that is tested
         if checkpoint is None:
             folder.cut(dict.fromkeys(APPENDED, 0))
             self._drop_snapshots_after(-1)
@@ -157,10 +163,13 @@ class Record:
         folder.log(line)
         return line
 
-    def finish(self, settings: Mapping[str, Any], tested_on: str, scores: Scores) -> dict[str, Any]:
+    def finish(
+        self, settings: Mapping[str, Any], tested_on: str, scores: Scores, doubts: Sequence[str]
+    ) -> dict[str, Any]:
         """Count what is left after the last removal, write the summary, then 'done'.
 
         scores  of the network that is left
+        doubts  what was said of the run's figures
         """
         folder = self._folder
         params = finish_parameters(read_json(folder.path / "params.json"), self._model)
@@ -174,10 +183,12 @@ class Record:
             "tested_on": tested_on,
             "after_last_removal": left,
             "after_last_removal_error": error,
+            "doubts": list(doubts),
             "differences": [difference for start in starts for difference in start.get("differences", [])],
         }
         summary = write_summary(folder.path, scientific(self._config), settings, figures)
-        folder.log(result_line(summary, folder.path))
+        for line in result_lines(summary, folder.path, self._config.runs_dir):
+            folder.log(line)
         folder.set_status("done")
         remove(folder.path / PART)  # not before: until the run is done the checkpoint vouches for it
         return summary
@@ -211,6 +222,18 @@ def _check_same_data(path: Path, before: Mapping[str, str], checksums: Mapping[s
             sorted(name for name in before.keys() | checksums if before.get(name) != checksums.get(name))
         )
         raise DataError(f"{path}: {changed} changed since this run began; put it back, or resume=never begins again")
+
+
+def _check_same_inputs(path: Path, inputs: RunInputs) -> None:
+    """DataError where the network would get other values of the same rows than before the run was interrupted."""
+    before = None
+    with suppress(DataError):  # missing in older runs; a damaged one is written anew
+        before = read_inputs(path)
+    if before is not None and not before.agrees_with(inputs):
+        raise DataError(
+            f"{path / INPUTS}: rows were scaled or named otherwise when this run started; resume it with the version "
+            "of set_cli that started it, or train it again with resume=never"
+        )
 
 
 def peak_memory_mb() -> float:

@@ -14,22 +14,30 @@ from typing import Any
 
 from set_cli.config import Config, from_mapping
 from set_cli.errors import NOT_APPLICABLE, TIME_IS_UP, NotApplicable, SetError, TimeIsUp
-from set_cli.interrupts import StopSignals
-from set_cli.progress import make_view, result_line, say
+from set_cli.interrupts import NOT_STARTED, StopSignals
+from set_cli.progress import make_view, result_lines, say
 from set_cli.runs.folder import already_done
 
 
-def train_and_tell(config: Config, settings: Mapping[str, Any], command: list[str], stop: StopSignals) -> None:
-    """Train, then print one sentence with the result and the folder."""
-    stop.check("nothing was begun")
+def train_and_tell(
+    config: Config, settings: Mapping[str, Any], command: list[str], stop: StopSignals, *, in_sweep: bool = False
+) -> None:
+    """Train, then say what came out, and of a run by itself what to do next: a sweep says that once for all runs."""
+    stop.check(NOT_STARTED)
     prepare_for_torch()
-    with stop.at_once("nothing was begun"):
+    with stop.at_once(NOT_STARTED):
         # torch takes over a second to import: a refusal or a signal comes first
         from set_cli.experiment import run
 
     outcome = run(config, settings, command, make_view(config.progress), stop)
-    if outcome.summary:
-        say(already_done(outcome.path) if outcome.skipped else result_line(outcome.summary, outcome.path))
+    if outcome.skipped and outcome.summary:
+        say(already_done(outcome.path))
+    elif outcome.summary:
+        lines = result_lines(outcome.summary, outcome.path, config.runs_dir)
+        if in_sweep:
+            lines.pop()
+            lines[-1] += f"; {outcome.path}" if config.progress == "none" else ""  # else its title names it
+        say("\n".join(lines))
 
 
 def prepare_for_torch() -> None:
@@ -54,7 +62,9 @@ def main() -> int:
         try:
             request = json.loads(sys.stdin.readline())
             threading.Thread(target=_end_with_parent, daemon=True).start()
-            train_and_tell(from_mapping(request["config"]), request["settings"], request["command"], stop)
+            train_and_tell(
+                from_mapping(request["config"]), request["settings"], request["command"], stop, in_sweep=True
+            )
         except NotApplicable as error:
             print(f"set-train: {error}", file=sys.stderr)
             return NOT_APPLICABLE

@@ -15,8 +15,8 @@ from tests.conftest import compose_mapping, run_python
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "set_cli"
 
-# Which rooms a room may import from. `config`, `errors` and `streams` are leaves that anyone may use.
-LEAVES = {"config", "errors", "guesses", "streams"}
+# Which rooms a room may import from. These are leaves that anyone may use.
+LEAVES = {"config", "errors", "guesses", "streams", "terminal"}
 ALLOWED: dict[str, set[str]] = {
     "config": {"errors", "guesses"},
     "guesses": set(),
@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "density": {"data", "network"},
     "errors": set(),
     "streams": set(),
+    "terminal": set(),
     "interrupts": set(),
     "plain_files": set(),
     "native": set(),
@@ -34,11 +35,12 @@ ALLOWED: dict[str, set[str]] = {
     "storage": {"plain_files"},
     "data": {"plain_files", "storage", "native", "progress"},
     "training": {"models", "sparse", "data", "native", "machine"},
-    "runs": {"plain_files", "storage", "sparse"},
+    "runs": {"plain_files", "storage", "sparse", "trained"},  # trained: set_cli.runs(folder), when it is called
     "analysis": {"plain_files", "storage", "runs", "sparse"},
     "record": {"storage", "models", "runs", "training", "description", "progress"},
-    "description": {"models", "sparse", "training"},
-    "progress": set(),
+    "description": {"models", "sparse", "training", "data", "runs"},
+    "progress": {"live"},
+    "live": set(),
     "report": {"storage", "runs", "data", "analysis"},
     "devices": set(),
     "network": {"devices", "models", "sparse", "data", "training", "progress"},
@@ -57,7 +59,8 @@ ALLOWED: dict[str, set[str]] = {
         "progress",
         "interrupts",
     },
-    "loading": {"storage", "models", "sparse", "data", "runs", "description"},
+    "trained": {"storage", "models", "sparse", "data", "runs", "training", "description", "report"},
+    "predict_command": {"trained", "storage", "single"},
     "machine": set(),
     "single": {"native", "experiment", "progress", "runs", "interrupts"},
     "sweeps": {"storage", "progress", "interrupts"},
@@ -73,14 +76,14 @@ ALLOWED: dict[str, set[str]] = {
         "runs",
     },
     "forecast": {"devices", "durations", "network", "models", "data"},
-    "jobs": {"single", "sweeps", "forecast", "storage", "runs", "progress", "interrupts", "machine"},
+    "jobs": {"single", "sweeps", "forecast", "storage", "runs", "progress", "live", "interrupts", "machine"},
     "composed": {"density", "jobs", "spelling", "data", "interrupts", "machine", "progress", "sweeps"},
     "train": {"command_line", "composed", "reference", "sweeps", "progress", "interrupts", "storage"},
     "report_command": {"storage", "report", "runs"},
     "data_command": {"data", "progress"},
     "bench": {"native", "sparse", "models", "training"},
     "bench_command": {"bench", "native", "single", "machine"},
-    "__init__": {"loading"},
+    "__init__": {"trained"},
 }
 
 

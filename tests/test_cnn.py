@@ -326,10 +326,11 @@ def test_a_baseline_without_sparse_layers_is_trained_once(compose: Compose) -> N
     assert identity(compose(*SMALL)) != identity(compose(*SMALL, "model.sparse_convolutions=true"))
 
 
-def test_images_with_their_channels_last_are_refused(compose: Compose, tmp_path: Path) -> None:
+def test_flat_images_whose_channels_come_last_are_refused(compose: Compose, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 255, (60, 12, 10, 3), dtype=np.uint8), rng.integers(0, 3, 60)
-    np.savez(tmp_path / "last.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    flat = x.reshape(60, -1)
+    np.savez(tmp_path / "last.npz", x_train=flat, y_train=y, x_test=flat, y_test=y, shape=[12, 10, 3])
     np.savez(tmp_path / "first.npz", x_train=np.moveaxis(x, 3, 1), y_train=y, x_test=np.moveaxis(x, 3, 1), y_test=y)
     small = ("dataset=custom", "model=cnn", "model.channels=[4]", "model.hidden=[20]", "train.epochs=1")
     with pytest.raises(

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,13 +31,24 @@ def one_sentence(stderr: str) -> str:
     return lines[0]
 
 
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Of the only run below it."""
+    (path,) = folder.rglob("summary.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
 def test_trains_reports_and_skips(set_train: Command, set_report: Command, tmp_path: Path) -> None:
     first = set_train(*SMALL)
     assert (first.returncode, first.stderr) == (0, "")
     lines = first.stdout.splitlines()
     assert lines[1].startswith("epoch 1/1  loss ")
-    assert lines[-1].startswith("done: set on digits, test accuracy ")
-    folder = tmp_path / lines[-1].rpartition(" ")[2]
+    assert lines[-3].startswith("done: set on digits, test accuracy ")
+    kept = re.escape(f"{read_summary(tmp_path)['after_last_removal']['test']:.2f}")
+    assert re.fullmatch(rf"\d+ connections, \d+ after the last removal \(test {kept} %\); \d+.\d\d s/epoch", lines[-2])
+    assert re.fullmatch(r"compare: set-report; predict: set-predict runs/digits/mlp/\S+ FILE", lines[-1])
+    folder = tmp_path / lines[-1].split()[-2]
+    assert (folder / "train.log").read_text().splitlines() == lines
     assert (folder / "summary.json").exists()
     again = set_train(*SMALL)
     assert again.returncode == 0
@@ -209,7 +221,7 @@ def test_a_sweep_runs_every_combination_and_a_failure_costs_one_run(set_train: C
     result = set_train(*sweep)
     assert result.returncode == 1
     assert "sweep of 4: 2 done, 2 diverged" in result.stdout
-    listed = [line for line in result.stdout.splitlines() if re.match(r" \d  diverged +method", line)]
+    listed = [line for line in result.stdout.splitlines() if re.match(r"\d │ diverged +│ method", line)]
     assert len(listed) == 2
     assert all("loss or weights are no longer finite in epoch 1" in line for line in listed)
     again = set_train(*sweep)
@@ -262,7 +274,7 @@ def test_a_signal_interrupts_and_the_same_command_goes_on(number: int, exit_code
     assert "the same command goes on after epoch" in one_sentence(stderr)
     result = run_python("-c", TRAIN, *arguments, folder=tmp_path)
     assert result.returncode == 0
-    assert "going on after epoch" in result.stdout
+    assert "resuming after epoch" in result.stdout
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -286,7 +298,7 @@ def test_a_signal_before_training_begins_ends_in_one_sentence(tmp_path: Path) ->
     )
     result = run_python("-c", program, folder=tmp_path)
     assert result.returncode == 143
-    assert one_sentence(result.stderr) == "set-train: interrupted by SIGTERM; nothing was begun"
+    assert one_sentence(result.stderr) == "set-train: interrupted by SIGTERM; this run had not started"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -338,7 +350,7 @@ def test_a_closed_pipe_does_not_end_training(tmp_path: Path) -> None:
     process.stderr.close()
     assert process.wait(timeout=60) == 0
     (log,) = (tmp_path / "runs").rglob("train.log")
-    assert log.read_text().splitlines()[-1].startswith("done: set on digits")
+    assert log.read_text().splitlines()[-3].startswith("done: set on digits")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], list(SMALL)])
@@ -353,7 +365,7 @@ def test_a_pipe_that_is_closed_at_once_is_no_traceback(arguments: list[str], tmp
 
 
 def test_progress_none_prints_the_result_only(set_train: Command) -> None:
-    assert len(set_train("progress=none", *SMALL).stdout.splitlines()) == 1
+    assert len(set_train("progress=none", *SMALL).stdout.splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -405,7 +417,7 @@ def test_the_wheel_works_from_any_folder(tmp_path: Path) -> None:
     result = run_python("-c", check + TRAIN, *SMALL, folder=elsewhere, PYTHONPATH=str(installed))
     assert result.returncode == 0, result.stderr
     report = run_python("-c", check + REPORT, "--format", "html", folder=elsewhere, PYTHONPATH=str(installed))
-    assert "<td>digits</td>" in report.stdout  # with the page's own files from the wheel
+    assert "All rows: digits, mlp, " in report.stdout  # with the page's own files from the wheel
 
 
 def test_a_finished_run_is_skipped_without_torch_and_its_backend(set_train: Command, tmp_path: Path) -> None:

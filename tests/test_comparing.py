@@ -154,7 +154,8 @@ def test_two_runs_differ_in_what_differs(pair: tuple[Path, Path]) -> None:
     assert "train.epochs" not in lines
     assert "Environment: the same" in text
     last = [json.loads((path / "summary.json").read_text())["last"] for path in pair]
-    assert lines["last"] == [f"{last[0]:.6g}", f"{last[1]:.6g}", f"{last[1] - last[0]:+.6g}"]
+    assert lines["accuracy, last epoch"] == [f"{last[0]:.2f} %", f"{last[1]:.2f} %", f"{last[1] - last[0]:+.2f} points"]
+    assert lines["time per epoch"][0].endswith(" s")
     assert "in common" in text
     assert "Configuration: the same" in compare_two(pair[0], pair[0])
 
@@ -176,7 +177,7 @@ def test_a_run_that_did_not_end_is_compared_as_far_as_it_came(tmp_path: Path) ->
     (failed / "status.json").write_text(json.dumps({"status": "failed", "epoch": 2, "reason": "disk full"}))
     text = compare_two(done, failed)
     assert "(failed, epoch 2, disk full)" in text
-    assert "last" in text
+    assert "accuracy, last epoch │ 70" in text
     (failed / "run.json").write_text("[]")
     assert "Environment: the same" in compare_two(done, failed)
     (failed / "run.json").write_text("[3]")

@@ -129,20 +129,20 @@ def test_test_images_may_be_none_and_other_arrays_are_left_alone(tmp_path: Path)
         (ROWS % 2 == 1, np.uint8, "binary", 1),
         ((ROWS % 2).astype(np.float64), np.uint8, "binary", 1),
         ((ROWS % 2).astype(">i4"), np.uint8, "binary", 1),
-        (ROWS.astype(np.int64), np.float32, "real", 1),
-        (ROWS / 255, np.float32, "bounded", 1),
+        (ROWS.astype(np.int64), np.float64, "real", 1),
+        (ROWS / 255, np.float64, "bounded", 1),
         (-ROWS.astype(np.float32), np.float32, "real", 1),
         ((ROWS / 7).astype(np.float16), np.float32, "real", 1),
-        (np.asfortranarray(ROWS / 7), np.float32, "real", 1),
+        (np.asfortranarray(ROWS / 7), np.float64, "real", 1),
     ],
 )
-def test_bytes_stay_bytes_and_everything_else_becomes_float32(
+def test_bytes_and_float32_stay_and_everything_else_becomes_float64(
     x: NDArray[np.generic], dtype: type[np.generic], kind: str, maximum: int, tmp_path: Path
 ) -> None:
     data = load(tmp_path, "my.npz", packed(".npz", x=x, y=LABELS))
     assert data.train.x.dtype == dtype
     assert (data.card.kind, data.card.maximum) == (kind, maximum)
-    assert np.array_equal(np.concatenate([data.train.x, data.test.x]), x.astype(np.float32))
+    assert np.array_equal(np.concatenate([data.train.x, data.test.x]), x.astype(dtype))
 
 
 CSV = """size,label,"the colour, in nm",split,weight
@@ -158,8 +158,8 @@ CSV = """size,label,"the colour, in nm",split,weight
 def test_a_csv_has_its_labels_and_splits_in_columns_of_these_names(tmp_path: Path) -> None:
     data = load(tmp_path, "my.csv", CSV.encode(), holdout=0, valid=1)
     assert data.valid is not None
-    assert data.train.x.dtype == np.float32
-    expected = np.array([[1.5, 400, 1e-3], [-2, 500.5, 0], [4, 700, 8], [6, 800, 0]], np.float32)
+    assert data.train.x.dtype == np.float64
+    expected = np.array([[1.5, 400, 1e-3], [-2, 500.5, 0], [4, 700, 8], [6, 800, 0]])
     assert np.array_equal(data.train.x, expected)
     assert data.valid.x.tolist() == [[3, 600, 7]]
     assert data.test.x.tolist() == [[5, 800, 9]]
@@ -198,7 +198,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
     ("labels", "classes"),
     [
         (["10", "9", "10", "2"], [2, 1, 2, 0]),  # numbers by their size
-        (["10", "9", "x", "2"], [0, 2, 3, 1]),  # words by their letters
+        (["x10", "x9", "x", "x2"], [1, 3, 0, 2]),  # words by their letters
         (["-1", "+1", "1.0", "-1e0"], [0, 1, 1, 0]),
         (["Ä", "a", "Ä", "日本"], [1, 0, 1, 2]),
         (["a b", '"a,b"', "a b", "c"], [0, 1, 0, 2]),
@@ -214,7 +214,7 @@ def test_a_csv_without_labels_trains_an_rbm_only(tmp_path: Path) -> None:
     content = b"a,b\n0,1\n1,0\n1,1\n"
     data = load(tmp_path, "my.csv", content, labels=False, holdout=1)
     assert (data.train.x.tolist(), data.train.y, data.card.classes) == ([[0, 1], [1, 0]], None, 0)
-    with pytest.raises(NotApplicable, match=r"my\.csv has no labels, which this model needs; use model=rbm"):
+    with pytest.raises(NotApplicable, match=r"my\.csv has no column label, .* \(columns: a, b\); without any, use"):
         load(tmp_path, "my.csv", content, holdout=1)
 
 
@@ -223,17 +223,18 @@ def test_svmlight_counts_its_features_from_1(suffix: str, tmp_path: Path) -> Non
     content = b"-1 1:0.5 3:2 # a comment\n+1 2:-1\n-1\n+1 4:1e-3\n"
     data = load(tmp_path, f"my{suffix}", content, holdout=1)
     assert data.train.x.tolist() == [[0.5, 0, 2, 0], [0, -1, 0, 0], [0, 0, 0, 0]]
-    assert data.train.x.dtype == np.float32
-    assert data.test.x.tolist() == [[0, 0, 0, np.float32(1e-3)]]
+    assert data.train.x.dtype == np.float64
+    assert data.test.x.tolist() == [[0, 0, 0, 1e-3]]
     assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([0, 1, 0], [1])
 
 
 def test_the_holdout_is_the_last_training_rows_and_valid_those_before(tmp_path: Path) -> None:
-    data = load(tmp_path, "my.npz", packed(".npz", x=ROWS, y=LABELS), holdout=2, valid=3, scaling="standardize")
+    labels, classes = [7, 3, 9, 7, 3, 7, 9, 3], [1, 0, 2, 1, 0, 1, 2, 0]  # each class is among the rows that stay
+    data = load(tmp_path, "my.npz", packed(".npz", x=ROWS, y=labels), holdout=2, valid=3, scaling="standardize")
     assert data.valid is not None
     for part, rows in ((data.train, slice(3)), (data.valid, slice(3, 6)), (data.test, slice(6, 8))):
         assert np.array_equal(part.x, ROWS[rows])
-        assert part.labels.tolist() == CLASSES[rows]
+        assert part.labels.tolist() == classes[rows]
     np.testing.assert_allclose(data.scaling.offset, ROWS[:3].mean(axis=0), rtol=1e-6)
 
 
@@ -251,64 +252,54 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("", "expected a header line that names the columns (label, split, features), found nothing"),
-        ("1,2\n3,4\n", "expected a header line that names the columns (label, split, features), found numbers"),
+        ("", "expected a header line that names the columns (such as x1, x2, label), found nothing"),
+        ("1,2\n3,4\n", "expected a header line that names the columns (such as x1, x2, label), found numbers"),
         ("1,-2e5,nan0\n".replace("nan0", "3"), "expected a header line that names the columns"),
         ("a,label\n", "no training rows"),
-        ("label,split\n1,train\n", "expected columns of features beside label and split, found none"),
+        ("label,split\n1,train\n", "expected columns of features beside the class, found label, split"),
         ("a,a,label\n1,2,3\n", "expected a name of its own for every column, found 'a'"),
         ("a,label,label\n1,2,3\n", "expected a name of its own for every column, found 'label'"),
-        (",a,label\n1,2,3\n", "expected a name of its own for every column, found ''"),
+        ("a,,label\n1,2,3\n", "expected a name for every column, or row numbers in the first, found '2' in line 2"),
+        (",a,label\n1.5,2,3\n", "or row numbers in the first, found '1.5' in line 2, column 'Unnamed: 0'; give"),
+        (",a,label\n1,2,3\n1,2,4\n", "or row numbers in the first, found '1' in line 2"),
         ("a,label\n1,x\ntwo,y\n", "expected a number, found 'two' in line 3, column 'a'"),
         ("a,b,label\n1,2,x\n\n1,,y\n", "expected a number, found '' in line 4, column 'b'"),
         ("a,label\n1,x\nnan,y\n", "expected a number, found 'nan' in line 3, column 'a'"),
-        ("a,label\n1,x\n-inf,y\n", "expected a number, found '-inf' in line 3, column 'a'"),
-        ("a,label\n1,x\n1e39,y\n", "expected a number, found '1e39' in line 3, column 'a'"),
-        ("a,label\n1,x\n" + "9" * 400 + ",y\n", f"expected a number, found '{'9' * 30}'… in line 3, column 'a'"),
-        ("a,label\n1,x\n\0,y\n", r"expected a number, found '\x00' in line 3, column 'a'"),
+        ("a,label\n1,x\n-inf,y\n", "-3.4e38 and 3.4e38, found '-inf' in line 3, column 'a', which is infinite"),
+        ("a,label\n1,x\n1e39,y\n", "3.4e38, found '1e39' in line 3, column 'a', which is too large"),
+        ("a,label\n1,x\n" + "9" * 400 + ",y\n", f"found '{'9' * 30}'… in line 3, column 'a', which is too large"),
+        ("a,label\n1,x\n\0,y\n", "expected text, found a zero byte in line 3"),
         ("a,label\n1,x\n\x1b[31m,y\n", r"expected a number, found '\x1b[31m' in line 3, column 'a'"),
         ('a,"\x1b[31m\u202e",label\n1,x,y\n', r"expected a number, found 'x' in line 2, column '\x1b[31m\u202e'"),
-        ("a;label\n1;x\n", "expected a number, found '1;x' in line 2, column 'a;label'"),
-        ("a,label\n1,5,x\n", "expected 2 cells, found 3 in line 2"),
+        ("a,label\n1,5,x\n1,x\n", "expected 2 cells, found 3 in line 2"),
         ("a,b,label\n1,5,x\n1,5\n", "expected 3 cells, found 2 in line 3"),
         ("a,label\n1,x\n1,\n", "expected a class, found '' in line 3, column 'label'"),
         ("a,label\n1,2\n1,NaN\n", "expected a class, found 'NaN' in line 3, column 'label'"),
-        ("a,label\n1,0.5\n1,2\n1,3\n", "expected whole numbers or words as labels, found 0.5"),
+        (
+            "a,label\n1,0.5\n1,2\n1,3\n",
+            "expected whole numbers or words as labels, found '0.5' in line 2, column 'label'",
+        ),
         ("a,label\n1,x\n1,x\n1,x\n", "expected at least two classes among the labels, found 1"),
         (
             "a,label,split\n1,x,train\n1,y,Test\n",
-            "expected train, valid or test, found 'Test' in line 3, column 'split'",
+            "expected train, valid or test in the column split, found 'Test' in line 3, column 'split'",
         ),
         ("a,label,split\n1,x,test\n", "no training rows"),
         (
             "a,label,split\n1,x,train\n2,y,train\n3,\x07z\x07z,test\n",
-            "test: expected one of the labels x, y, found ?z?z in row 1",
+            r"test: expected one of the labels x, y of the training rows, found '\x07z\x07z' in line 4, column 'label'",
         ),
         (
             "a,label,split\n1,1,train\n2,2,train\n3,3,test\n",
-            "test: expected one of the labels 1.0, 2.0, found 3.0 in row 1",
+            "test: expected one of the labels 1, 2 of the training rows, found '3' in line 4, column 'label'",
         ),
         ('a,label\n1,x\n"2,y\n', "malformed in line 3 (unexpected end of data)"),
-        ('a,label\n1,"x\ny"\n', "malformed in line 2 (unexpected end of data)"),
         ('a,label\n1,"x"y\n', "malformed in line 2 (',' expected after '\"')"),
-        ("a,label\r1,x\r2,y\r", "malformed in line 1 (new-line character seen in unquoted field"),
-        ("a,label\n1,x\n" + "1" * 5_000_000 + "\n", "found more than 4,194,304 characters in line 3"),
-        ("a,label\n1," + "x" * 200_000 + "\n", "malformed in line 2 (field larger than field limit (131072))"),
+        ("a,label\n1,x\n" + "1" * 9_000_000 + "\n", "found more than 8,388,608 characters in line 3"),
     ],
 )
 def test_a_csv_is_refused_at_its_line_and_column(content: str, sentence: str, tmp_path: Path) -> None:
     assert sentence in refusal(tmp_path, "my.csv", content.encode())
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (b"\xff\xfea\0,\0l\0", "malformed in line 1 ('utf-8' codec can't decode byte 0xff in position 0"),
-        (b"a,label\n1,\xe4\n", "malformed in line 2 ('utf-8' codec can't decode byte 0xe4"),
-    ],
-)
-def test_a_csv_in_another_encoding_is_refused(content: bytes, sentence: str, tmp_path: Path) -> None:
-    assert sentence in refusal(tmp_path, "my.csv", content)
 
 
 NAN = np.where(np.arange(48).reshape(8, 6) == 8, np.nan, 1.5)
@@ -317,25 +308,28 @@ NAN = np.where(np.arange(48).reshape(8, 6) == 8, np.nan, 1.5)
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
-        ({}, "expected an array x_train (or train_data, or x), found none"),
-        ({"x_test": ROWS, "y_test": LABELS}, "expected an array x_train (or train_data, or x), found x_test, y_test"),
-        ({"x": NAN, "y": LABELS}, "train: expected finite numbers, found nan in row 2, column 3"),
-        ({"x": np.full((8, 1), -np.inf), "y": LABELS}, "train: expected finite numbers, found -inf in row 1, column 1"),
-        ({"x": np.full((8, 1), 1e300), "y": LABELS}, "train: expected finite numbers, found inf in row 1, column 1"),
+        ({}, "expected an array of rows called x_train, X, data or the like, found none"),
+        ({"x_test": ROWS, "y_test": LABELS}, "no training rows"),
+        ({"x": NAN, "y": LABELS}, "train: expected a number, found nan in row 2, column 3 (one cell has no value)"),
+        ({"x": np.full((8, 1), -np.inf), "y": LABELS}, "found -inf in row 1, column 1, which is infinite"),
+        ({"x": np.full((8, 1), 1e300), "y": LABELS}, "found 1e+300 in row 1, column 1, which is too large"),
         ({"x": ROWS[:0], "y": LABELS[:0]}, "no training rows"),
         ({"x": ROWS[:, :0], "y": LABELS}, "train: expected rows of features, found an array of shape (8, 0)"),
         ({"x": np.arange(8), "y": LABELS}, "train: expected rows of features, found an array of shape (8,)"),
-        ({"x": np.uint8(3), "y": LABELS}, "train: expected rows of features, found an array of shape (1,)"),
-        ({"x": ROWS, "y": LABELS[:5]}, "train: expected 8 labels, found 5"),
-        ({"x": ROWS, "y": np.eye(8)}, "train: expected 8 labels, found 64"),
+        ({"x": np.uint8(3), "y": LABELS[:1]}, "train: expected rows of features, found an array of shape (1,)"),
+        ({"x": ROWS, "y": LABELS[:5]}, "expected 8 labels in y, found 5"),
+        (
+            {"x": ROWS, "y": np.eye(8)},
+            "expected 8 labels in y, found an array of shape (8, 8); of one column per class",
+        ),
         ({"x": ROWS, "y": LABELS * 0}, "expected at least two classes among the labels, found 1"),
         ({"x": ROWS, "y": LABELS / 7}, "expected whole numbers or words as labels, found 0.428"),
-        ({"x": ROWS, "y": np.where(LABELS == 9, np.nan, LABELS)}, "whole numbers or words as labels, found nan"),
+        ({"x": ROWS, "y": np.where(LABELS == 9, np.nan, LABELS)}, "expected a class, found nan in row 4"),
         ({"x": ROWS, "y": np.where(LABELS == 9, np.inf, LABELS)}, "whole numbers or words as labels, found inf"),
         ({"x": ROWS, "y": LABELS, "x_test": ROWS}, "test: expected 8 labels, found none"),
         (
             {"x": ROWS, "y": LABELS, "x_test": ROWS[:2], "y_test": [7, 4]},
-            "test: expected one of the labels 3, 7, 9, found 4 in row 2",
+            "test: expected one of the labels 3, 7, 9 of the training rows, found 4 in row 2",
         ),
         (
             {"x": ROWS, "y": LABELS, "x_val": ROWS[:, :5], "y_val": LABELS},
@@ -343,7 +337,7 @@ NAN = np.where(np.arange(48).reshape(8, 6) == 8, np.nan, 1.5)
         ),
         (
             {"x": ROWS, "y": LABELS, "x_test": NAN * 2, "y_test": LABELS},
-            "test: expected finite numbers, found nan in row",
+            "test: expected a number, found nan in row 2, column 3",
         ),
         ({"x": ROWS, "y": LABELS, "shape": [2, 4]}, "expected the shape of one image of 6 values, found [2, 4]"),
         ({"x": ROWS, "y": LABELS, "shape": [6]}, "expected the shape of one image of 6 values, found [6]"),
@@ -369,7 +363,7 @@ NAN = np.where(np.arange(48).reshape(8, 6) == 8, np.nan, 1.5)
         ),
         ({"x": ROWS.astype(complex), "y": LABELS}, "expected numbers, found values of type complex128"),
         ({"x": ROWS.astype(str), "y": LABELS}, "expected numbers, found values of type <U3 (nothing was unpickled)"),
-        ({"x": ROWS, "y": ["a"] * 8}, "expected numbers, found values of type <U1 (nothing was unpickled)"),
+        ({"x": ROWS, "y": ["a"] * 8}, "expected at least two classes among the labels, found 1 (a)"),
     ],
 )
 def test_arrays_are_refused_with_what_was_expected(arrays: dict[str, object], sentence: str, tmp_path: Path) -> None:
@@ -385,8 +379,7 @@ def test_a_mat_with_words_for_labels_is_refused_and_not_taken_for_unlabelled(tmp
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "expected lines of `label index:value …` with indices from 1 that rise, found none"),
-        (b"1 1:1\n2 0:1\n", "found '0:1' in line 2, column 2"),
+        (b"", "expected lines of `label index:value …` with indices that rise, found none"),
         (b"1 1:1\n2 3:1 2:1\n", "found '2:1' in line 2, column 3"),
         (b"1 1:1\n2 1:nan\n", "found '1:nan' in line 2, column 2"),
         (b"cat 1:1\ndog 1:2\n", "found 'cat' in line 1, column 1"),
@@ -403,8 +396,8 @@ def test_svmlight_is_refused_at_its_line_and_column(content: bytes, sentence: st
 
 
 def test_another_suffix_and_a_missing_file_are_one_sentence(tmp_path: Path) -> None:
-    sentence = refusal(tmp_path, "my.parquet", b"")
-    assert "expected a file that ends in .npz, .csv, .mat, .svmlight, .libsvm" in sentence
+    sentence = refusal(tmp_path, "my.xlsx", b"")
+    assert "expected a file that ends in .npz, .csv, .tsv, .txt, .data, .mat, .svmlight, .libsvm, .svm" in sentence
     dataset = Dataset(name="custom", path=str(tmp_path / "gone.npz"), checksum="0" * 64)
     with pytest.raises(DataError, match=re.escape(f"{tmp_path}/gone.npz: could not be read (") + "[^\n]*No such file"):
         load_data(dataset, data_config(holdout=2))

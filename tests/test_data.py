@@ -31,6 +31,7 @@ def data_config(
     train_limit: int | None = None,
     test_limit: int | None = None,
     scaling: str = "standardize",
+    **keys: object,
 ) -> Data:
     return Data.model_validate(
         {
@@ -42,6 +43,7 @@ def data_config(
             "test_limit": test_limit,
             "scaling": scaling,
             "augment": NO_AUGMENT,
+            **keys,
         }
     )
 

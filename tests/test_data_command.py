@@ -480,7 +480,7 @@ def test_a_sweep_skips_the_users_own_table_where_it_has_no_labels(set_train: Com
         ONE_THREAD,
     )
     assert (result.returncode, "sweep of 2: 1 skipped, 1 done" in result.stdout) == (0, True), result.stderr
-    assert "own.npz has no labels, which this model needs; use model=rbm, or add labels" in result.stderr
+    assert "own.npz has no array y (or labels, target), and this model needs a class for every row" in result.stderr
 
 
 def test_offline_a_run_says_what_is_missing_where_and_how_to_get_it(set_train: Command, tmp_path: Path) -> None:

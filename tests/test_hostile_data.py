@@ -27,6 +27,7 @@ import numpy as np
 import pytest
 import scipy.io
 
+from set_cli.config import Dataset
 from set_cli.data import files
 from set_cli.data.catalog import Card, Digest, Form, SourceFile
 from set_cli.data.custom import read_custom
@@ -89,6 +90,11 @@ def nothing_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     before = files_below(folder)
     yield
     assert files_below(folder) == before
+
+
+def read_path(path: Path, sha256: str) -> tuple[Card, Parts]:
+    """What an RBM would be trained on."""
+    return read_custom(Dataset(name="custom", path=str(path), checksum=sha256), missing="refuse", labels=False)
 
 
 class Canary:
@@ -274,7 +280,7 @@ def test_what_is_no_plain_file_is_refused_at_once(what: str, tmp_path: Path, mon
         reads[path] = partial(source, card, form, tmp_path / kind)
     for suffix in (".npz", ".csv", ".mat", ".svmlight"):
         path = tmp_path / f"my{suffix}"
-        reads[path] = partial(read_custom, path, "0" * 64)
+        reads[path] = partial(read_path, path, "0" * 64)
     for path in reads:
         planted(path, what)
     with nothing_left(tmp_path, monkeypatch):
@@ -753,6 +759,7 @@ WORDS = {
     "no variables": "found none",
     "zlib bomb in a name": "found none",
     "a function": "x: expected an array of numbers, found",
+    "cells in cells": "x: expected an array of numbers, found",
     "an opaque object": "found none",
 }
 
@@ -770,7 +777,7 @@ def test_a_mat_hurts_its_child_only(what: str, tmp_path: Path, monkeypatch: pyte
     path.write_bytes(MATS[what]())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     with nothing_left(tmp_path, monkeypatch):
-        sentence = refused(partial(read_custom, path, digest), str(path), 8 * MEGABYTE + 3 * path.stat().st_size)
+        sentence = refused(partial(read_path, path, digest), str(path), 8 * MEGABYTE + 3 * path.stat().st_size)
     assert WORDS.get(what, "malformed (") in sentence
 
 
@@ -901,7 +908,7 @@ def test_text_that_is_no_table_is_refused_in_little_memory(
     with nothing_left(tmp_path, monkeypatch):
         for read in TEXT_READERS.values():
             refused(lambda read=read: read(content), "here.txt", 60 * MEGABYTE)  # type: ignore[misc]
-        refused(partial(read_custom, tmp_path / "my.csv", digest), "my.csv", 60 * MEGABYTE)
+        refused(partial(read_path, tmp_path / "my.csv", digest), "my.csv", 60 * MEGABYTE)
         target = tmp_path / "converted-0"
         refused(partial(convert, tmp_path / "HIGGS.csv", "HIGGS.csv", 28, target, no_bar), "HIGGS.csv", 60 * MEGABYTE)
 
@@ -1001,10 +1008,10 @@ def read_text(name: str, content: bytes, folder: Path) -> None:
 def read_own(suffix: str, content: bytes, folder: Path) -> None:
     path = folder / f"my{suffix}"
     path.write_bytes(content)
-    card, parts = read_custom(path, hashlib.sha256(content).hexdigest())
+    card, parts = read_path(path, hashlib.sha256(content).hexdigest())
     for split, part in parts.items():
         check_part(card, part, split)
-        assert part.x.dtype in (np.uint8, np.float32)
+        assert part.x.dtype in (np.uint8, np.float32, np.float64)
         assert np.isfinite(part.x).all()
     assert len(parts["train"])
     assert card.shape is None or np.prod(card.shape) == card.features

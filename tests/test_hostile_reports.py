@@ -46,12 +46,12 @@ from set_cli.report.figures import write_figure
 from set_cli.report.html import render_page
 from set_cli.report.rows import COLUMNS, Comparison, compare
 from set_cli.report.tables import READABLE, csv_text, render
-from set_cli.report.text import printable, text_cells
 from set_cli.report.topology import Topologies, analyze_runs, kept_topologies, render_topologies, tables
 from set_cli.report_command import FORMATS
 from set_cli.runs.summary import REPORTED
 from set_cli.runs.topology import read_topology
 from set_cli.storage import sha256
+from set_cli.terminal import printable, text_cells
 from tests.conftest import INTERPRETER, ONE_THREAD, REPORT, compose_mapping
 from tests.test_report import finished_run, report
 from tests.test_run import train
@@ -136,7 +136,7 @@ def put_everywhere(path: Path, text: str, *, drawn: bool = False, metric: str | 
 
 # Where the page shows the text as it is, and where as JSON, with its escapes.
 SHOWN = ("dataset", "model", "method", "metric", "best_on", "setting", "value", "item", "difference",
-         "folder", "layer", "reason")  # fmt: skip
+         "layer", "reason")  # fmt: skip
 SHOWN_AS_JSON = ("name", "config key", "config value", "run key", "run value", "package", "version", "commit", "cpu",
                  "engine", "data", "started")  # fmt: skip
 
@@ -151,7 +151,7 @@ def analysis_of(path: Path, layer: str) -> Analysis:
         version=VERSION,
         sources={name: sums.get(name, "") for name in ("degrees.npz", "checkpoint.npz", *snapshots)},
         degrees=[DegreeRow(layer=layer, side="inputs", epoch=1, neurons=4, mean=1.5, deviation=0.5, largest=3,
-                           without=1, paper_p=0.25, power_law=PowerLawFit(2.5, 1, 3, 0.1, 0.6, rival, None))],
+                           without=1, paper_p=0.25, power_law=PowerLawFit(2.5, 1, 3, 0.1, 0.6, 625, rival, None))],
         layers=[LayerRow(layer=layer, epoch=1, inputs=4, outputs=4, connections=6, kept=0.5, kept_by_chance=0.4,
                          explored=0.6, clustering=0.1, random_clustering=None)],
         graphs=[GraphRow(layers=[layer, layer], epoch=1, measures=measures, random=measures)],
@@ -195,7 +195,7 @@ def assert_no_control(text: str) -> None:
 
 @pytest.fixture(autouse=True)
 def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "PRECISION", 0.25)
+    monkeypatch.setattr(run_module, "SAMPLES", 4)
 
 
 @pytest.fixture(scope="module")
@@ -371,7 +371,7 @@ def test_a_page_shows_every_string_of_every_file_as_text(tmp_path: Path) -> None
         for place in SHOWN_AS_JSON:
             assert json.dumps(f"{payload}({place})") in page.text, (payload, place)
         for what in ("done", "failed"):
-            assert str(tmp_path / f"{number:03d}" / "cifar10" / "mlp" / f"{what} {payload}") in page.text
+            assert str(Path(f"{number:03d}", "cifar10", "mlp", f"{what} {payload}")) in page.text
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
@@ -519,7 +519,7 @@ READERS = ["commonmark", pytest.param("gfm-like", marks=NO_LINKS)]
 @pytest.mark.parametrize("flavour", READERS)
 def test_what_markdown_shows_is_what_was_put_in(flavour: str, tmp_path: Path) -> None:
     comparison = comparison_of(tmp_path, MARKUP)
-    columns, lines = text_cells(READABLE, comparison.rows)
+    columns, lines = text_cells(READABLE, comparison.configurations)
     (table,) = read_markdown(flavour, render(comparison, "markdown"))
     assert table[0] == [column.title for column in columns]
     # A cell loses the spaces at its ends, in Markdown as in a table before it.

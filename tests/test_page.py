@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -76,7 +78,7 @@ def test_the_page_says_everything_about_every_run(trained: Path) -> None:
     assert again in page.sections["reproduce"]
     for run in comparison.counted:
         text = page.sections["runs"]
-        assert str(run.path) in text
+        assert "/".join(run.path.parts[-3:]) in text
         start = json.loads((run.path / "run.json").read_text())[-1]
         for shown in (start["cpu"], start["packages"]["torch"], start["checksums"].popitem()[1]):
             assert shown in text
@@ -96,9 +98,54 @@ def test_the_page_says_what_does_not_count(tmp_path: Path) -> None:
     (failed / "status.json").write_text(json.dumps({"status": "failed", "epoch": 7, "reason": "disk full"}))
     page = Page(render_page(report(tmp_path), NOTHING))
     text = page.sections["left-out"]
-    for said in ("failed", str(failed), "epoch 7, disk full", "no finished run with seed 1", "last may be off"):
+    for said in ("failed", f"cifar10/mlp/{failed.name}", "epoch 7, disk full", "last may be off"):
         assert said in text
     assert "metrics.jsonl has no figures to draw" in text  # these runs have no curves
+    assert "1 of 2*" in page.sections["comparison"]
+    assert "* the mean of those that finished: 1 failed" in page.sections["comparison"]
+    assert "method=dense seed=0,1" in page.sections["reproduce"]  # every seed that was started
+
+
+def test_a_page_names_no_machine_and_no_folder_of_its_own(tmp_path: Path) -> None:
+    """The command keeps the names of files, without the folders they are in."""
+    for root in ("here", "there"):
+        path = finished_run(tmp_path / root, 0, 70, 71, name=f"set-{root}-s0", settings={"x": root})
+        command = ["/home/me/bin/set-train", "dataset.path=/home/me/wine.csv", f"runs_dir={tmp_path}/{root}", "seed=0"]
+        command += ["data.dir='/home/me/data'", "dataset.test_path=/home/a.csv,/home/b.csv", "x=a/b"]
+        start = {"command": command, "folder": "/home/me", "host": "mymachine", "pid": 4711, "cpu": "Zen 4"}
+        start |= {
+            "options": {"data.dir": "/home/me/data"},
+            "data": {"classes": [{"name": "a", "train": 50, "test": 9}]},
+        }
+        (path / "run.json").write_text(json.dumps([start]))
+    (tmp_path / "there/cifar10/mlp/set-there-s0/status.json").write_text('{"status": "failed", "epoch": 1}')
+    page = render_page(report(tmp_path), NOTHING)
+    for private in ("/home", "mymachine", "4711", str(tmp_path)):
+        assert private not in page
+    text = Page(page).sections
+    again = "set-train dataset.path=wine.csv runs_dir=here seed=0 data.dir=data dataset.test_path=a.csv,b.csv x=a/b"
+    assert again in text["runs"]
+    assert "Classes and their training rows: a 50 (test: 9)" in text["runs"]
+    assert "Zen 4" in text["runs"]
+    assert "here/cifar10/mlp/set-here-s0" in text["runs"]
+    assert "there/cifar10/mlp/set-there-s0" in text["left-out"]
+
+
+def test_a_page_begins_with_what_came_out(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        finished_run(tmp_path, seed, 70 + seed, 72)
+        finished_run(tmp_path, seed, 68 + seed, 69, "dense")
+    text = " ".join(unescape(re.sub("<[^>]*>", "", render_page(report(tmp_path), NOTHING))).split())
+    assert "set ε=20 ζ=0.3 reaches 70.50 % with 2.1 % of dense's parameters: 2.00 points above dense." in text
+    assert "2 seeds cannot tell these two methods apart; 6 can." in text
+    assert "All rows: cifar10, mlp, 2 seeds, test accuracy in %, best on test." in text
+
+
+def test_every_figure_of_a_page_is_said_in_words(trained: Path) -> None:
+    page = Page(render_page(report(trained), NOTHING))
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert pictures
+    assert all((attributes["alt"] or "").startswith("digits") for attributes in pictures)
 
 
 def test_an_empty_comparison_is_a_page(tmp_path: Path) -> None:
@@ -137,13 +184,22 @@ def test_dark_pages_have_the_figures_in_other_colours(trained: Path) -> None:
 def test_topologies_are_on_the_page_once_they_were_analysed(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("set_cli.analysis.run.PRECISION", 0.2)
+    monkeypatch.setattr("set_cli.analysis.run.SAMPLES", 6)
     shutil.copytree(trained, tmp_path / "runs")
     comparison = report(tmp_path / "runs")
     analyze_runs(comparison.counted)
     page = Page((run_html(tmp_path)).read_text())
     text = page.sections["topology"]
-    for said in ("Degrees", "Clauset's p", "paper's p", "Layers", "explored", "Networks", "Strongest inputs"):
+    for said in (
+        "Degrees",
+        "6 samples each",
+        "Clauset's p",
+        "paper's p",
+        "Layers",
+        "explored",
+        "Networks",
+        "Strongest inputs",
+    ):
         assert said in text
 
 

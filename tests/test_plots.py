@@ -82,12 +82,12 @@ def test_degrees_are_shares_of_the_neurons() -> None:
     line = inputs.get_lines()[0]
     assert line.get_xdata() == pytest.approx(np.array([1, 2, 2]))
     assert line.get_ydata() == pytest.approx(np.array([0.75, 0.5, 0.25]))
-    assert line.get_label() == "epoch 0, 1 without"
+    assert line.get_label() == "start, 1 without"
     assert (inputs.get_title(), outputs.get_title()) == ("layer1, inputs", "layer1, outputs")
     assert [str(one.get_label()) for one in outputs.get_lines()] == [
-        "epoch 0",
-        "epoch 1",
-    ]  # 2 is after the last removal
+        "start",
+        "epoch 2",  # of two: the topology that it was trained with, before the last removal
+    ]
 
 
 def test_the_papers_test_is_drawn_beside_the_metric(runs: list[FinishedRun]) -> None:
@@ -114,7 +114,7 @@ def test_input_maps_have_a_row_for_each_width_and_its_own_scale() -> None:
     pictures = [
         (axes.get_title(), axes.get_xlabel(), axes.get_images()[0]) for axes in figure.axes if axes.get_images()
     ]
-    assert [title for title, _, _ in pictures] == ["start", "epoch 3", "start"]
+    assert [title for title, _, _ in pictures] == ["start", "epoch 4", "start"]
     assert np.array_equal(np.asarray(pictures[1][2].get_array()), (narrow + 1).reshape(4, 4))
     assert [image.get_clim() for _, _, image in pictures] == [(0, 16), (0, 16), (0, 150)]
     # Of 0 to 15 in a square the frame of one has a mean of 7.5, as the four in the middle.

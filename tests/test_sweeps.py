@@ -226,6 +226,10 @@ def test_a_launcher_without_a_bound_starts_all_at_once() -> None:
     assert Launcher("submitit_slurm", 1, 7, True).at_once == 1  # here; the others are elsewhere
 
 
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in re.split("[│┃]", row)]
+
+
 def test_the_table_names_every_outcome(capsys: pytest.CaptureFixture[str]) -> None:
     path = "runs/digits/mlp/set"
     outcomes: list[dict[str, Any]] = [
@@ -235,11 +239,11 @@ def test_the_table_names_every_outcome(capsys: pytest.CaptureFixture[str]) -> No
     ]
     assert print_outcomes(outcomes, None, None) == 1
     header, _, *rows, count = capsys.readouterr().out.splitlines()
-    assert header.split() == ["run", "with", "result", "run"]
-    assert [re.split(r" {2,}", row.strip()) for row in rows] == [
+    assert cells(header) == ["", "outcome", "run with", "result", "run"]
+    assert [cells(row) for row in rows] == [
         ["0", "done", "seed=0", "test 96.94 %", path],
         ["1", "diverged", "seed=1", "no", path],
-        ["2", "skipped", "seed=2", "no labels"],
+        ["2", "skipped", "seed=2", "no labels", ""],
     ]
     assert count == "sweep of 3: 1 done, 1 diverged, 1 skipped"
     assert print_outcomes(outcomes[:1], 1, None) == 0
@@ -257,8 +261,8 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(set_train: Command, 
     result = set_train("--dry-run", *TWO_AT_ONCE, "seed=0,1", "dataset=digits,nips", *SMALL)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert [re.split(r" {2,}", line.strip())[1] for line in lines[2:6]] == ["train", "skip", "skip: done", "skip"]
-    assert re.search(r"seed=0 dataset=digits .*  620 +\d\d\d +\d+ +1,438 +1 ", lines[2])
+    assert [cells(line)[1] for line in lines[2:6]] == ["train", "skip", "skip: done", "skip"]
+    assert re.search(r"seed=0 dataset=digits .* 620 │ +\d\d\d │ +\d+ │ +1,438 │ +1 ", lines[2])
     assert "nips has no labels" in lines[3]
     takes = r"about \d+ s \(from 1 earlier run\); up to \d MB on the disk"
     assert re.fullmatch(rf"4 in all: 1 train, 2 skip, 1 skip: done; {takes}; nothing was done", lines[6])

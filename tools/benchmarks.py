@@ -23,7 +23,7 @@ from tabulate import tabulate
 
 from set_cli import native
 from set_cli.bench.measure import Row
-from set_cli.bench.table import machine_line, render
+from set_cli.bench.table import machine_line, render_markdown
 from set_cli.config import Augment
 from set_cli.data.augment import draw_transforms
 from set_cli.data.entries import CATALOG
@@ -78,10 +78,10 @@ def steps() -> str:
     million = next(row for row in rows if row.workload == "million" and row.engine == "native")
     per_connection = 1e6 * (million.peak_memory_mb or 0) / million.connections
     return (
-        f"## Training steps and topology\n\n`set-bench --repeats {ROUNDS}`\n\n{render(rows, 'github')}\n"
+        f"## Training steps and topology\n\n`set-bench --repeats {ROUNDS}`\n\n{render_markdown(rows)}\n"
         f"`million` has {million.connections:,} connections: {per_connection:.1f} bytes of peak memory for each, "
         "activations and optimiser included.\n\nOne thread, `set-bench --threads 1 --workload cifar10_mlp mnist_mlp`:"
-        f"\n\n{render(single, 'github')}"
+        f"\n\n{render_markdown(single)}"
     )
 
 

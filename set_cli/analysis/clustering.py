@@ -5,8 +5,8 @@ closed here are squares: two inputs that share two outputs.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
-import igraph
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
@@ -46,25 +46,28 @@ def _squares(pattern: Csr, rows: NDArray[np.int64], columns: NDArray[np.int64]) 
     return (twice - int((rows * (rows - 1) // 2).sum())) // 2
 
 
-def random_clustering(pattern: Csr, samples: int = 3, seed: int = 0) -> float | None:
-    """The mean coefficient of random layers in which every neuron has as many connections as here; None as above."""
-    found = [clustering(shuffled) for shuffled in shuffle_connections(pattern, samples, seed)]
+def mean_clustering(patterns: Iterable[Csr]) -> float | None:
+    """The mean coefficient of these layers, those left out that have none; None where none has one."""
+    found = [clustering(pattern) for pattern in patterns]
     known = [value for value in found if value is not None]
     return sum(known) / len(known) if known else None
 
 
 def shuffle_connections(pattern: Csr, samples: int, seed: int) -> list[Csr]:
     """Random patterns with the same degrees: pairs of connections swap their ends (igraph's `rewire`)."""
+    import igraph  # with matplotlib a second, which a page of what was measured before need not wait for
+
     if not pattern.nnz:
         return [pattern] * samples
     n_in, n_out = pattern.shape
     rows = np.repeat(np.arange(n_in), pattern.out_degrees())
     made = []
+    original = igraph.Graph(n=n_in + n_out, edges=np.c_[rows, pattern.indices + n_in], directed=True)
     generator = random.Random(seed)
     igraph.set_random_number_generator(generator)
     try:
         for _ in range(samples):
-            graph = igraph.Graph(n=n_in + n_out, edges=np.c_[rows, pattern.indices + n_in], directed=True)
+            graph = original.copy()
             graph.rewire(n=SWAPS * pattern.nnz)
             edges = np.array(graph.get_edgelist(), np.int64)
             matrix = scipy.sparse.csr_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1] - n_in)), pattern.shape)

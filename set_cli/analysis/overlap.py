@@ -47,6 +47,16 @@ def measure_overlap(first: Csr, second: Csr) -> Overlap:
     return Overlap(first.nnz, second.nnz, len(common), float(expected.sum()), math.sqrt(float(variance.sum())))
 
 
+def join_positions(seen: NDArray[np.int64], more: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The positions that either has; all three are sorted and name no cell twice.
+
+    NumPy's union does not know that they are sorted: with millions of connections it takes a hundred times as long.
+    """
+    places = np.searchsorted(seen, more)
+    new = np.append(seen, -1)[places] != more  # -1 stands behind the last: no position is that
+    return np.insert(seen, places[new], more[new])
+
+
 def correlate_degrees(first: NDArray[np.integer], second: NDArray[np.integer]) -> float | None:
     """Spearman's correlation of two runs' degrees of the same inputs; None where one has the same degree everywhere.
 

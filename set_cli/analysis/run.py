@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from set_cli.analysis.clustering import clustering, random_clustering, shuffle_connections
+from set_cli.analysis.clustering import clustering, mean_clustering, shuffle_connections
 from set_cli.analysis.graph import chains, measure_graph
-from set_cli.analysis.overlap import measure_overlap
+from set_cli.analysis.overlap import join_positions, measure_overlap
 from set_cli.analysis.paper_test import hidden_degrees, paper_p_value
-from set_cli.analysis.power_law import fit_power_law
+from set_cli.analysis.power_law import SAMPLES, fit_power_law
 from set_cli.analysis.records import Analysis, DegreeRow, GraphRow, LayerRow, Side, StrengthRow, TurnoverRow
 from set_cli.analysis.strength import strength_from_checkpoint
 from set_cli.errors import DataError
@@ -27,10 +27,10 @@ from set_cli.sparse.pattern import Csr
 from set_cli.storage import LARGEST_JSON, read_arrays, read_json, write_json
 
 FILE = "analysis.json"
-VERSION = 2  # of what is measured and how; an analysis of another one is made anew
+VERSION = 3  # of what is measured and how; an analysis of another one is made anew
 STRONGEST = 10  # inputs that are named
+SHUFFLES = 3  # random layers beside each one
 LARGEST = 1e12  # of what is counted or measured
-PRECISION = 0.02  # of the power laws' p: 625 samples each
 SIDES: dict[str, Side] = {"out_degree": "inputs", "in_degree": "outputs"}
 
 Checksums = Mapping[str, str]
@@ -88,10 +88,14 @@ def measure_run(path: Path, checksums: Checksums, tell: Tell = lambda what: None
     for epoch in sorted({epochs[0], epochs[-1]}):
         patterns = read(epoch)
         tell(f"clustering and paths, epoch {epoch}")
-        layers += [_layer_row(name, epoch, first[name], patterns[name], explored[name, epoch]) for name in patterns]
+        shuffled = {name: shuffle_connections(patterns[name], SHUFFLES, seed=i) for i, name in enumerate(patterns)}
+        for name, pattern in patterns.items():
+            layers.append(_layer_row(name, epoch, first[name], pattern, shuffled[name], explored[name, epoch]))
         for names in chains(patterns):
+            both = ([patterns[name] for name in names], [shuffled[name][0] for name in names])
             hidden_inputs = names[0] != inputs_of_data
-            graphs.append(_graph_row(names, epoch, [patterns[name] for name in names], hidden_inputs))
+            measures, random = (measure_graph(one, hidden_inputs=hidden_inputs) for one in both)
+            graphs.append(GraphRow(layers=names, epoch=epoch, measures=measures, random=random))
     return Analysis(
         version=VERSION,
         sources=_sources(path, checksums),
@@ -144,7 +148,7 @@ def _degree_rows(degrees: Degrees, tell: Tell) -> list[DegreeRow]:
                     largest=int(now.max()),
                     without=int((now == 0).sum()),
                     paper_p=paper_p_value(now),
-                    power_law=fit_power_law(now, precision=PRECISION),
+                    power_law=fit_power_law(now, samples=SAMPLES),
                 )
             )
     return rows
@@ -162,7 +166,7 @@ def _turnover(
         patterns = read(epoch)
         for name, pattern in patterns.items():
             positions = pattern.positions()
-            seen[name] = np.union1d(seen[name], positions) if name in seen else positions
+            seen[name] = join_positions(seen[name], positions) if name in seen else positions
             explored[name, epoch] = len(seen[name])
             if name in last:
                 overlap = measure_overlap(last[name], pattern)
@@ -179,7 +183,7 @@ def _turnover(
     return rows, explored
 
 
-def _layer_row(name: str, epoch: int, first: Csr, pattern: Csr, explored: int) -> LayerRow:
+def _layer_row(name: str, epoch: int, first: Csr, pattern: Csr, shuffled: list[Csr], explored: int) -> LayerRow:
     return LayerRow(
         layer=name,
         epoch=epoch,
@@ -190,14 +194,8 @@ def _layer_row(name: str, epoch: int, first: Csr, pattern: Csr, explored: int) -
         kept_by_chance=pattern.nnz / pattern.cells,
         explored=explored / pattern.cells,
         clustering=clustering(pattern),
-        random_clustering=random_clustering(pattern),
+        random_clustering=mean_clustering(shuffled),
     )
-
-
-def _graph_row(names: list[str], epoch: int, patterns: list[Csr], hidden_inputs: bool) -> GraphRow:
-    shuffled = [shuffle_connections(pattern, samples=1, seed=i)[0] for i, pattern in enumerate(patterns)]
-    measures, random = (measure_graph(layers, hidden_inputs=hidden_inputs) for layers in (patterns, shuffled))
-    return GraphRow(layers=names, epoch=epoch, measures=measures, random=random)
 
 
 def _has_convolutions(path: Path) -> bool:

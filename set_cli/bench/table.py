@@ -12,18 +12,7 @@ from tabulate import tabulate
 
 from set_cli import native
 from set_cli.bench.measure import Row
-
-HEADERS = [
-    "workload",
-    "engine",
-    "threads",
-    "connections",
-    "ms median",
-    "ms best",
-    "vs dense",
-    "vs torch CSR",
-    "peak MB",
-]
+from set_cli.terminal import Column, render_table, text_cells
 
 
 def machine_line(repeats: int, device: torch.device | None = None) -> str:
@@ -47,24 +36,30 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def render(rows: Sequence[Row], form: str = "simple") -> str:
-    """An aligned table; an empty cell is what did not run."""
-    cells = [
-        [
-            row.workload,
-            row.engine,
-            row.threads,
-            f"{row.connections:,}",
-            f"{row.ms_median:,.2f}",
-            f"{row.ms_best:,.2f}",
-            _times(row.vs_dense),
-            _times(row.vs_torch_csr),
-            "" if row.peak_memory_mb is None else f"{row.peak_memory_mb:,.0f}",
-        ]
-        for row in rows
-    ]
-    sides = ["left"] * 2 + ["right"] * 7
-    return str(tabulate(cells, HEADERS, tablefmt=form, disable_numparse=True, colalign=sides)) + "\n"
+COLUMNS: list[Column[Row]] = [
+    Column("workload", lambda row: row.workload, False, 0),
+    Column("engine", lambda row: row.engine, False, 0),
+    Column("threads", lambda row: str(row.threads), True, 8, "threads: {}".format),
+    Column("connections", lambda row: f"{row.connections:,}", True, 7),
+    Column("ms median", lambda row: f"{row.ms_median:,.2f}", True, 1),
+    Column("ms best", lambda row: f"{row.ms_best:,.2f}", True, 6),
+    Column("vs dense", lambda row: _times(row.vs_dense), True, 2),
+    Column("vs torch CSR", lambda row: _times(row.vs_torch_csr), True, 3),
+    Column("peak MB", lambda row: "" if row.peak_memory_mb is None else f"{row.peak_memory_mb:,.0f}", True, 4),
+]
+
+
+def render(rows: Sequence[Row], width: int | None = None) -> str:
+    """A table for a terminal of this width (None: as wide as it is); an empty cell is what did not run."""
+    return render_table(COLUMNS, rows, width)
+
+
+def render_markdown(rows: Sequence[Row]) -> str:
+    """The same as a table of Markdown."""
+    columns, cells = text_cells(COLUMNS, rows)
+    sides = ["right" if column.right else "left" for column in columns]
+    headers = [column.title for column in columns]
+    return str(tabulate(cells, headers, tablefmt="github", disable_numparse=True, colalign=sides)) + "\n"
 
 
 def _times(ratio: float | None) -> str:

@@ -10,7 +10,7 @@ from set_cli import native
 from set_cli.data.augment import transform
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet
-from set_cli.data.scaling import unscaled
+from set_cli.data.scaling import in_chunks, unscaled
 
 
 class Inputs:
@@ -19,7 +19,7 @@ class Inputs:
     def __init__(self, part: Part, data: DataSet, device: torch.device) -> None:
         scaling, rows, self.clip = data.scaling, part.x, data.scaling.clip
         if rows.dtype == np.float64:  # float32 could not tell large values apart before the offset is taken off
-            rows, scaling = scaling(rows), unscaled(data.card.features)
+            rows, scaling = in_chunks(scaling, rows), unscaled(data.card.features)
         # Arrays made of a file's bytes are read-only, which torch does not know: those are copied.
         self.x = torch.from_numpy(np.require(rows, requirements="W")).to(device)
         no_class = torch.full((len(part),), -1)

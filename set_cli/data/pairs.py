@@ -35,10 +35,26 @@ def check_pair(config: Config) -> None:
         if config.dataset.path is None:
             raise NotApplicable("dataset=custom needs dataset.path=file.npz (or .csv, .mat, .svmlight)")
         check_path(config.dataset.path)
+        _check_test_path(config)
         return
     card = CATALOG[name]
     if needs_labels(model) and not card.bundled:
         _form(config)
+
+
+def _check_test_path(config: Config) -> None:
+    """ConfigError where the second file cannot be the test rows."""
+    dataset = config.dataset
+    if dataset.test_path is None:
+        if dataset.test_checksum is not None:
+            raise ConfigError("dataset.test_checksum is the checksum of dataset.test_path, which is not given")
+        return
+    check_path(dataset.test_path, "dataset.test_path")
+    if config.data.holdout:
+        raise ConfigError(
+            f"dataset.test_path={dataset.test_path} holds the test rows, and data.holdout={config.data.holdout} takes "
+            f"them from the training rows: expected one of the two"
+        )
 
 
 def no_images(card: Card) -> str:
@@ -49,17 +65,26 @@ def no_images(card: Card) -> str:
 
 
 def with_checksum(config: Config) -> Config:
-    """The configuration with the checksum of a custom file, or of files that are not the ones anybody would fetch.
+    """The configuration with the checksums of custom files, or of files that are not the ones anybody would fetch.
 
     Other data makes another run. DataError where a custom file is missing, or is not the one of a checksum given.
     """
     dataset = config.dataset
     found = sha256(check_path(dataset.path)) if dataset.path is not None else _identify(config)
-    if dataset.checksum is not None and found != dataset.checksum:
-        what = f"sha256 is {found[:12]}…" if found else "the files are the publisher's, without a checksum of their own"
-        expected = f"dataset.checksum expects {dataset.checksum[:12]}…"
-        raise DataError(f"{dataset.path or dataset.name}: {what}, {expected}")
-    return config.model_copy(update={"dataset": dataset.model_copy(update={"checksum": found})})
+    _compare(dataset.path or dataset.name, found, dataset.checksum, "dataset.checksum")
+    update: dict[str, str | None] = {"checksum": found}
+    if dataset.test_path is not None:
+        update["test_checksum"] = sha256(check_path(dataset.test_path, "dataset.test_path"))
+        _compare(dataset.test_path, update["test_checksum"], dataset.test_checksum, "dataset.test_checksum")
+    return config.model_copy(update={"dataset": dataset.model_copy(update=update)})
+
+
+def _compare(what: str, found: str | None, expected: str | None, key: str) -> None:
+    if expected is not None and found != expected:
+        is_now = (
+            f"sha256 is {found[:12]}…" if found else "the files are the publisher's, without a checksum of their own"
+        )
+        raise DataError(f"{what}: {is_now}, {key} expects {expected[:12]}…")
 
 
 def data_label(config: Config) -> str:

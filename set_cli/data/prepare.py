@@ -1,9 +1,9 @@
-"""From files to the arrays a run trains and tests on: split, limit, binarise, scale."""
+"""From files to the arrays a run trains and tests on: split, limit, fill, binarise, scale."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,18 +14,21 @@ from numpy.typing import NDArray
 from set_cli.config import Data as DataConfig
 from set_cli.config import Dataset
 from set_cli.data.catalog import Card
-from set_cli.data.custom import check_path, read_custom
+from set_cli.data.classes import check_groups, check_measured, check_parts, count_classes
+from set_cli.data.custom import custom_checksums, read_custom
+from set_cli.data.doubts import check_bytes, check_columns, check_constant, check_scales
 from set_cli.data.entries import CATALOG
 from set_cli.data.fetch import fetch
 from set_cli.data.files import data_folder
+from set_cli.data.missing import fill_sentence, fill_values, filled
 from set_cli.data.parse import Parts
 from set_cli.data.parts import Part, no_rows
-from set_cli.data.scaling import Scaling
+from set_cli.data.scaling import CHUNK, Scaling, fit_scaling, mean_of
 from set_cli.data.sources import Source, choose_form, identity_of, missing_files, missing_sentence, read_source
+from set_cli.data.split import choose_rows
 from set_cli.errors import ConfigError, DataError, NotApplicable
 from set_cli.progress import Bar, no_bar
 
-CHUNK = 4096  # rows turned to float64 at a time
 BINARIZE_SEED = 2383  # of the draws that make MNIST binary, the same for every run
 UNLABELLED = ("rbm",)  # the models that need no labels
 
@@ -35,10 +38,13 @@ class DataSet:
     """What one run sees.
 
     card       of the data set as it came; a custom one's is made from the file
+    train, valid, test  without missing values
     scaling    how the network gets the rows
     tested_on  'test', or 'holdout' where training rows were held out instead
     checksums  by file: what was read
     origin     'verified', 'imported' where a file is the user's own, 'bundled' or 'custom'
+    notes      sentences about what was done to the rows
+    doubts     sentences about why figures may mislead
     """
 
     card: Card
@@ -49,6 +55,8 @@ class DataSet:
     tested_on: str
     checksums: dict[str, str]
     origin: Literal["verified", "imported", "bundled", "custom"]
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def needs_labels(model: str) -> bool:
@@ -74,13 +82,51 @@ def load_data(
     card, parts, checksums, origin = _read(dataset, data, labels, bar, say)
     if dataset.binarize is not None:  # before the split: a row's draws do not depend on which part it becomes
         parts = {split: binarize(part, dataset.binarize, i) for i, (split, part) in enumerate(parts.items())}
-    train, valid, test = _split(dataset.name, data, parts)
+    whole: dict[str, Part] = {split: part for split, part in parts.items() if len(part)}
+    own, name = origin == "custom", str(dataset.path) if origin == "custom" else dataset.name
+    doubts = check_measured(card, name, [part.labels for part in whole.values()]) if own and labels else []
+    chosen = choose_rows(dataset.name, data, parts, labels=labels)
     if data.augment.is_on and card.shape is None:
         raise ConfigError(f"data.augment needs images; {dataset.name} has none")
-    train, test = train[: data.train_limit], test[: data.test_limit]
-    scaling = _scaling(card, train, data)
-    tested_on = "holdout" if data.holdout else "test"
-    return DataSet(card, train, valid if len(valid) else None, test, scaling, tested_on, checksums, origin)
+    used = {"train": chosen.train, "valid": chosen.valid, "test": chosen.test}
+    used = {name: part for name, part in used.items() if len(part)}
+    if labels:
+        doubts += check_parts(card, name, count_classes(card, used), _hint(data), own=own)
+    notes, fill = [*chosen.notes], None
+    if own and data.missing != "refuse":
+        fill = fill_values(card, chosen.train, data.missing)
+        notes += fill_sentence(card, list(used.values()), data.missing)
+        used = {split: filled(part, fill) for split, part in used.items()}
+    scaling, far_out = fit_scaling(card, used["train"], data, fill)
+    if own:
+        notes = [*card.notes, *notes, *check_constant(card, name, scaling)]
+        doubts += check_columns(card, name, whole if labels else _unlabelled(whole))
+        doubts += [*check_groups(used), *check_scales(card, used), *check_bytes(card, used, data.scaling)]
+    return DataSet(
+        card,
+        used["train"],
+        used.get("valid"),
+        used["test"],
+        scaling,
+        "holdout" if data.holdout else "test",
+        checksums,
+        origin,
+        (*notes, *far_out),
+        tuple(doubts),
+    )
+
+
+def _hint(data: DataConfig) -> str:
+    """What to do where a part lacks classes, as the end of a sentence."""
+    limited = data.train_limit is not None or data.test_limit is not None
+    if data.split != "stratified" and (data.holdout or data.valid or limited):
+        return "; data.split=stratified draws rows of every class"
+    return f"; data.train_limit={data.train_limit} leaves few rows" if data.train_limit is not None else ""
+
+
+def _unlabelled(parts: Mapping[str, Part]) -> dict[str, Part]:
+    """The parts for a model that does not look at labels."""
+    return {split: replace(part, y=None) for split, part in parts.items()}
 
 
 def _read(
@@ -88,16 +134,12 @@ def _read(
 ) -> tuple[Card, Parts, dict[str, str], Literal["verified", "imported", "bundled", "custom"]]:
     """Card, rows, checksums and origin of the data set, in the source's order (no test rows without the test files)."""
     if dataset.name == "custom":
-        assert dataset.path is not None  # check_pair refused it
-        assert dataset.checksum is not None
-        card, parts = read_custom(check_path(dataset.path), dataset.checksum)
-        if labels and parts["train"].y is None:
-            raise NotApplicable(f"{dataset.path} has no labels, which this model needs; use model=rbm, or add labels")
+        card, parts = read_custom(dataset, missing=data.missing, labels=labels)
         if not labels and card.kind == "real":
             raise NotApplicable(
                 f"{dataset.path} has values outside 0 to 1, which model=rbm cannot take as probabilities"
             )
-        return card, parts, {Path(dataset.path).name: f"sha256:{dataset.checksum}"}, "custom"
+        return card, parts, custom_checksums(dataset), "custom"
     card = CATALOG[dataset.name]
     if card.bundled:
         parts, digest = bundled_digits()
@@ -139,32 +181,6 @@ def bundled_digits() -> tuple[Parts, str]:
     return {"train": whole[~tested], "valid": no_rows(64, labels=True), "test": whole[tested]}, digest
 
 
-def check_split(name: str, data: DataConfig, train: int, valid: int) -> int:
-    """How many of so many training rows become validation rows; ConfigError where the split asks for too many."""
-    cut = 0 if valid else data.valid
-    if data.holdout + cut >= train:
-        raise ConfigError(
-            f"data.holdout and data.valid: expected fewer than the {train} training rows of {name} together, "
-            f"found {data.holdout + cut}"
-        )
-    if data.valid > valid > 0:
-        raise ConfigError(f"data.valid: expected at most the {valid} validation rows of {name}, found {data.valid}")
-    return cut
-
-
-def _split(name: str, data: DataConfig, parts: Parts) -> tuple[Part, Part, Part]:
-    """Training, validation and test rows: held out and cut as the configuration says."""
-    train, valid, test = parts["train"], parts["valid"], parts["test"]
-    cut = check_split(name, data, len(train), len(valid))
-    if data.holdout:
-        train, test = train[: -data.holdout], train[-data.holdout :]
-    if cut:
-        train, valid = train[:-cut], train[-cut:]
-    if not len(test):
-        raise DataError(f"{name}: the files have no test rows; data.holdout=N tests on the last N training rows")
-    return train, valid[: data.valid], test
-
-
 def binarize(part: Part, how: Literal["sample", "threshold"], stream: int) -> Part:
     """Bytes as 0 and 1: drawn once with their value as the probability, or 1 from 128 on."""
     if how == "threshold":
@@ -175,37 +191,11 @@ def binarize(part: Part, how: Literal["sample", "threshold"], stream: int) -> Pa
     return replace(part, x=np.concatenate(drawn) if drawn else part.x)
 
 
-def _scaling(card: Card, train: Part, data: DataConfig) -> Scaling:
-    """Offset and scale of every feature, from the training rows alone."""
-    if data.scaling == "unit":
-        return Scaling(*_unit_scaling(card, train), clip=data.clip)
-    chunks = range(0, len(train), CHUNK)
-    mean = _mean(train)
-    variance = sum(((train.x[i : i + CHUNK] - mean) ** 2).sum(axis=0) for i in chunks) / len(train)
-    # A constant feature carries nothing: it becomes 0 everywhere instead of a division by zero.
-    scale = np.divide(1, np.sqrt(variance), out=np.zeros_like(variance), where=variance > 0)
-    return Scaling(mean, scale, clip=data.clip)
-
-
-def _mean(part: Part) -> NDArray[np.float64]:
-    """(features,) mean of the rows, a chunk at a time: a mapped file is never in memory as a whole."""
-    total = np.zeros(part.x.shape[1])
-    for i in range(0, len(part), CHUNK):
-        total += part.x[i : i + CHUNK].sum(axis=0, dtype=np.float64)
-    return total / len(part)
-
-
 def training_mean(data: DataSet) -> NDArray[np.float32]:
     """(features,) mean of the training rows as the network gets them."""
-    offset, scale = data.scaling.offset.astype(np.float32), data.scaling.scale.astype(np.float32)
-    mean: NDArray[np.float32] = ((_mean(data.train) - offset) * scale).astype(np.float32)
-    return mean
-
-
-def _unit_scaling(card: Card, train: Part) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """To [0, 1]: by the largest value that is possible, or where there is none by what the training rows have."""
-    if card.kind != "real":
-        return np.zeros(card.features), np.full(card.features, 1 / card.maximum)
-    low, high = train.x.min(axis=0).astype(np.float64), train.x.max(axis=0).astype(np.float64)
-    scale = np.divide(1, high - low, out=np.zeros_like(low), where=high > low)
-    return low, scale
+    scaling, mean = data.scaling, mean_of(data.train)
+    if data.train.x.dtype == np.float64:
+        return ((mean - scaling.offset) * scaling.scale).astype(np.float32)
+    offset, scale = scaling.offset.astype(np.float32), scaling.scale.astype(np.float32)
+    scaled: NDArray[np.float32] = ((mean - offset) * scale).astype(np.float32)
+    return scaled

@@ -25,6 +25,7 @@ class LayerPlan:
     """One layer before it is built; connections_asked is epsilon * (n_in + n_out), or all of them.
 
     A convolution's n_in are the values of a patch; a dense one has weights, but no connections that anyone counts.
+    filled  whether it is dense because epsilon asks for at least as many connections as there is room for
     """
 
     name: str
@@ -34,6 +35,7 @@ class LayerPlan:
     probability: float
     reason: str
     convolution: bool = False
+    filled: bool = False
 
     @property
     def connections_asked(self) -> float:
@@ -51,7 +53,8 @@ def plan_layer(name: str, n_in: int, n_out: int, epsilon: float | None) -> Layer
         reason = f"connection probability {probability:.3g} is 1 or more: dense, does not evolve (paper, Eq. 1)"
     else:
         reason = f"Erdos-Renyi with connection probability {probability:.3g} (paper, Eq. 1)"
-    return LayerPlan(name, n_in, n_out, probability < 1, probability, reason)
+    filled = epsilon is not None and probability >= 1
+    return LayerPlan(name, n_in, n_out, probability < 1, probability, reason, filled=filled)
 
 
 def plan_mlp(model: Model, epsilon: float | None, features: int, classes: int) -> list[LayerPlan]:

@@ -55,11 +55,16 @@ class FinishedRun:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A run that does not count, and why: its status, 'altered' or 'unreadable'."""
+    """A run that does not count, and why: its status, 'altered' or 'unreadable'.
+
+    group, seed  of its configuration, where that can be read: whose row it is missing in
+    """
 
     path: Path
     why: str
     detail: str
+    group: str | None = None
+    seed: int | None = None
 
 
 def find_run_folders(folders: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
@@ -106,19 +111,35 @@ def read_run(path: Path) -> FinishedRun | LeftOut:
         status = read_status(path)
         if status != "done":
             why = "killed" if status == "running" and was_killed(path) else status or "not started"
-            return LeftOut(path, why, _reason(path))
+            return LeftOut(path, why, _reason(path), *_configuration(path))
         summary = read_json(path / SUMMARY)
         _check_figures(path, summary)
         changed = [name for name in REPORTED if sha256(path / name, LARGEST_ROWS) != summary["sha256"].get(name)]
         if changed:
-            return LeftOut(path, "altered", f"{', '.join(changed)} changed after the run")
+            return LeftOut(path, "altered", f"{', '.join(changed)} changed after the run", *_configuration(path))
         config = read_json(path / "config.json")
         if not isinstance(config, dict):
             raise DataError(f"{path / 'config.json'}: expected a configuration")
-        group = canonical_json({key: value for key, value in config.items() if key != "seed"})
+        group = _group(config)
     except (DataError, OSError, ValueError, RecursionError) as error:
-        return LeftOut(path, "unreadable", str(error))
+        return LeftOut(path, "unreadable", str(error), *_configuration(path))
     return FinishedRun(path, group, summary, _versions(path))
+
+
+def _group(config: Mapping[str, Any]) -> str:
+    return canonical_json({key: value for key, value in config.items() if key != "seed"})
+
+
+def _configuration(path: Path) -> tuple[str | None, int | None]:
+    """Group and seed of a run that does not count; None where its configuration cannot be read."""
+    try:
+        config = read_json(path / "config.json")
+        seed = config.get("seed") if isinstance(config, dict) else None
+        if isinstance(seed, int) and not isinstance(seed, bool):
+            return _group(config), seed
+    except (DataError, OSError, ValueError, RecursionError):
+        pass
+    return None, None
 
 
 def _versions(path: Path) -> tuple[str, str] | None:
@@ -131,11 +152,17 @@ def _versions(path: Path) -> tuple[str, str] | None:
 
 
 def _reason(path: Path) -> str:
-    """What status.json says about a run that is not done."""
+    """What status.json says about a run that is not done, each fact once: its folder is named beside it."""
     if not os.path.lexists(path / "status.json"):
         return ""
     status = read_json(path / "status.json")
-    return (f"epoch {status.get('epoch')}" + (f", {status['reason']}" if status.get("reason") else ""))[:MOST_SHOWN]
+    epoch, reason = f"epoch {status.get('epoch')}", str(status.get("reason") or "")
+    before, _, rest = reason.partition(": ")
+    if rest and os.path.basename(before) == path.name:  # as the run called its folder, from wherever it was started
+        reason = rest
+    if "epoch" not in reason:
+        reason = f"{epoch}, {reason}" if reason else epoch
+    return reason[:MOST_SHOWN]
 
 
 def _check_figures(path: Path, summary: object) -> None:

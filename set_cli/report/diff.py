@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,43 @@ from typing import Any
 from set_cli.config import flatten
 from set_cli.errors import DataError
 from set_cli.report.collect import FinishedRun, LeftOut, read_run
-from set_cli.report.text import Column, printable, render_text
+from set_cli.report.text import render_text
 from set_cli.report.topology import PAIRS, pair_topologies
 from set_cli.runs.folder import is_run_folder
 from set_cli.storage import read_json
+from set_cli.terminal import Column, printable
 
-OUTCOME = (
-    "epochs", "last", "best", "best_epoch", "best_on", "connections", "connections_final", "parameters",
-    "dense_parameters", "seconds_per_epoch", "peak_memory_mb",
-)  # fmt: skip
+PERCENT, POINTS = " %", " points"  # a difference of percentages
+Said = Callable[[Any], str]
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _shown(value)
+
+
+def _in(unit: str, digits: int = 2) -> Said:
+    """A figure with its unit, as many digits as the table has."""
+    return lambda value: f"{value:,.{digits}f}{unit}" if _is_number(value) else _shown(value)
+
+
+# By the names and in the units of the table: of a run's metric those are its own.
+METRICS = {"accuracy": ("accuracy", _in(PERCENT)), "log_probability": ("log-probability", _in(" nats"))}
+OUTCOME: dict[str, tuple[str, Said]] = {
+    "epochs": ("epochs", _count),
+    "last": ("{}, last epoch", _in("")),
+    "best": ("{}, best epoch", _in("")),
+    "best_epoch": ("best epoch", _count),
+    "best_on": ("best on", str),
+    "connections": ("connections", _count),
+    "connections_final": ("final connections", _count),
+    "parameters": ("parameters", _count),
+    "dense_parameters": ("parameters if dense", _count),
+    "seconds_per_epoch": ("time per epoch", _in(" s", 3)),
+    "peak_memory_mb": ("peak memory", _in(" MB", 0)),
+}
 ENVIRONMENT = ("set_cli", "git", "python", "packages", "cpu", "threads", "device", "checksums", "layers", "data")
 
-Line = tuple[str, Any, Any]
+Line = tuple[str, str, str, str]  # a name, both values, their difference
 
 
 def compare_two(first: Path, second: Path, width: int | None = None) -> str:
@@ -37,15 +62,39 @@ def compare_two(first: Path, second: Path, width: int | None = None) -> str:
     parts.append(_part("Environment", _changes(*environment), width, "the same"))
     runs = [read_run(path) for path in (first, second)]
     outcome = [run.summary if isinstance(run, FinishedRun) else {} for run in runs]
-    lines = [
-        (key, one.get(key), other.get(key)) for one, other in [outcome] for key in OUTCOME if key in one or key in other
-    ]
+    lines = _outcome(outcome[0], outcome[1])
     parts.append(_part("Outcome", lines, width, "neither run ended"))
     if isinstance(runs[0], FinishedRun) and isinstance(runs[1], FinishedRun):
         with suppress(DataError, ValueError):  # a dense run, or layers of another shape: nothing to compare
             text = render_text(PAIRS[2:], pair_topologies(runs[0], runs[1]), "table", width)
             parts.append(f"Topology after the last removal\n{text}" if text else "")
     return "\n".join(part for part in parts if part)
+
+
+def _outcome(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Line]:
+    """The figures of both runs in words and units; what only one of them has as well."""
+    metrics = [run["metric"] for run in (first, second) if "metric" in run]
+    name, of_metric = METRICS.get(metrics[0] if metrics else "", ("metric", _in("")))
+    if len(set(metrics)) > 1:  # of other units: each figure would need its own
+        name, of_metric = "metric", _in("")
+    lines = []
+    for key, (title, said) in OUTCOME.items():
+        if key in first or key in second:
+            said = of_metric if "{}" in title else said
+            lines.append(_line(title.format(name), first.get(key), second.get(key), said))
+    return lines
+
+
+def _line(name: str, first: object, second: object, said: Said) -> Line:
+    one, other = (said(value) if value is not None else "-" for value in (first, second))
+    if not _is_number(first) or not _is_number(second):
+        return name, one, other, ""
+    try:
+        difference = second - first  # type: ignore[operator]
+        sign = "+" if difference > 0 else "-" if difference < 0 else ""
+        return name, one, other, f"{sign}{said(abs(difference)).replace(PERCENT, POINTS)}"
+    except OverflowError:  # of numbers that no figure of ours is
+        return name, one, other, ""
 
 
 def _standing(path: Path) -> str:
@@ -74,14 +123,15 @@ def _environment(path: Path) -> dict[str, Any]:
 
 def _changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Line]:
     keys = [*first, *(key for key in second if key not in first)]
-    return [(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]
+    different = [key for key in keys if first.get(key) != second.get(key)]
+    return [_line(key, first.get(key), second.get(key), _shown) for key in different]
 
 
 LINES: list[Column[Line]] = [
-    Column("", lambda line: line[0], False),
-    Column("first", lambda line: _shown(line[1]), False),
-    Column("second", lambda line: _shown(line[2]), False),
-    Column("difference", lambda line: _difference(line[1], line[2]), True),
+    Column("", lambda line: line[0], False, 0),
+    Column("first", lambda line: line[1], False, 0),
+    Column("second", lambda line: line[2], False, 0),
+    Column("difference", lambda line: line[3], True),
 ]
 
 
@@ -95,11 +145,5 @@ def _shown(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _difference(first: object, second: object) -> str:
-    numbers = (int, float)
-    if not isinstance(first, numbers) or not isinstance(second, numbers) or isinstance(first, bool):
-        return ""
-    try:
-        return f"{second - first:+.6g}" if second != first else "0"
-    except OverflowError:  # of numbers that no figure of ours is
-        return ""
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -29,6 +29,14 @@ from set_cli.report.rows import by_configuration, experiment_of, label, settings
 from set_cli.runs.degrees import read_degrees
 from set_cli.storage import make_folder, write_atomic
 
+WORDS = {
+    "curves": "the test metric over the epochs, a line for each configuration; beside it bars of their connections",
+    "inputs": "how many connections every pixel has, at the start, in the middle and at the end of training",
+    "degrees": "the share of neurons with at least so many connections, on logarithmic axes, a panel for each layer, a "
+    "line for each of three moments",
+    "scale-free": "the test metric over the epochs, and the p of the paper's test of a power law",
+}
+
 MAPS = 3  # of a run: at the start, in the middle, at the end
 
 
@@ -36,12 +44,14 @@ MAPS = 3  # of a run: at the start, in the middle, at the end
 class Drawing:
     """A figure that can be drawn: what it shows, its files without suffix, what draws it (a GIF: its bytes).
 
+    words  what is to be seen, for those who do not see it
     draw raises DataError where the runs' files do not hold what is to be drawn.
     """
 
     title: str
     name: str
     draw: Callable[[], Figure | bytes]
+    words: str
     suffixes: tuple[str, ...] = ("png", "svg")
 
 
@@ -97,7 +107,7 @@ def experiment_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
             number = f"-{counts[name]}" if counts[name] > 1 else ""
             title = " ".join(filter(None, (dataset, model, settings)))
             draw = _curves(members) if kind == "curves" else _input_maps(members)
-            yield Drawing(f"{title}: {kind}", f"{name}{number}-{kind}", draw)
+            yield Drawing(f"{title}: {kind}", f"{name}{number}-{kind}", draw, f"{title}: {WORDS[kind]}")
 
 
 def topology_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
@@ -107,12 +117,13 @@ def topology_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
             continue
         name = _file_name("-".join(run.path.parts[-3:]))
         title = "/".join(run.path.parts[-3:])
-        yield Drawing(f"{title}: degrees", f"{name}-degrees", _degrees(run))
+        yield Drawing(f"{title}: degrees", f"{name}-degrees", _degrees(run), f"{title}: {WORDS['degrees']}")
         if run.summary["method"] != "set":
             continue
-        yield Drawing(f"{title}: the paper's test", f"{name}-scale-free", _scale_free(run))
+        words = f"{title}: {WORDS['scale-free']}"
+        yield Drawing(f"{title}: the paper's test", f"{name}-scale-free", _scale_free(run), words)
         if _picture_shape(run) is not None:
-            yield Drawing(f"{title}: inputs", f"{name}-inputs", _movie(run), ("gif",))
+            yield Drawing(f"{title}: inputs", f"{name}-inputs", _movie(run), f"{title}: {WORDS['inputs']}", ("gif",))
 
 
 def _curves(members: list[FinishedRun]) -> Callable[[], Figure]:

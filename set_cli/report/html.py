@@ -21,17 +21,20 @@ from set_cli.errors import DataError
 from set_cli.report.collect import FinishedRun, LeftOut
 from set_cli.report.drawing import Drawing, experiment_drawings, topology_drawings
 from set_cli.report.figures import write_figure
+from set_cli.report.outcome import outcomes_in_words
 from set_cli.report.reproduce import reproduce_command
-from set_cli.report.rows import Comparison, by_configuration, method_text, order_of, settings_text
-from set_cli.report.significance import compare_methods, in_words
-from set_cli.report.tables import READABLE
-from set_cli.report.text import Column, printable, text_cells
+from set_cli.report.rows import Comparison, Configuration, method_text, order_of, settings_text
+from set_cli.report.shareable import Names, classes_text, shareable
+from set_cli.report.significance import compare_methods, in_words, too_few_in_words, too_few_seeds
+from set_cli.report.tables import READABLE, legend
 from set_cli.report.topology import Topologies, tables
 from set_cli.storage import read_json
+from set_cli.terminal import Column, printable, share, text_cells
 
 MOST_FIGURES = 12  # of each kind: a page that opens at once
 MOST_RUNS = 2000  # whose configuration is on the page
 MOST_ROWS = 2000  # of a table
+MOST_OUTCOMES = 5  # sentences on the top
 BAR = 200  # units of a bar's width
 
 # The figures' colours on a dark page; what draws them uses these and no others (heat maps apart, which stay).
@@ -45,19 +48,29 @@ DARK = {
 }
 
 
+# The figures that one looks for first stand beside the names of the rows: a phone shows no more.
+FIRST = ("data set", "model", "method", "ε", "ζ", "last", "best", "n")
+ON_PAGE = sorted(READABLE, key=lambda column: FIRST.index(column.title) if column.title in FIRST else len(FIRST))
+
+
 class Part(NamedTuple):
-    """A table of the page, columns without an entry left out, and in words how many rows are not on it."""
+    """A table of the page, columns without an entry left out, and in words how many rows are not on it.
+
+    above  what all its rows have in common
+    """
 
     title: str
     columns: list[Column[Any]]
     lines: list[list[str]]
     more: str
+    above: str = ""
 
 
 class Drawn(NamedTuple):
-    """A figure as data addresses, for light and dark pages."""
+    """A figure as data addresses, for light and dark pages; in words for those who do not see it."""
 
     title: str
+    words: str
     light: str
     dark: str
 
@@ -71,30 +84,34 @@ def render_page(comparison: Comparison, topologies: Topologies) -> str:
     counted = comparison.counted
     figures, figures_left = _draw(experiment_drawings(counted), not_drawn)
     topology_figures, topology_left = _draw(topology_drawings(counted), not_drawn)
-    groups = sorted(by_configuration(counted), key=_order)
+    configurations = sorted(comparison.configurations, key=_order)
+    names = Names([*(run.path for run in counted), *(run.path for run in comparison.left_out)])
     style, script = (_asset(f"page.{kind}") for kind in ("css", "js"))
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_asset("page.html"))
     return page.render(
         title="Sparse Evolutionary Training: comparison of runs",
-        lead=_lead(comparison, len(groups)),
+        lead=_lead(comparison),
+        outcomes=[printable(sentence) for sentence in outcomes_in_words(configurations)[:MOST_OUTCOMES]],
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),
-        comparison=_part("Comparison", READABLE, comparison.rows),
+        comparison=_shared(_part("Comparison", ON_PAGE, comparison.configurations)),
+        legend=legend(configurations),
         significance=[printable(in_words(found)) for found in compare_methods(counted)],
+        too_few=[printable(too_few_in_words(found)) for found in too_few_seeds(counted)][:MOST_OUTCOMES],
         parameters=[_parameters(row) for row in comparison.rows],
         figures=figures,
         figures_left=figures_left,
         topology=[_part(*table) for table in tables(topologies) if table[2]],
         topology_figures=topology_figures,
         topology_left=topology_left,
-        commands=[_command(members) for members in groups],
-        runs=[_run(run) for run in islice(_all_in_order(groups), MOST_RUNS)],
+        commands=[_command(configuration) for configuration in configurations],
+        runs=[_run(run, names) for run in islice(_all_in_order(configurations), MOST_RUNS)],
         runs_left=f"{len(counted) - MOST_RUNS:,} more runs are in the tables only." if len(counted) > MOST_RUNS else "",
-        left_out=_part("Not counted", LEFT_OUT, comparison.left_out),
-        missing=[printable(line) for line in comparison.missing],
-        doubtful=[printable(line) for line in comparison.doubtful],
-        not_drawn=[printable(line) for line in not_drawn],
+        left_out=_part("Not counted", _left_out(names), comparison.left_out),
+        missing=[printable(names.in_words(line)) for line in comparison.missing],
+        doubtful=[printable(names.in_words(line)) for line in comparison.doubtful],
+        not_drawn=[printable(names.in_words(line)) for line in not_drawn],
         footer=f"Made by set-report {set_cli.__version__}.",
     )
 
@@ -115,8 +132,8 @@ def _hash(content: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
-def _lead(comparison: Comparison, configurations: int) -> str:
-    runs, left = len(comparison.counted), len(comparison.left_out)
+def _lead(comparison: Comparison) -> str:
+    runs, left, configurations = len(comparison.counted), len(comparison.left_out), len(comparison.configurations)
     data = sorted({printable(row["dataset"]) for row in comparison.rows})
     sets = f" on {', '.join(data)}" if len(data) <= 6 else f" on {len(data)} data sets"
     return (
@@ -137,11 +154,18 @@ def _part(title: str, columns: Sequence[Column[Any]], rows: Iterable[Any]) -> Pa
     return Part(title, kept, lines, more)
 
 
-LEFT_OUT: list[Column[LeftOut]] = [
-    Column("why", lambda run: run.why, False),
-    Column("run", lambda run: str(run.path), False),
-    Column("detail", lambda run: run.detail, False),
-]
+def _shared(part: Part) -> Part:
+    """What all rows have in common said once above them: a phone shows the first columns only."""
+    above, columns, lines = share(part.columns, part.lines)
+    return Part(part.title, columns, lines, part.more, ", ".join(above))
+
+
+def _left_out(names: Names) -> list[Column[LeftOut]]:
+    return [
+        Column("why", lambda run: run.why, False),
+        Column("run", lambda run: names.of(run.path), False),
+        Column("detail", lambda run: names.in_words(run.detail), False),
+    ]
 
 
 def _name(summary: Any) -> str:
@@ -163,42 +187,43 @@ def _parameters(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _order(members: list[FinishedRun]) -> tuple[object, ...]:
-    summary = members[0].summary
-    return summary["dataset"], summary["model"], settings_text(summary["settings"]), order_of(summary)
+def _order(configuration: Configuration) -> tuple[object, ...]:
+    row = configuration.row
+    return row["dataset"], row["model"], row["settings"], order_of(row)
 
 
-def _all_in_order(groups: list[list[FinishedRun]]) -> Iterable[FinishedRun]:
-    return (run for members in groups for run in members)
+def _all_in_order(configurations: Sequence[Configuration]) -> Iterable[FinishedRun]:
+    return (run for configuration in configurations for run in configuration.members)
 
 
-def _command(members: list[FinishedRun]) -> dict[str, str]:
-    summary = members[0].summary
-    seeds = [run.summary["seed"] for run in members]
-    return {"name": _name(summary), "command": printable(reproduce_command(summary, seeds))}
+def _command(configuration: Configuration) -> dict[str, str]:
+    """Every seed that was started: the survivors alone would be another experiment."""
+    summary = configuration.members[0].summary
+    command = reproduce_command(summary, configuration.started)
+    return {"name": _name(summary), "command": printable(command)}
 
 
-def _run(run: FinishedRun) -> dict[str, Any]:
+def _run(run: FinishedRun, names: Names) -> dict[str, Any]:
     """What the page says of a run; a part that cannot be read says so in its place."""
     summary = run.summary
+    classes = ""
     try:
-        starts = read_json(run.path / "run.json")
-        last = dict(starts[-1])
-        command = shlex.join(map(str, last.pop("command", [])))
-        folder, environment = str(last.pop("folder", "")), _pretty(last)
+        last = shareable(read_json(run.path / "run.json")[-1])
+        command, environment = shlex.join(map(str, last.pop("command", []))), _pretty(last)
+        classes = classes_text(last.get("data"))
     except (DataError, LookupError, TypeError, ValueError, RecursionError) as error:
-        command, folder, environment = "", "", printable(f"could not be read ({error})")
+        command, environment = "", printable(names.in_words(f"could not be read ({error})"))
     try:
         config = _pretty(read_json(run.path / "config.json"))
     except (DataError, RecursionError) as error:
-        config = printable(str(error))
+        config = printable(names.in_words(str(error)))
     differences = summary.get("differences")
     return {
         "status": "done",
-        "path": printable(str(run.path)),
+        "path": printable(names.of(run.path)),
         "result": f"last {summary['last']:.2f}, best {summary['best']:.2f}",
         "command": printable(command),
-        "folder": printable(folder),
+        "classes": printable(classes),
         "again": printable(reproduce_command(summary, [summary["seed"]])),
         "differences": [printable(str(line)) for line in differences] if isinstance(differences, list) else [],
         "config": config,
@@ -227,7 +252,7 @@ def _draw(drawings: Iterable[Drawing], not_drawn: list[str]) -> tuple[list[Drawn
         dark = light
         for color, on_dark in DARK.items():
             dark = dark.replace(color, on_dark)
-        drawn.append(Drawn(printable(drawing.title), _address(light), _address(dark)))
+        drawn.append(Drawn(printable(drawing.title), printable(drawing.words), _address(light), _address(dark)))
     left = len(found) - MOST_FIGURES
     return drawn, f"{left} more: set-report --figures DIR draws them all." if left > 0 else ""
 

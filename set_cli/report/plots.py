@@ -11,11 +11,12 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
 from set_cli.analysis.images import border_and_centre
+from set_cli.analysis.paper_test import hidden_degrees, paper_p_value
 from set_cli.errors import DataError
 from set_cli.report.collect import FinishedRun
 from set_cli.report.figures import LOOKS
@@ -64,6 +65,7 @@ def plot_curves(runs: Sequence[FinishedRun]) -> Figure:
         if len(members) > 1:
             left.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=style["color"], alpha=0.2, lw=0)
     left.set(xlabel="epoch", ylabel=_axis(ordered[0][0].summary["metric"]))
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.grid(alpha=0.3)
     left.legend(fontsize="small", frameon=False)
     connections = [float(np.mean([run.summary["connections"] for run in members])) for members in ordered]
@@ -108,13 +110,17 @@ def plot_degrees(degrees: Mapping[str, NDArray[np.int32]]) -> Figure:
             share = 1 - np.arange(len(found)) / len(found)
             seen = found > 0  # a logarithm has no 0; how many those are stands beside
             zeros = f", {int((~seen).sum())} without" if not seen.all() else ""
-            axes.step(found[seen], share[seen], style, color="black", where="post", label=f"epoch {epoch}{zeros}")
+            axes.step(
+                found[seen], share[seen], style, color="black", where="post", label=f"{moment_text(epoch)}{zeros}"
+            )
         axes.set_title(f"{_plain(layer, 16)}, {'outputs' if row else 'inputs'}", fontsize="medium")
         if values.any():  # else there is nothing that has a logarithm
             axes.set(xscale="log", yscale="log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.legend(fontsize="x-small", frameon=False)
         axes.grid(alpha=0.3)
     for axes in places[1]:
@@ -131,8 +137,6 @@ def plot_scale_free(run: FinishedRun, degrees: Mapping[str, NDArray[np.int32]]) 
     Below 0.05 the paper reads the degrees as a power law (`analysis.paper_test`: not Clauset's test). DataError where
     the run's metrics cannot be read.
     """
-    from set_cli.analysis.paper_test import hidden_degrees, paper_p_value  # a second, which most reports need not wait
-
     metric = run.summary["metric"]
     epochs, values = _series([run], f"test_{metric}")
     figure = Figure(figsize=(6, 3.6), layout="constrained")
@@ -148,6 +152,7 @@ def plot_scale_free(run: FinishedRun, degrees: Mapping[str, NDArray[np.int32]]) 
         handles += right.plot(drawn, p_values, marker, color="#c4661f", markersize=4, fillstyle="none", label=name)
     right.axhline(0.05, color="#9a9a9a", linestyle=":", linewidth=1)
     left.set(xlabel="epoch", ylabel=_axis(metric))
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.set(ylabel="p of the paper's one-tailed test", ylim=(-0.03, 1.03))
     figure.legend(handles=handles, fontsize="small", frameon=False, loc="outside lower center", ncols=2)
     left.set_title(f"{_title(run.summary)}, {_plain(label(run.summary))}", fontsize="medium")
@@ -160,7 +165,7 @@ def plot_input_maps(
 ) -> Figure:
     """How many connections every pixel has, one network below the other, epoch beside epoch: Fig. 4.
 
-    rows   a title and by epoch (height * width,) degrees; each row has a scale of its own, from 0
+    rows   a title and (height * width,) degrees by row of the record (`moment_text`); each on a scale from 0
     shape  (height, width)
     of     how many networks there are; said where more than are drawn
     Below each picture stand the mean degrees of its border and its centre.
@@ -175,7 +180,7 @@ def plot_input_maps(
         for axes, (epoch, values) in zip(line, maps.items(), strict=False):
             image = axes.imshow(values.reshape(shape), cmap="viridis", vmin=0, vmax=largest, interpolation="nearest")
             border, centre = border_and_centre(values, shape)
-            axes.set_title(f"epoch {epoch}" if epoch else "start", fontsize="small")
+            axes.set_title(moment_text(epoch), fontsize="small")
             axes.set_xlabel(f"border {border:.1f}, centre {centre:.1f}", fontsize="x-small")
             axes.set(xticks=[], yticks=[])
         line[0].set_ylabel(_plain(title), fontsize="small")
@@ -201,7 +206,7 @@ def input_movie(degrees: NDArray[np.int32], shape: tuple[int, int]) -> bytes:
     frames = []
     for epoch in moments(len(degrees), MOST_FRAMES):
         image.set_data(degrees[epoch].reshape(shape))
-        axes.set_title(f"epoch {epoch}" if epoch else "start", fontsize="medium")
+        axes.set_title(moment_text(epoch), fontsize="medium")
         canvas.draw()  # type: ignore[no-untyped-call]
         pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
         frames.append(Image.fromarray(pixels).convert("RGB").quantize(160, dither=Image.Dither.NONE))
@@ -232,6 +237,11 @@ def moments(rows: int, most: int) -> list[int]:
     """So many epochs, evenly from the start to the last topology that was trained (the last removal is after it)."""
     last = max(0, rows - 2)
     return sorted({round(i * last / max(1, most - 1)) for i in range(most)})
+
+
+def moment_text(row: int) -> str:
+    """When the network had the topology of this row of degrees: that after epoch 59's evolution is epoch 60's."""
+    return f"epoch {row + 1}" if row else "start"
 
 
 def _axis(metric: str) -> str:

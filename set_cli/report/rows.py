@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from set_cli.report.apart import OF_ONE_METHOD, told_apart
 from set_cli.report.collect import FinishedRun, LeftOut
 from set_cli.report.paper import paper_value
 
@@ -38,33 +39,65 @@ COLUMNS = [
     "difference",
 ]
 
-# Settings that have no meaning for some methods, which then do not have them.
-OF_ONE_METHOD = ("method.regrow_init", "model.sparse_convolutions", "backend.engine")
 METHODS = ["dense", "fixprob", "set"]  # the order of the paper's tables
+
+
+LOST = ("diverged", "failed", "killed")  # endings after which a mean is one over the survivors
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A row: its figures with exactly COLUMNS, its finished runs, and how each seed stands that has none."""
+
+    row: dict[str, Any]
+    members: list[FinishedRun]
+    unfinished: Mapping[int, str]
+
+    @property
+    def started(self) -> list[int]:
+        """Every seed that was started, ascending."""
+        return sorted({*self.unfinished, *(run.summary["seed"] for run in self.members)})
+
+    @property
+    def lost(self) -> list[str]:
+        """How the seeds ended that nothing more will come of."""
+        return [why for _, why in sorted(self.unfinished.items()) if why in LOST]
+
+    @property
+    def seeds_text(self) -> str:
+        """'3', '2 of 3' where a seed did not finish, '2 of 3*' where one never will."""
+        of = f" of {len(self.started)}" if self.unfinished else ""
+        return f"{len(self.members)}{of}{'*' if self.lost else ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """The table, and what there is to say about it.
 
-    rows      with exactly COLUMNS
-    left_out  what did not count
-    missing   seeds that a row lacks beside its peers
-    doubtful  runs that count but whose figures may be wrong, and why
-    counted   the runs of which the rows are made
+    configurations  its rows
+    left_out        what did not count
+    missing         seeds that a row lacks beside its peers and that were not started
+    doubtful        runs that count but whose figures may be wrong, and why
+    counted         the runs of which the rows are made
     """
 
-    rows: list[dict[str, Any]]
+    configurations: list[Configuration]
     left_out: list[LeftOut]
     missing: list[str]
     doubtful: list[str]
     counted: list[FinishedRun]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The figures, each row with exactly COLUMNS."""
+        return [configuration.row for configuration in self.configurations]
 
 
 def compare(runs: Sequence[FinishedRun | LeftOut]) -> Comparison:
     """Group finished runs by configuration, with mean and sample standard deviation over the seeds.
 
     A seed counts once: of several copies (…, …-2, made with resume=never) the last given, the others are listed.
+    Configurations that would look alike have what tells them apart among their settings.
     """
     left_out = [run for run in runs if isinstance(run, LeftOut)]
     latest: dict[tuple[str, int], FinishedRun] = {}
@@ -74,11 +107,16 @@ def compare(runs: Sequence[FinishedRun | LeftOut]) -> Comparison:
             if key in latest:
                 left_out.append(LeftOut(latest[key].path, "repeated", f"the same run again is in {run.path}"))
             latest[key] = run
-    counted = list(latest.values())
+    counted = told_apart(list(latest.values()))
+    unfinished: dict[str, dict[int, str]] = defaultdict(dict)
+    for run in left_out:
+        if run.group is not None and run.seed is not None and (run.group, run.seed) not in latest:
+            unfinished[run.group][run.seed] = run.why
     groups = by_configuration(counted)
-    rows = sorted((_row(members) for members in groups), key=_order)
+    made = [Configuration(_row(members), members, unfinished.get(members[0].group, {})) for members in groups]
+    made.sort(key=lambda configuration: _order(configuration.row))
     doubtful = [*_doubtful(counted), *_mixed(groups)]
-    return Comparison(rows, left_out, _missing_seeds(groups), doubtful, counted)
+    return Comparison(made, left_out, _missing_seeds(made), doubtful, counted)
 
 
 def _row(runs: list[FinishedRun]) -> dict[str, Any]:
@@ -115,6 +153,9 @@ def _doubtful(runs: Sequence[FinishedRun]) -> list[str]:
             sentences.append(
                 f"{run.path}: interrupted, and gone on otherwise ({changed}): maybe not bit for bit the same"
             )
+        doubts = run.summary.get("doubts")
+        if isinstance(doubts, list) and doubts:
+            sentences.append(f"{run.path}: {'; '.join(map(str, doubts))}")
         if figures:
             which = " and ".join(figures)
             sentences.append(f"{run.path}: few annealed chains carry log Z: {which} may be off by more than its error")
@@ -188,19 +229,21 @@ def by_configuration(runs: Iterable[FinishedRun]) -> list[list[FinishedRun]]:
     return [sorted(members, key=lambda run: run.summary["seed"]) for members in groups.values()]
 
 
-def _missing_seeds(groups: list[list[FinishedRun]]) -> list[str]:
-    """Where rows that belong together (same data set, model and settings) have different seeds."""
-    peers: dict[tuple[str, str, str], list[list[FinishedRun]]] = defaultdict(list)
-    for runs in groups:
-        first = runs[0].summary
-        peers[experiment_of(first)].append(runs)
+def _missing_seeds(configurations: Sequence[Configuration]) -> list[str]:
+    """Where rows that belong together (same data set, model and settings) have different seeds.
+
+    What was started and did not finish is listed already.
+    """
+    peers: dict[tuple[str, str, str], list[Configuration]] = defaultdict(list)
+    for configuration in configurations:
+        peers[experiment_of(configuration.members[0].summary)].append(configuration)
     sentences = []
     for related in peers.values():
-        all_seeds = {run.summary["seed"] for runs in related for run in runs}
-        for runs in related:
-            lacking = sorted(all_seeds - {run.summary["seed"] for run in runs})
+        all_seeds = {seed for configuration in related for seed in configuration.started}
+        for configuration in related:
+            lacking = sorted(all_seeds - set(configuration.started))
             if lacking:
-                name = runs[0].path.name.rsplit("-s", 1)[0]
+                path = configuration.members[0].path
                 seeds = ", ".join(map(str, lacking))
-                sentences.append(f"{runs[0].path.parent / name}: no finished run with seed {seeds}")
+                sentences.append(f"{path.parent / path.name.rsplit('-s', 1)[0]}: no finished run with seed {seeds}")
     return sentences

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from set_cli.errors import ConfigError
+from set_cli.guesses import did_you_mean
 from set_cli.report.paper import paper_value
-from set_cli.report.rows import COLUMNS, Comparison
-from set_cli.report.text import Column, printable, render_text
+from set_cli.report.rows import COLUMNS, Comparison, Configuration
+from set_cli.report.text import render_text
+from set_cli.terminal import Column, printable
 
 Row = dict[str, Any]
+LEGEND = "* the mean of those that finished:"
+MORE = "--columns all or a wider terminal"
 
 
 def _number(row: Row, key: str, digits: int = 2) -> str:
@@ -38,43 +44,113 @@ def _papers_network(row: Row) -> str:
 
 
 METRICS = {"accuracy": "accuracy %", "log_probability": "log-probability, nats"}
-
-READABLE: list[Column[Row]] = [
-    Column("data set", lambda row: row["dataset"], False),
-    Column("model", lambda row: row["model"], False),
-    Column("method", lambda row: row["method"], False),
-    Column("ε", lambda row: _short(row["epsilon"]), True),
-    Column("ζ", lambda row: _short(row["zeta"]), True),
-    Column("settings", lambda row: row["settings"], False),
-    Column("n", lambda row: str(row["n"]), True),
-    Column("metric", lambda row: str(METRICS.get(row["metric"], row["metric"])), False),
-    Column("last", lambda row: _with_deviation(row, "last"), True),
-    Column("best", lambda row: _with_deviation(row, "best"), True),
-    Column("best on", lambda row: row["best_on"], False),
-    Column("connections", lambda row: f"{row['connections']:,}", True),
-    Column("final", lambda row: f"{row['connections_final']:,}", True),
-    Column("parameters", lambda row: f"{row['parameters']:,}", True),
-    Column("of dense", lambda row: f"{100 * row['parameters'] / row['dense_parameters']:.1f} %", True),
-    Column("s/epoch", lambda row: _number(row, "seconds_per_epoch"), True),
-    Column("peak MB", lambda row: _number(row, "peak_memory_mb", 0), True),
-    Column("paper", lambda row: _number(row, "paper"), True),
-    Column("paper's network", lambda row: _papers_network(row), False),
-    Column("difference", lambda row: "" if row["difference"] is None else f"{row['difference']:+.2f}", True),
-]
+METRICS_ABOVE = {"accuracy %": "test accuracy in %", "log-probability, nats": "test log-probability in nats"}
 
 
-def render(comparison: Comparison, form: str, width: int | None = None) -> str:
+def _column(title: str, cell: Callable[[Row], str], right: bool, rank: int, **how: Any) -> Column[Configuration]:
+    return Column(title, lambda configuration: cell(configuration.row), right, rank, **how)
+
+
+def _seeds_above(text: str) -> str:
+    return f"{text} seed" if text == "1" else f"{text} seeds"
+
+
+# The ranks: what one reads a comparison for stays on the narrowest terminal.
+READABLE: list[Column[Configuration]] = [
+    _column("data set", lambda row: row["dataset"], False, 0, shared=str),
+    _column("model", lambda row: row["model"], False, 0, shared=str),
+    _column("method", lambda row: row["method"], False, 0),
+    _column("ε", lambda row: _short(row["epsilon"]), True, 1, shared="ε={}".format),
+    _column("ζ", lambda row: _short(row["zeta"]), True, 2, shared="ζ={}".format),
+    _column("settings", lambda row: row["settings"], False, 3, parts=True),
+    Column("n", lambda configuration: configuration.seeds_text, True, 0, _seeds_above),
+    _column("metric", lambda row: str(METRICS.get(row["metric"], row["metric"])), False, 4,
+            shared=lambda text: METRICS_ABOVE.get(text, text)),
+    _column("last", lambda row: _with_deviation(row, "last"), True, 0),
+    _column("best", lambda row: _with_deviation(row, "best"), True, 5),
+    _column("best on", lambda row: row["best_on"], False, 6, shared="best on {}".format),
+    _column("connections", lambda row: f"{row['connections']:,}", True, 7),
+    _column("final", lambda row: f"{row['connections_final']:,}", True, 12),
+    _column("parameters", lambda row: f"{row['parameters']:,}", True, 13),
+    _column("of dense", lambda row: f"{100 * row['parameters'] / row['dense_parameters']:.1f} %", True, 11),
+    _column("s/epoch", lambda row: _number(row, "seconds_per_epoch"), True, 10),
+    _column("peak MB", lambda row: _number(row, "peak_memory_mb", 0), True, 14),
+    _column("paper", lambda row: _number(row, "paper"), True, 8),
+    _column("paper's network", _papers_network, False, 15),
+    _column("difference", lambda row: "" if row["difference"] is None else f"{row['difference']:+.2f}", True, 9),
+]  # fmt: skip
+
+
+def render(
+    comparison: Comparison, form: str, width: int | None = None, names: Sequence[str] = (), sort: str | None = None
+) -> str:
     """The comparison as table, markdown, latex, csv or json text.
 
     width  columns of the terminal the table is for; None for as wide as it needs to be
+    names  of the columns to show, in this order; 'all' for every one; none: those that fit
+    sort   the column to sort by, ascending, with '-' before it descending; None: the paper's order of methods
+
+    ConfigError for names that no column has, and for names with json or csv, which have every figure.
     """
-    match form:
-        case "json":
-            return json.dumps(comparison.rows, indent=2, allow_nan=False) + "\n"
-        case "csv":
-            return csv_text(comparison.rows, COLUMNS)
-        case _:
-            return render_text(READABLE, comparison.rows, form, width)
+    configurations = _sorted(comparison.configurations, sort)
+    if form in ("json", "csv"):
+        if names:
+            raise ConfigError(f"--columns is for tables: {form} has every column")
+        rows = [configuration.row for configuration in configurations]
+        return csv_text(rows, COLUMNS) if form == "csv" else json.dumps(rows, indent=2, allow_nan=False) + "\n"
+    columns, everything = _chosen(names)
+    text = render_text(columns, configurations, form, width, everything=everything, more=MORE)
+    lost = legend(configurations) if any(column.title == "n" for column in columns) else ""
+    if not lost or form == "latex":
+        return text
+    return f"{text}\n\\{lost}\n" if form == "markdown" else f"{text}{lost}\n"
+
+
+def legend(configurations: Sequence[Configuration]) -> str:
+    """What the asterisk stands for, with how many seeds were lost in which way; nothing where none was."""
+    lost = Counter(why for configuration in configurations for why in configuration.lost)
+    return f"{LEGEND} {', '.join(f'{count} {why}' for why, count in lost.items())}" if lost else ""
+
+
+# The keys of the JSON rows are names of columns too.
+KEYS = {
+    "dataset": "data set", "epsilon": "ε", "zeta": "ζ", "last_mean": "last", "best_mean": "best", "best_on": "best on",
+    "connections_final": "final", "seconds_per_epoch": "s/epoch", "peak_memory_mb": "peak MB",
+    "dense_parameters": "of dense",
+}  # fmt: skip
+
+
+def _chosen(names: Sequence[str]) -> tuple[list[Column[Configuration]], bool]:
+    """The columns of these names, and whether all of them are to be shown whatever the width."""
+    if not names or names == ["all"]:
+        return READABLE, bool(names)
+    return [_named(name)._replace(shared=None, parts=False) for name in names], True
+
+
+def _named(name: str) -> Column[Configuration]:
+    title = KEYS.get(name, name).lower()
+    for column in READABLE:
+        if column.title.lower() == title:
+            return column
+    titles = [column.title for column in READABLE]
+    raise ConfigError(f"no column is called {name}{did_you_mean(name, titles)}; expected some of {', '.join(titles)}")
+
+
+def _sorted(configurations: Sequence[Configuration], sort: str | None) -> list[Configuration]:
+    """By a column's figures; rows without one come last."""
+    if sort is None:
+        return list(configurations)
+    down = sort.startswith("-")
+    title = _named(sort.removeprefix("-")).title
+    key = {shown: key for key, shown in KEYS.items()}.get(title, title)
+
+    def figure(configuration: Configuration) -> Any:
+        row = configuration.row
+        return row["parameters"] / row["dense_parameters"] if title == "of dense" else row.get(key, "")
+
+    having = [one for one in configurations if figure(one) is not None]
+    others = [one for one in configurations if figure(one) is None]
+    return [*sorted(having, key=figure, reverse=down), *others]
 
 
 FORMULA = ("=", "+", "-", "@")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from set_cli.errors import DataError, StorageError
 from set_cli.report.collect import FinishedRun
 from set_cli.report.rows import by_configuration
 from set_cli.report.tables import csv_text
-from set_cli.report.text import Column, render_text
+from set_cli.report.text import render_text
 from set_cli.runs.topology import read_topology
+from set_cli.terminal import Column
 
 Tell = Callable[[FinishedRun, str], None]
 
@@ -128,12 +130,21 @@ def tables(topologies: Topologies) -> list[tuple[str, list[Column[Any]], list[An
     """Title, columns and rows of each table."""
     placed = topologies.analyses.items()
     return [
-        ("Degrees", DEGREES, [(path, row) for path, analysis in placed for row in analysis.degrees]),
+        (_degrees_title(topologies), DEGREES, [(path, row) for path, analysis in placed for row in analysis.degrees]),
         ("Layers", LAYERS, [(path, row) for path, analysis in placed for row in analysis.layers]),
         ("Networks", GRAPHS, [(path, row) for path, analysis in placed for row in analysis.graphs]),
         ("Strongest inputs", STRENGTHS, [(path, row) for path, analysis in placed for row in analysis.strength]),
         ("Between runs", PAIRS, topologies.pairs),
     ]
+
+
+def _degrees_title(topologies: Topologies) -> str:
+    """Says how far the bootstrap's p can be trusted."""
+    rows = [row for analysis in topologies.analyses.values() for row in analysis.degrees]
+    fewest = min((row.power_law.samples for row in rows if row.power_law is not None), default=0)
+    if fewest < 1:  # a kept analysis is a file that anybody may have written
+        return "Degrees"
+    return f"Degrees (Clauset's p: {fewest:,} samples each, standard error {0.5 / math.sqrt(fewest):.2f} at most)"
 
 
 def _headline(title: str, form: str) -> str:

@@ -14,8 +14,9 @@ from rich.text import Text
 
 from set_cli.report.collect import FinishedRun, LeftOut, find_run_folders, read_run
 from set_cli.report.rows import compare
-from set_cli.report.tables import READABLE
-from set_cli.report.text import printable, render_text
+from set_cli.report.tables import READABLE, legend
+from set_cli.report.text import render_text
+from set_cli.terminal import printable
 
 SECONDS = 3
 MOST_LINES = 20  # of runs that do not count
@@ -38,7 +39,8 @@ def watch_runs(folders: Sequence[Path]) -> None:
 
 
 def _page(folders: Sequence[Path], read: Read, width: int) -> Group:
-    paths, closed = find_run_folders(folders)
+    there = [folder for folder in folders if folder.is_dir()]  # the others may be made while one looks
+    paths, closed = find_run_folders(there)
     for path in paths:
         stamp = [_stamp(path / name) for name in ("status.json", "summary.json", "metrics.jsonl")]
         known = read.get(path)
@@ -50,9 +52,11 @@ def _page(folders: Sequence[Path], read: Read, width: int) -> Group:
     lines.sort(key=lambda line: not line.startswith("running"))
     more = [f"… and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
     clock = f"{len(comparison.counted)} finished, {len(lines)} others, {time.strftime('%H:%M:%S')}; Ctrl-C ends"
-    table = render_text(SHOWN, comparison.rows, "table", width)
-    text = [clock, *map(printable, lines[:MOST_LINES] + more), table]  # what a small terminal cuts off is at the end
-    return Group(*map(Text, text))
+    waiting = [f"waiting for {folder}" for folder in folders if folder not in there]
+    table = render_text(SHOWN, comparison.configurations, "table", width)
+    # What a small terminal cuts off is at the end.
+    text = [clock, *map(printable, [*waiting, *lines[:MOST_LINES], *more]), table, legend(comparison.configurations)]
+    return Group(*(Text(part.rstrip("\n")) for part in text if part))
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

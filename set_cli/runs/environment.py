@@ -53,6 +53,12 @@ def _deciding(start: Mapping[str, Any]) -> dict[str, Any]:
     return found | {"code": (start["git"] or {}).get("commit")}
 
 
+def code_changed(start: Mapping[str, Any]) -> bool:
+    """Whether an entry of run.json is of another version of this program than the one that runs now."""
+    commits = [(git or {}).get("commit") for git in (start.get("git"), _git_state())]
+    return start.get("set_cli") != set_cli.__version__ or commits[0] != commits[1]
+
+
 def _version(package: str) -> str | None:
     """None for a package that is not installed; not all are needed."""
     try:

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 
 from set_cli.config import Config, canonical_json, identity
 from set_cli.errors import BusyError, ConfigError, DataError, DivergedError, Interrupted, SetError, StorageError
+from set_cli.runs.environment import code_changed
 from set_cli.storage import (
     TEMPORARY,
     append,
@@ -112,11 +113,14 @@ def was_killed(path: Path) -> bool:
 
 
 def tries_again(path: Path, status: Status | None) -> bool:
-    """Whether a sweep goes on with a run by itself: it is new, was interrupted, or failed for want of room or time."""
+    """Whether a sweep resumes a run by itself: it is new, was interrupted, or failed for want of room or time.
+
+    Or another version of this program failed, whose fault or recipe it may have been.
+    """
     if status not in ("failed", "diverged"):
         return True
-    with suppress(DataError):
-        return bool(read_json(path / "status.json").get("again"))
+    with suppress(DataError, LookupError, TypeError, AttributeError):
+        return bool(read_json(path / "status.json").get("again")) or code_changed(read_json(path / "run.json")[-1])
     return False
 
 

@@ -12,6 +12,7 @@ from set_cli.plain_files import open_plain
 from set_cli.runs.checkpoint import CURRENT
 from set_cli.runs.degrees import FINAL
 from set_cli.runs.folder import snapshot_epochs, snapshot_path
+from set_cli.runs.inputs import INPUTS
 from set_cli.storage import parse_json, read_json, sha256, write_json
 
 SUMMARY = "summary.json"
@@ -77,7 +78,13 @@ def write_summary(
     # An RBM's log-probability is not estimated in every epoch.
     best = max((row for row in rows if f"{best_on}_{metric}" in row), key=lambda row: row[f"{best_on}_{metric}"])
     totals = read_json(folder / "params.json")["total"]
-    names = [*REPORTED, CURRENT, FINAL, *(str(snapshot_path(Path(), epoch)) for epoch in snapshot_epochs(folder))]
+    names = [
+        *REPORTED,
+        INPUTS,
+        CURRENT,
+        FINAL,
+        *(str(snapshot_path(Path(), epoch)) for epoch in snapshot_epochs(folder)),
+    ]
     summary = {
         "dataset": scientific["dataset"]["name"],
         "model": scientific["model"]["name"],

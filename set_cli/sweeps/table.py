@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from set_cli.progress import say
+from set_cli.terminal import Column, render_table, terminal_width
 
 Outcomes = Sequence[Mapping[str, Any]]
+FORECAST = {
+    "outcome": "would", "overrides": "run with", "connections": "connections", "memory_mb": "memory MB",
+    "disk_mb": "disk MB", "rows": "rows", "epochs": "epochs", "time": "time", "why": "result", "run": "run",
+}  # fmt: skip
 
 
 def print_outcomes(outcomes: Outcomes, runs: int | None, stopped: int | None) -> int:
@@ -19,12 +25,14 @@ def print_outcomes(outcomes: Outcomes, runs: int | None, stopped: int | None) ->
     """
     if not outcomes:
         return 0
-    _print_table(outcomes, ("outcome", "overrides", "why", "run"))
+    _print_table(outcomes, {"outcome": "outcome", "overrides": "run with", "why": "result", "run": "run"})
     counts = Counter(outcome["outcome"] for outcome in outcomes)
     silent = max(0, (runs or 0) - len(outcomes))
     counts["not started"] += silent
     words = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
     say(f"sweep of {len(outcomes) + silent}: {words}")
+    if stopped is not None:
+        say("the same command resumes it")
     if any(word in counts for word in ("failed before", "diverged before")):
         say("the same command with retry_failed=true tries again what failed before")
     return 1 if any(outcome["exit_code"] for outcome in outcomes) or (silent and stopped is None) else 0
@@ -34,8 +42,7 @@ def print_forecasts(forecasts: Outcomes) -> int:
     """Say what a command would do, and what that would take; the first exit code that is not 0, of a single run."""
     if not forecasts:
         return 0
-    columns = ("outcome", "overrides", "connections", "memory_mb", "disk_mb", "rows", "epochs", "time", "why", "run")
-    _print_table([{**forecast, "time": _time_of(forecast)} for forecast in forecasts], columns)
+    _print_table([{**forecast, "time": _time_of(forecast)} for forecast in forecasts], FORECAST)
     counts = Counter(forecast["outcome"] for forecast in forecasts)
     disk = sum(forecast.get("disk_mb", 0) for forecast in forecasts if forecast["outcome"] in ("train", "go on"))
     words = ", ".join(f"{n} {word}" for word, n in counts.items())
@@ -81,15 +88,35 @@ def duration_text(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-def _print_table(rows: Outcomes, columns: Sequence[str]) -> None:
-    from tabulate import tabulate
+def _print_table(rows: Outcomes, titles: Mapping[str, str]) -> None:
+    """A column for each key that has an entry; on a terminal what all rows share is said above them."""
+    place = _common_folder(rows)
+    columns: list[Column[Mapping[str, Any]]] = [Column("", lambda row: str(row["number"]), True, 0)]
+    for key, title in titles.items():
+        columns.append(_column(key, title, rows, place))
+    width = terminal_width()
+    if width is not None and place:
+        say(f"runs in {place}")
+    say(render_table(columns, rows, width).rstrip("\n"))
 
-    shown = [column for column in columns if any(row.get(column) not in (None, "") for row in rows)]
-    names = {"outcome": "", "overrides": "run with", "why": "result", "memory_mb": "memory MB", "disk_mb": "disk MB"}
-    cells = [[row["number"], *(_cell(row, column) for column in shown)] for row in rows]
-    sides = ["right", *("right" if isinstance(_first(rows, column), int | float) else "left" for column in shown)]
-    headers = ["", *(names.get(column, column) for column in shown)]
-    say(tabulate(cells, headers, disable_numparse=True, colalign=sides))
+
+RANKS = {"outcome": 0, "overrides": 0, "why": 1}  # the others leave a narrow terminal in the order of their places
+
+
+def _column(key: str, title: str, rows: Outcomes, place: str) -> Column[Mapping[str, Any]]:
+    def cell(row: Mapping[str, Any]) -> str:
+        text = _cell(row, key)
+        return text.removeprefix(f"{place}/") if key == "run" and terminal_width() is not None else text
+
+    right = any(isinstance(row.get(key), int | float) for row in rows)
+    column = Column(title, cell, right, RANKS.get(key))
+    return column._replace(shared="all with {}".format, parts=True) if key == "overrides" else column
+
+
+def _common_folder(rows: Outcomes) -> str:
+    """The folder that all runs are in; nothing where they are in several."""
+    folders = {os.path.dirname(str(row["run"])) for row in rows if row.get("run")}
+    return folders.pop() if len(folders) == 1 else ""
 
 
 def _cell(row: Mapping[str, Any], column: str) -> str:
@@ -99,7 +126,3 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
     if column == "why":  # which run it was stands beside it
         return str(value).removeprefix(f"{row.get('run')}: ")
     return f"{value:,.0f}" if isinstance(value, int | float) else str(value)
-
-
-def _first(rows: Outcomes, column: str) -> object:
-    return next(row[column] for row in rows if row.get(column) not in (None, ""))

@@ -14,7 +14,7 @@ from set_cli.config import Config
 from set_cli.data.inputs import Inputs
 from set_cli.models.rbm import RBM
 from set_cli.native import units
-from set_cli.training.optimizer import add_l1_gradient, connection_weights, drop_gradients
+from set_cli.training.optimizer import add_l1_gradient, clip_gradients, connection_weights, drop_gradients
 from set_cli.training.passes import NOT_BEGUN, AfterStep, Pass, State
 from set_cli.training.sampling import Sampler
 
@@ -51,6 +51,7 @@ def train_epoch(
         x, _ = inputs.batch(rows)
         drop_gradients(optimizer)
         loss = divergence.differentiate(x if inputs.is_binary else divergence.sampler.values(x))
+        clip_gradients(optimizer, config.train.clip)
         if config.train.l1:
             add_l1_gradient(weights, config.train.l1)
         optimizer.step()

@@ -90,6 +90,15 @@ def drop_gradients(optimizer: torch.optim.Optimizer) -> None:
             parameter.grad = None
 
 
+def clip_gradients(optimizer: torch.optim.Optimizer, largest: float | None) -> None:
+    """Scale all gradients down together where their common norm is above `largest`; None leaves them as they are.
+
+    Pascanu et al. 2013. Before L1 and weight decay are added, whose sizes do not depend on the data.
+    """
+    if largest is not None:
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], largest)
+
+
 def add_l1_gradient(weights: list[Tensor], strength: float) -> None:
     """Add strength * sign(w) to the gradients: the subgradient of strength * |w| that leaves a 0 alone."""
     for weight in weights:

@@ -18,7 +18,7 @@ from set_cli.data.inputs import Inputs
 from set_cli.models.activations import Activation
 from set_cli.training.group import ALONE, Group
 from set_cli.training.loss import cross_entropy
-from set_cli.training.optimizer import add_l1_gradient, connection_weights, drop_gradients
+from set_cli.training.optimizer import add_l1_gradient, clip_gradients, connection_weights, drop_gradients
 from set_cli.training.passes import NOT_BEGUN, AfterStep, Pass, State
 
 EVALUATION_ROWS = 1000  # per batch
@@ -66,6 +66,7 @@ def train_epoch(
         loss = cross_entropy(logits.float(), y)
         drop_gradients(optimizer)
         (loss if group.size == 1 else weight * loss).backward()  # type: ignore[no-untyped-call]
+        clip_gradients(optimizer, train.clip)
         if train.l1:
             add_l1_gradient(weights, train.l1)
         optimizer.step()

@@ -19,6 +19,7 @@ import set_cli.train
 from set_cli.runs.folder import locate
 from set_cli.runs.summary import read_rows
 from set_cli.storage import read_json
+from set_cli.training.divergence import Divergence
 from set_cli.training.trainers import Supervised
 from tests.faults.command import Ending, command
 from tests.faults.runs import configure, in_child, train
@@ -34,7 +35,7 @@ PHASES: dict[str, tuple[Any, str]] = {
     "load": (set_cli.experiment, "load_data"),
     "build": (set_cli.experiment, "build_network"),
     "begin the record": (set_cli.record, "load_checkpoint"),
-    "train": (set_cli.experiment, "check_finite"),
+    "train": (Divergence, "check"),
     "evolve": (set_cli.experiment, "evolve_model"),
     "save": (set_cli.record, "save_checkpoint"),
     "measure": (Supervised, "measure"),

@@ -77,7 +77,8 @@ TRIED_AGAIN = {4, 7, 8, 10, 11}  # for want of room, memory or a free folder; th
 
 
 def outcomes_in(table: str) -> dict[int, str]:
-    rows = [re.split(r" {2,}", line.strip()) for line in table.splitlines() if re.match(r" *\d+  ", line)]
+    lines = [line for line in table.splitlines() if re.match(r" *\d+ │", line)]
+    rows = [[cell.strip() for cell in line.split("│")] for line in lines]
     return {int(re.search(r"seed=(-?\d+)", row[2])[1]): row[1] for row in rows}  # type: ignore[index]
 
 

@@ -19,14 +19,18 @@ MEMBERS = 1000  # more of them is no data file
 SIGNATURE = b"PK\x01\x02"  # of a zip's entry for one member
 HEADER = 10_000  # characters; numpy's own limit
 DIMENSIONS = 8
+KINDS, WORDS = "buif", "US"  # of numbers, and of words, by NumPy's letters
 
 
-def read_npz(stream: BinaryIO, name: str, limit: int, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
-    """The wanted arrays of an npz (those that are there); limit is the bytes they may have together."""
+def read_npz(
+    stream: BinaryIO, name: str, limit: int, wanted: Collection[str], *, words: Collection[str] = ()
+) -> dict[str, NDArray[Any]]:
+    """The wanted arrays of an npz (those that are there); limit is the bytes they may have together.
+
+    words  those of them that may hold words instead of numbers
+    """
     arrays: dict[str, NDArray[Any]] = {}
-    members = _count(stream, SIGNATURE)  # zipfile would make an object of each first
-    if members > MEMBERS:
-        raise DataError(f"{name}: expected at most {MEMBERS} arrays, found {members}")
+    _check_members(stream, name)
     with reading(name), zipfile.ZipFile(stream) as archive:
         left = limit
         for member in archive.infolist():
@@ -38,11 +42,32 @@ def read_npz(stream: BinaryIO, name: str, limit: int, wanted: Collection[str]) -
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 # zipfile unpacks the others without a limit.
                 raise DataError(f"{name}:{key}: expected what numpy packs, found compression {member.compress_type}")
+            kinds = KINDS + WORDS * (key in words)
             with archive.open(member) as content:
                 # ZipExtFile is a binary stream in all but its type.
-                arrays[key] = _read_npy(content, f"{name}:{key}", member.file_size, left)  # type: ignore[arg-type]
+                arrays[key] = _read_npy(content, f"{name}:{key}", member.file_size, left, kinds)  # type: ignore[arg-type]
             left -= arrays[key].nbytes
     return arrays
+
+
+def list_npz(stream: BinaryIO, name: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and type of every array of an npz by its name, from the headers alone; DataError where one is malformed."""
+    _check_members(stream, name)
+    found: dict[str, tuple[tuple[int, ...], str]] = {}
+    with reading(name), zipfile.ZipFile(stream) as archive:
+        for member in archive.infolist():
+            if member.filename.endswith(".npy") and member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                with archive.open(member) as content:
+                    shape, _, dtype = _header(content, f"{name}:{member.filename}")  # type: ignore[arg-type]
+                found[member.filename.removesuffix(".npy")] = (shape, one_line(str(dtype))[:30])
+    stream.seek(0)
+    return found
+
+
+def _check_members(stream: BinaryIO, name: str) -> None:
+    members = _count(stream, SIGNATURE)  # zipfile would make an object of each first
+    if members > MEMBERS:
+        raise DataError(f"{name}: expected at most {MEMBERS} arrays, found {members}")
 
 
 def _count(stream: BinaryIO, word: bytes) -> int:
@@ -55,7 +80,8 @@ def _count(stream: BinaryIO, word: bytes) -> int:
     return count
 
 
-def _read_npy(stream: BinaryIO, name: str, size: int, limit: int) -> NDArray[Any]:
+def _header(stream: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it is stored by columns, and type."""
     version = npy.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise DataError(f"{name}: expected an npy array of version 1 or 2, found {version}")
@@ -65,7 +91,12 @@ def _read_npy(stream: BinaryIO, name: str, size: int, limit: int) -> NDArray[Any
     text = io.BytesIO(length + stream.read(int.from_bytes(length, "little")))
     header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, by_columns, dtype = header(text, max_header_size=HEADER)
-    if dtype.hasobject or dtype.kind not in "buif":
+    return shape, by_columns, dtype
+
+
+def _read_npy(stream: BinaryIO, name: str, size: int, limit: int, kinds: str) -> NDArray[Any]:
+    shape, by_columns, dtype = _header(stream, name)
+    if dtype.hasobject or dtype.kind not in kinds:
         kind = one_line(str(dtype))
         raise DataError(f"{name}: expected numbers, found values of type {kind} (nothing was unpickled)")
     if len(shape) > DIMENSIONS or not all(0 <= n < 2**63 for n in shape):

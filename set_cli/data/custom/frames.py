@@ -1,0 +1,99 @@
+"""Tables whose format says what their columns are: ARFF by SciPy, Parquet where pyarrow is installed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from set_cli.data.custom.columns import Columns, Frame
+from set_cli.data.custom.files import Format
+from set_cli.data.custom.numbers import as_numbers
+from set_cli.data.custom.tables import quoted, typed
+from set_cli.errors import DataError
+
+SAFE_PYARROW = 15  # older ones unpickle what a file tells them to (CVE-2023-47248)
+CELL_BYTES = 8
+
+
+def read_frame(
+    content: bytes, form: Format, path: str, limit: int, choose: Callable[[Sequence[str]], Columns]
+) -> tuple[Frame, Columns]:
+    """The table, and what each of its columns is by `choose`; DataError where a feature is no number.
+
+    limit  bytes that its cells may take
+    """
+    table = _read_arff(content, path) if form == "arff" else _read_parquet(content, path, limit)
+    columns = choose(list(table))
+    names, arrays = columns.names, list(table.values())
+
+    def cell(row: int, position: int) -> str:
+        value = arrays[position][row]
+        word = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        return f"{quoted(word)} in row {row + 1}, column {quoted(names[position])}"
+
+    rows = len(arrays[0]) if arrays else 0
+    numbers = np.empty((rows, len(columns.features)), _common_type([arrays[i] for i in columns.features]))
+    for j, i in enumerate(columns.features):
+        values, odd = as_numbers(arrays[i])
+        if odd is not None:
+            raise DataError(
+                f"{path}: expected a number, found {cell(odd, i)}; dataset.drop=[{typed(names[i])}] leaves the column "
+                f"out, and pandas.get_dummies turns words into numbers"
+            )
+        numbers[:, j] = values
+    return Frame(numbers, {i: arrays[i] for i in columns.words}, cell), columns
+
+
+def _common_type(columns: list[NDArray[Any]]) -> type[np.float32] | type[np.float64]:
+    return np.float32 if columns and all(c.dtype in (np.float16, np.float32) for c in columns) else np.float64
+
+
+def _read_arff(content: bytes, path: str) -> Mapping[str, NDArray[Any]]:
+    from scipy.io import arff
+
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    if any(line.lstrip().startswith("{") for line in text.split("\n")):
+        raise DataError(f"{path}: expected one value for every attribute, found the sparse form of ARFF ({{…}})")
+    try:
+        rows, meta = arff.loadarff(io.StringIO(text))
+    except NotImplementedError as error:  # words of any kind, and dates in some forms
+        raise DataError(
+            f"{path}: expected attributes that are numbers or lists of words, found others ({error})"
+        ) from None
+    return {name: rows[name] for name in meta.names()}
+
+
+def _read_parquet(content: bytes, path: str, limit: int) -> Mapping[str, NDArray[Any]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise DataError(f"{path}: Parquet needs the package pyarrow (pip install pyarrow), or save it as csv") from None
+    if int(pyarrow.__version__.split(".")[0]) < SAFE_PYARROW:
+        raise DataError(f"{path}: Parquet needs pyarrow {SAFE_PYARROW} or later, found {pyarrow.__version__}")
+    file = pyarrow.parquet.ParquetFile(io.BytesIO(content))
+    cells = file.metadata.num_rows * file.metadata.num_columns
+    if cells * CELL_BYTES > limit:
+        raise DataError(f"{path}: expected a table of at most {limit // CELL_BYTES:,} cells, found {cells:,}")
+    table = file.read()
+    names = table.column_names
+    if len(set(names)) != len(names):
+        raise DataError(f"{path}: expected a name of its own for every column, found one twice")
+    return {name: _column(table.column(i)) for i, name in enumerate(names)}
+
+
+def _column(column: Any) -> NDArray[Any]:
+    """Numbers as NumPy has them (NaN where there is no value), anything else as words, None where there is none."""
+    series = column.to_pandas()
+    if series.dtype.kind in "buif" or str(series.dtype).startswith(("Int", "UInt", "Float")):
+        values: NDArray[Any] = series.to_numpy()
+        return values
+    cells: NDArray[Any] = series.astype(object).to_numpy()
+    return cells

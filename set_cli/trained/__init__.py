@@ -1,0 +1,1 @@
+"""What is made of a trained run: load it, predict with it, evaluate it, list many."""

@@ -1,0 +1,91 @@
+"""A run's architecture, built anew from its folder, and its copy that computes with the engines of the training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from set_cli.config import Model
+from set_cli.models.cnn import build_cnn, plan_cnn
+from set_cli.models.mlp import build_mlp, plan_mlp
+from set_cli.models.rbm import build_rbm, plan_rbm
+from set_cli.sparse import SparseLinear
+from set_cli.sparse.engines import choose
+
+
+def build_untrained(
+    model: Model,
+    epsilon: float | None,
+    params: Mapping[str, Any],
+    seed: int,
+    n_chains: int,
+    engines: Mapping[str, str],
+) -> nn.Module:
+    """The architecture of a run, whose arrays are still to be filled in.
+
+    params   its params.json; ValueError where it has other layers than the configuration
+    engines  of its sparse layers, by name; `auto` for those that are not named
+    """
+    shapes = [tuple(layer["shape"]) for layer in params["layers"]]
+    features, outputs = int(shapes[0][0]), int(shapes[-1][1])
+    match model.name:
+        case "cnn":
+            plans = plan_cnn(model, epsilon, params["images"], outputs)
+        case "rbm":
+            plans = plan_rbm(model, epsilon, features)
+        case "mlp":
+            plans = plan_mlp(model, epsilon, features, outputs)
+    if shapes != [(plan.n_in, plan.n_out) for plan in plans]:  # before anything of their size is allocated
+        raise ValueError("params.json has other layers than the configuration")
+    named = {plan.name: engines.get(plan.name, "auto") for plan in plans}
+    if model.name == "cnn":
+        return build_cnn(plans, model, epsilon, named, seed, params["images"])
+    if model.name == "rbm":
+        mean = np.full(features, 0.5, np.float32)
+        return build_rbm(plans[0], model, epsilon, named[plans[0].name], seed, mean, 1, n_chains)
+    return build_mlp(plans, model, epsilon, named, seed)
+
+
+def engines_of(start: Mapping[str, Any], model: nn.Module) -> dict[str, str]:
+    """The engines of the sparse layers in the run's last start, as far as they are here.
+
+    start  the last entry of run.json; empty where there is none
+    """
+    layers = start.get("layers")
+    found: dict[str, str] = {}
+    for name, layer in model.named_children():
+        described = layers.get(name) if isinstance(layers, Mapping) else None
+        engine = described.get("engine") if isinstance(described, Mapping) else None
+        if isinstance(layer, SparseLinear) and isinstance(engine, str):
+            shape, weight = (layer.in_features, layer.out_features), layer.weight
+            try:
+                choose(engine, shape, layer.nnz / (shape[0] * shape[1]), weight.dtype, weight.device)
+            except ValueError:  # made where there were other kernels, or a GPU
+                continue
+            found[name] = engine
+    return found
+
+
+def is_like_trained(model: nn.Module, start: Mapping[str, Any]) -> bool:
+    """Whether the model's numbers are float32 and lie on the kind of device that trained it."""
+    kind = "cpu" if start.get("device", "cpu") == "cpu" else "cuda"
+    return all(p.dtype == torch.float32 and p.device.type == kind for p in model.parameters())
+
+
+def share_numbers(model: nn.Module, copy: nn.Module) -> bool:
+    """Give the copy the model's own parameters and buffers; False where somebody has changed the model's layers."""
+    modules, copies = dict(model.named_modules()), dict(copy.named_modules())
+    if modules.keys() != copies.keys():
+        return False
+    if not all(isinstance(copies[name], type(module)) for name, module in modules.items()):
+        return False
+    for name, module in modules.items():
+        for key, parameter in module.named_parameters(recurse=False):
+            setattr(copies[name], key, parameter)
+        for key, buffer in module.named_buffers(recurse=False):
+            setattr(copies[name], key, buffer)
+    return True

@@ -1,0 +1,102 @@
+"""What a researcher should know of a training before its figures are believed, one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import nn
+
+from set_cli.config import Config
+from set_cli.data.prepare import DataSet
+from set_cli.models.counts import sparse_layers
+from set_cli.models.mlp import LayerPlan
+
+MOST_UNCONNECTED = 0.5  # of a layer's outputs; the paper's networks have 20 connections and more for each
+STRONG = 0.01  # of weight decay and L1: fifty times the paper's, from which digits learn nothing
+
+
+def doubts_at_start(config: Config, plans: Sequence[LayerPlan], model: nn.Module, rows: int) -> list[str]:
+    """Of the network that is to be trained, and of the training.
+
+    rows  training rows
+    """
+    sentences = _empty_layers(config, model)
+    full = _full_layers(config, plans)
+    if full and not any(plan.sparse for plan in plans):
+        sentences.append(full)
+    if config.train.batch_size > rows:
+        sentences.append(
+            f"train.batch_size={config.train.batch_size} is larger than the {rows:,} training rows: every epoch is one "
+            f"step, {config.train.epochs:,} in all; take a smaller one"
+        )
+    return sentences
+
+
+def _empty_layers(config: Config, model: nn.Module) -> list[str]:
+    sentences = []
+    for name, layer in sparse_layers(model).items():
+        unconnected = float(np.mean(layer.pattern.in_degrees() == 0))
+        size = f"{layer.in_features:,} x {layer.out_features:,}"
+        if layer.nnz == 0:
+            sentences.append(
+                f"{name} ({size}) has no connection at epsilon={config.epsilon:g}: nothing passes through it"
+            )
+        elif unconnected > MOST_UNCONNECTED:
+            sentences.append(
+                f"{name} ({size}) has so few connections ({layer.nnz:,}) at epsilon={config.epsilon:g} that "
+                f"{100 * unconnected:.0f} % of its neurons have none; take a larger one"
+            )
+    return sentences
+
+
+def network_lines(config: Config, plans: Sequence[LayerPlan], doubts: Sequence[str]) -> list[str]:
+    """Lines to print of the network, `doubts_at_start` among them."""
+    full = _full_layers(config, plans)
+    notes = [f"note: {full}"] if full and full not in doubts else []
+    return notes + [f"warning: {sentence}" for sentence in doubts]
+
+
+def _full_layers(config: Config, plans: Sequence[LayerPlan]) -> str | None:
+    """Layers that Eq. 1 makes dense, although the method is a sparse one; None where there are none."""
+    full = [plan for plan in plans if plan.filled]
+    if not full:
+        return None
+    names = ", ".join(f"{plan.name} ({plan.n_in:,} x {plan.n_out:,})" for plan in full)
+    filled = f"epsilon={config.epsilon:g} fills {names}: trained dense, without evolution"
+    if any(plan.sparse for plan in plans):
+        return filled
+    largest = max(plan.n_in * plan.n_out / (plan.n_in + plan.n_out) for plan in full)
+    return f"{filled}; nothing in this network is sparse, take an epsilon below {largest:.3g}"
+
+
+def doubts_at_end(config: Config, data: DataSet, row: Mapping[str, float]) -> list[str]:
+    """Of what came out: a network that has learned nothing, and what may be the cause.
+
+    row  of metrics.jsonl, of the last epoch
+    """
+    if config.model.name == "rbm":
+        found, chance = row["test_log_probability"], independent_log_probability(data)
+        what = f"test log-probability {found:.2f} nats is no better than that of independent units ({chance:.2f})"
+    else:
+        found, chance = row["test_accuracy"], 100 * float(np.bincount(data.test.labels).max()) / len(data.test)
+        what = f"test accuracy {found:.2f} % is no better than always giving the most frequent class ({chance:.2f} %)"
+    return [f"{what}: {_cause(config, len(data.train))}"] if found <= chance else []
+
+
+def _cause(config: Config, rows: int) -> str:
+    train = config.train
+    penalties = {"train.weight_decay": train.weight_decay, "train.l1": train.l1}
+    strong = [f"{key}={value:g}" for key, value in penalties.items() if value >= STRONG]
+    if strong:
+        return f"{' and '.join(strong)} may leave nothing of the weights"
+    steps = train.epochs * -(-rows // train.batch_size)
+    taken = "1 step" if steps == 1 else f"{steps:,} steps"
+    return f"{taken} may be too few (train.epochs, train.batch_size), or train.lr={train.lr:g} unsuitable"
+
+
+def independent_log_probability(data: DataSet) -> float:
+    """Mean log-probability (nats) of the test rows under independent units that have the training rows' means."""
+    p = (data.train.x.sum(axis=0, dtype=np.float64) / data.card.maximum + 1) / (len(data.train) + 2)
+    x = data.test.x.mean(axis=0, dtype=np.float64) / data.card.maximum
+    return float((x * np.log(p) + (1 - x) * np.log1p(-p)).sum())
