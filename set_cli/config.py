@@ -61,7 +61,10 @@ class Dataset(Section):
     """The data set; what is known of the catalogue's is in set_cli/data/entries.py."""
 
     name: Annotated[DatasetName, about("the data set; typed as dataset=NAME, which also chooses the pair's settings")]
-    path: Annotated[Text | None, about("your file: .csv, .npz, .mat or .svmlight (datasets/custom.md)")] = None
+    path: Annotated[
+        Text | None,
+        about("your file: a table (.csv, .parquet, .arff), arrays (.npz, .mat) or .svmlight; datasets/custom.md"),
+    ] = None
     test_path: Annotated[Text | None, about("a second file of yours, which holds the test rows")] = None
     features: Annotated[
         Name | None, about("array of an npz or mat file that holds the rows; null: one of the usual names")
