@@ -58,7 +58,7 @@ def _sorted(arguments: Sequence[str]) -> tuple[dict[str, object], list[str]]:
     parser.error = _refuse  # type: ignore[method-assign]
     known = [name for action in parser._actions for name in action.option_strings]
     prepared = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         if argument[:1] in DASHES and argument:
             raise ConfigError(f"{argument}: begins with a dash that is no hyphen; write {_with_hyphens(argument)}")
         if argument.startswith("-") and argument.partition("=")[0] not in known:

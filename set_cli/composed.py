@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,6 +17,7 @@ from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from set_cli.composition import compose, plain
 from set_cli.config import Config, flatten, from_mapping, known_keys, scientific
 from set_cli.data.pairs import check_pair, data_label, with_checksum
 from set_cli.errors import ConfigError, Interrupted
@@ -139,33 +140,16 @@ def _config(composed: DictConfig) -> Config:
         if str(option).endswith((".yaml", ".yml")):  # Hydra takes it, and misses the settings of the pair
             name = str(option).rpartition(".")[0]
             raise ConfigError(f"{group}={option} is a file: expected the option's name, {group}={name}")
-    config = from_mapping(_plain(composed))
+    config = from_mapping(plain(composed))
     check_pair(config)
     return with_checksum(config)
-
-
-def _plain(composed: DictConfig) -> Mapping[str, Any]:
-    return cast(Mapping[str, Any], OmegaConf.to_container(composed, resolve=False))
-
-
-def default_values(words: Sequence[str]) -> dict[str, Any]:
-    """The values of every key that has one with these words; without the words, where they cannot be composed."""
-    for overrides in (words, ()):
-        with suppress(Exception):  # Hydra's and OmegaConf's have no class in common
-            return flatten(_compose(overrides))
-    return {}
-
-
-def _compose(overrides: Sequence[str]) -> Mapping[str, Any]:
-    with hydra.initialize_config_module("set_cli.conf", version_base="1.3"):
-        return _plain(hydra.compose("train", overrides=list(overrides)))
 
 
 def _settings(config: Config) -> dict[str, Any]:
     """What differs from the defaults of this data set, model and method, by the names one types."""
     choices = {"dataset": config.dataset.name, "model": config.model.name, "method": config.method.name}
     defaults = from_mapping(
-        _plain(hydra.compose(config_name="train", overrides=[f"{key}={value}" for key, value in choices.items()]))
+        plain(hydra.compose(config_name="train", overrides=[f"{key}={value}" for key, value in choices.items()]))
     )
     default_values = flatten(scientific(defaults))
     settings = {
@@ -266,7 +250,7 @@ def _unknown_key(key: str, arguments: list[str]) -> str:
         from set_cli.density import epsilon_sentence  # needs torch, which takes a second to import
 
         firsts = [_first(word) for word in others]
-        return epsilon_sentence(key, wanted[0].partition("=")[2], from_mapping(_compose(firsts)))
+        return epsilon_sentence(key, wanted[0].partition("=")[2], from_mapping(compose(firsts)))
     return not_a_key(key, known_keys())
 
 

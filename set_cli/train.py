@@ -56,11 +56,13 @@ def _guarded() -> int:
             _refuse_switches(command[1:])
             with stop.at_once("nothing was begun"):
                 from set_cli.command_line import understand  # Hydra takes a third of a second to import
-                from set_cli.composed import compose_and_run, default_values
+                from set_cli.composition import default_values
 
             typed = understand(command[1:])
             if typed.help:
                 return _help(default_values(typed.words))
+            with stop.at_once("nothing was begun"):
+                from set_cli.composed import compose_and_run
             dry, arguments = typed.dry_run, typed.arguments
             if dry:  # nobody else's machine is asked for something that is not to be done
                 arguments = [word for word in arguments if not LAUNCHER.match(word)]

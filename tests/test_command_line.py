@@ -36,6 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("-sc query=bash", "--shell-completion query=bash"),
         ("seed=1 --hydra-help", "--hydra-help seed=1"),
         ("-- seed=1", "seed=1"),
+        ("", ""),
     ],
 )
 def test_flags_come_first_with_their_values(typed: str, arguments: str) -> None:

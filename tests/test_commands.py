@@ -291,10 +291,10 @@ def test_a_signal_to_a_sweep_stops_its_run_and_starts_no_other(number: int, exit
 
 def test_a_signal_before_training_begins_ends_in_one_sentence(tmp_path: Path) -> None:
     program = (
-        "import os, signal, set_cli.composed as c, set_cli.train as t; compose = c._plain\n"
-        "def late(composed):\n    c._plain = compose\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "import os, signal, set_cli.composed as c, set_cli.train as t; compose = c.plain\n"
+        "def late(composed):\n    c.plain = compose\n    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    return compose(composed)\n"
-        "c._plain = late; t.main()"
+        "c.plain = late; t.main()"
     )
     result = run_python("-c", program, folder=tmp_path)
     assert result.returncode == 143
