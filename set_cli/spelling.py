@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, Sweep
@@ -58,7 +57,7 @@ def _text(key: Key, value: str, sweeps: bool) -> str:
     """A text, quoted where Hydra would not read it as typed. A file of exactly this name comes before a sweep."""
     if key.is_path:
         if value.startswith("~") and not os.path.lexists(value):
-            value = str(Path(value).expanduser()) if "," not in value else value
+            value = os.path.expanduser(value) if "," not in value else value
         if value and os.path.lexists(value):
             return quoted_if_needed(value)
     parsed = parsed_override(f"{key.name}={value}")
@@ -78,7 +77,7 @@ def _text(key: Key, value: str, sweeps: bool) -> str:
 
 
 def _home(key: Key, value: str) -> str:
-    return str(Path(value).expanduser()) if key.is_path and value.startswith("~") else value
+    return os.path.expanduser(value) if key.is_path and value.startswith("~") else value
 
 
 def quoted_if_needed(value: str) -> str:

@@ -115,7 +115,7 @@ def _sweep_folder(command: list[str]) -> Iterator[SweepFolder]:
 
 
 def _fail(sentence: str, exit_code: int) -> int:
-    print(f"set-train: {sentence}", file=sys.stderr)
+    print(f"set-train: {' '.join(sentence.splitlines())}", file=sys.stderr)
     return exit_code
 
 

@@ -135,6 +135,7 @@ def test_a_value_is_spelt_as_hydras_grammar_has_it(typed: str, wanted: str) -> N
 
 def test_a_path_at_home_is_found_there(folder: Path) -> None:
     assert spelt("dataset.path=~/x.csv", sweeps=False) == f"dataset.path={folder}/x.csv"
+    assert spelt("dataset.path=~nobody-here/x.csv", sweeps=False) == 'dataset.path="~nobody-here/x.csv"'
     assert spelt("dataset.path=~/a.csv,~/b (1).csv", sweeps=True) == f'dataset.path={folder}/a.csv,"{folder}/b (1).csv"'
 
 

@@ -92,6 +92,7 @@ def test_help_and_version_do_not_import_torch(command: str, flag: str, tmp_path:
         (["model=transformer"], 2, "model=transformer is not known: expected one of cnn, mlp"),
         (["=3"], 2, "'=3': expected key=value"),
         (["dataset=digits", "--epochs", "3"], 2, "--epochs is not an option; write train.epochs=3"),
+        (["two\nlines"], 2, "'two"),
         (["lr=0.1"], 2, "lr is not a configuration key; did you mean train.lr?"),
         (["train.optimizer=adam"], 2, "train.optimizer is not a configuration key; training is gradient descent with"),
         (["+epsilon=3"], 2, "+epsilon: the key is there already; write epsilon=… without +"),
