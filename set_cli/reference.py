@@ -26,22 +26,22 @@ SEVERAL: dict[Kind, str] = {**ONE, "text": "texts", "integer": "whole numbers", 
 COLUMN = 25  # of the second column of `set-train --help`
 
 USAGE = """\
-set-train: train a neural network that is sparse from the first step to the last
-(SET, Mocanu et al. 2018)
+set-train: train a neural network that is sparse from the first step to the
+last (SET, Mocanu et al. 2018)
 
-Usage: set-train [key=value ...]              one run
-       set-train -m [key=value,value ...]     a sweep: every combination
-       set-report [FOLDER ...]                the table of what was run
-       set-data list                          the data sets, and what is here of them
+Usage: set-train [key=value ...]            one run
+       set-train -m [key=value,value ...]   a sweep: every combination
+       set-report [FOLDER ...]              the table of what was run
+       set-data list                        the data sets, and which are here
 
 Examples:
-  set-train                                   SET-MLP on the bundled handwritten digits
-  set-train dataset=cifar10 model=mlp         the paper's experiment
-  set-train dataset=dna model=rbm             the paper's RBM
+  set-train                              SET-MLP on the bundled digits
+  set-train dataset=cifar10 model=mlp    the paper's experiment
+  set-train dataset=dna model=rbm        the paper's RBM
   set-train -m dataset=mnist method=set,fixprob,dense seed=0,1,2
-  set-train -m +sweep=paper15                 all fifteen data sets, the paper's models
+  set-train -m +sweep=paper15            the paper's fifteen data sets
   set-train dataset=mnist train.epochs=10 data.holdout=10000
-                                              a quick look; the test set stays unseen
+                                         a quick look; the test set stays unseen
 
 Options, before, between or behind the keys:
   -m, --multirun      sweep: every combination of values parted by commas

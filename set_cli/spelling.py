@@ -35,6 +35,8 @@ def spelt(word: str, sweeps: bool) -> str:
     if key is not None and key.kind == "text":
         return f"{name}={_text(key, value, sweeps)}"
     parsed = parsed_override(word)
+    if key is None and parsed is not None and isinstance(parsed.value(), list | dict):
+        raise ConfigError(f"{word}: expected one of {', '.join(KEYS[f'{name}.name'].choices)}")
     if parsed is None and key is not None:
         several = f"; several, for a sweep with -m, are {name}=a,b" if "," in value else ""
         raise ConfigError(f"{word}: expected {key.expected}{several}")

@@ -256,6 +256,18 @@ def test_the_papers_test_goes_the_other_way() -> None:
         assert paper_p_value(np.array(nothing)) is None
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_the_papers_p_is_that_of_scipys_correlation(seed: int) -> None:
+    from scipy.stats import pearsonr
+
+    degrees = np.random.default_rng(seed).poisson(1 + seed**2, 200)
+    values, counts = np.unique(degrees[degrees > 0], return_counts=True)
+    expected = pearsonr(np.log(values), np.log(counts), alternative="less").pvalue
+    assert paper_p_value(degrees) == pytest.approx(expected, rel=1e-9)
+    line = np.repeat([1, 2, 4, 8], [8, 4, 2, 1])  # exactly a falling line
+    assert paper_p_value(line) == pytest.approx(0, abs=1e-7)
+
+
 def test_a_hidden_neurons_degree_counts_both_sides() -> None:
     degrees = {
         "layer1/out_degree": np.array([[3, 3]], np.int32),

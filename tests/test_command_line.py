@@ -175,6 +175,7 @@ def test_a_sweep_over_text_stays_one_unless_there_is_such_a_file(typed: str, wan
         ("epsilon=0,5", False, "epsilon=0,5 has several values: add -m to sweep over them; a decimal number has"),
         ("train.epochs=3)", False, "train.epochs=3): expected a whole number ≥ 1 (epochs)"),
         ("dataset=mnist,cifar10", False, "dataset=mnist,cifar10 has several values: add -m to sweep over them"),
+        ("model=[300,300]", False, "model=[300,300]: expected one of mlp, cnn, rbm"),
         ("seed=range(0,3)", False, "seed=range(0,3) has several values: add -m to sweep over them"),
         ("dataset.name=mnist", False, "dataset.name=mnist would keep the settings of another dataset; write d"),
     ],

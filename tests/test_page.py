@@ -113,7 +113,10 @@ def test_a_page_names_no_machine_and_no_folder_of_its_own(tmp_path: Path) -> Non
         command = ["/home/me/bin/set-train", "dataset.path=/home/me/wine.csv", f"runs_dir={tmp_path}/{root}", "seed=0"]
         command += ["data.dir='/home/me/data'", "dataset.test_path=/home/a.csv,/home/b.csv", "x=a/b"]
         start = {"command": command, "folder": "/home/me", "host": "mymachine", "pid": 4711, "cpu": "Zen 4"}
-        start |= {"options": {"data.dir": "/home/me/data"}, "data": {"classes": {"train": {"a": 50, "b": 40}}}}
+        start |= {
+            "options": {"data.dir": "/home/me/data"},
+            "data": {"classes": [{"name": "a", "train": 50, "test": 9}]},
+        }
         (path / "run.json").write_text(json.dumps([start]))
     (tmp_path / "there/cifar10/mlp/set-there-s0/status.json").write_text('{"status": "failed", "epoch": 1}')
     page = render_page(report(tmp_path), NOTHING)
@@ -122,7 +125,7 @@ def test_a_page_names_no_machine_and_no_folder_of_its_own(tmp_path: Path) -> Non
     text = Page(page).sections
     again = "set-train dataset.path=wine.csv runs_dir=here seed=0 data.dir=data dataset.test_path=a.csv,b.csv x=a/b"
     assert again in text["runs"]
-    assert "Classes: train: a 50, b 40" in text["runs"]
+    assert "Classes and their training rows: a 50 (test: 9)" in text["runs"]
     assert "Zen 4" in text["runs"]
     assert "here/cifar10/mlp/set-here-s0" in text["runs"]
     assert "there/cifar10/mlp/set-there-s0" in text["left-out"]

@@ -264,7 +264,8 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(set_train: Command, 
     assert [cells(line)[1] for line in lines[2:6]] == ["train", "skip", "skip: done", "skip"]
     assert re.search(r"seed=0 dataset=digits .* 620 │ +\d\d\d │ +\d+ │ +1,438 │ +1 ", lines[2])
     assert "nips has no labels" in lines[3]
-    assert re.fullmatch(r"4 in all: 1 train, 2 skip, 1 skip: done; up to \d MB on the disk; nothing was done", lines[6])
+    takes = r"about \d+ s \(from 1 earlier run\); up to \d MB on the disk"
+    assert re.fullmatch(rf"4 in all: 1 train, 2 skip, 1 skip: done; {takes}; nothing was done", lines[6])
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -30,6 +30,7 @@ from set_cli.runs.summary import read_rows
 from set_cli.storage import read_arrays, read_json, write_json
 from set_cli.trained.rows import RowsWarning
 from set_cli.trained.run import TrainedRun
+from set_cli.training import supervised
 from tests.conftest import ONE_THREAD, compose_mapping
 from tests.test_run import StopAt
 
@@ -107,11 +108,21 @@ def test_evaluate_gives_the_summarys_figure_to_the_last_digit(
 
 
 @pytest.mark.parametrize("method", ["set", "dense"])
-def test_evaluate_computes_with_the_threads_of_the_training(method: str, train: Train) -> None:
+def test_evaluate_computes_with_the_threads_of_the_training(
+    method: str, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = train(*MLP, f"method={method}", "backend.threads=2")
     torch.set_num_threads(1)
+    threads = []
+
+    def counted(*arguments: Any, **named: Any) -> dict[str, float]:
+        threads.append(torch.get_num_threads())
+        return evaluate(*arguments, **named)
+
+    evaluate = supervised.evaluate
+    monkeypatch.setattr(supervised, "evaluate", counted)
     found = set_cli.load(path).evaluate()
-    assert torch.get_num_threads() == 1
+    assert (threads, torch.get_num_threads()) == ([2], 1)
     assert found["accuracy"] == read_json(path / "summary.json")["after_last_removal"]["test"]
     if method == "dense":
         assert found["loss"] == read_rows(path / "metrics.jsonl")[-1]["test_loss"]
@@ -194,8 +205,9 @@ def test_rows_that_cannot_be_predicted_are_refused_in_a_sentence(rows: Any, sent
 
 def test_rows_that_were_scaled_before_are_warned_of(digits: Path, iris: Path) -> None:
     x, _ = rows_of_digits()
-    with pytest.warns(RowsWarning, match=r"values from 0 to 1, where the data file has 0 to 16: are these rows scaled"):
+    with pytest.warns(RowsWarning, match=r"values from 0 to 1, where the data file has 0 to 16: are these") as caught:
         set_cli.load(digits).predict(x / 16)
+    assert caught[0].filename == __file__
     run, frame = set_cli.load(iris), iris_frame()
     values = frame.iloc[:, :4].to_numpy()
     with pytest.warns(RowsWarning, match="most values lie far from those of the training rows"):
@@ -400,7 +412,6 @@ def test_older_runs_predict_where_the_catalogue_says_how(digits: Path, iris: Pat
     np.testing.assert_array_equal(run.predict_proba(x), expected)
     assert run.evaluate()["accuracy"] == run.summary["after_last_removal"]["test"]
     run = set_cli.load(tmp_path / "iris")
-    assert "iris" not in repr(run).splitlines()[0]
     with pytest.raises(DataError, match=r"older than the file that says how it scales its rows .inputs\.npz."):
         run.predict(iris_frame().iloc[:, :4].to_numpy())
     with pytest.raises(DataError, match=r"does not say where its data lay; run\.evaluate\(path=…\) does"):
@@ -518,8 +529,26 @@ def test_own_rows_as_people_have_them(tmp_path: Path) -> None:
         run = set_cli.load(train_in(tmp_path / name, "dataset=custom", f"dataset.path={tmp_path}/{name}.npz", *MLP))
         expected = run.summary["after_last_removal"]["test"]
         assert run.evaluate()["accuracy"] == expected
+        assert repr(run).splitlines()[0].startswith(f"run          custom {name}.npz, mlp, set")
         assert run.classes.tolist() == sorted(set(answers.tolist()))
         assert 100 * int((run.predict(rows) == answers).sum()) / len(answers) == expected
+    np.testing.assert_array_equal(run.predict(images[90:].transpose(0, 2, 3, 1)), run.predict(rows))
+    np.testing.assert_array_equal(run.predict(images[91].transpose(1, 2, 0)), run.predict(images[91]))
+
+
+def test_rows_of_a_second_file_are_evaluated(tmp_path: Path) -> None:
+    frame = iris_frame()
+    frame.iloc[:100].to_csv(tmp_path / "a.csv", index=False)
+    frame.iloc[100:].to_csv(tmp_path / "b.csv", index=False)
+    files = (f"dataset.path={tmp_path}/a.csv", f"dataset.test_path={tmp_path}/b.csv")
+    run = set_cli.load(train_in(tmp_path / "runs", "dataset=custom", *files, *MLP[:-1]))
+    expected = run.summary["after_last_removal"]["test"]
+    assert run.evaluate()["accuracy"] == expected
+    assert run.evaluate(frame.iloc[100:], frame["label"].iloc[100:])["accuracy"] == expected
+    (tmp_path / "b.csv").rename(tmp_path / "c.csv")
+    with pytest.raises(DataError, match=r"b\.csv: the data file is not there; run\.evaluate\(test_path=…\)"):
+        run.evaluate()
+    assert run.evaluate(test_path=tmp_path / "c.csv")["accuracy"] == expected
 
 
 def test_warnings_are_no_part_of_an_ordinary_prediction(digits: Path) -> None:

@@ -87,6 +87,28 @@ def test_the_exponent_is_the_most_likely_one_and_the_distance_that_of_its_law(de
     assert log_likelihoods(values, law.alpha, x_min) == pytest.approx(np.array(likelihoods), abs=1e-6)
 
 
+def test_every_sample_of_three_degrees_has_a_law() -> None:
+    """Degrees up to a billion, close together or decades apart, one neuron of each or millions."""
+    generator = np.random.default_rng(5)
+    with np.errstate(all="raise"):
+        for number in range(200):
+            top = 10 ** generator.uniform(0.7, 9.2)
+            near, far = int(top) + generator.integers(0, 60, 20), np.floor(top ** generator.random(20))
+            values = np.unique(near if number % 3 == 0 else far).astype(np.int64)
+            counts = np.floor(10 ** generator.uniform(0, 7, len(values))).astype(np.int64)
+            (law,) = fit_laws([Histogram(values, counts)])
+            assert (law is None) == (len(values) < 3)
+            if law is not None:
+                assert law.alpha > 1
+                assert 0 <= law.distance < 1
+                above = values >= law.x_min
+                best, *others = (
+                    counts[above] @ log_likelihoods(values[above], 1 + (law.alpha - 1) * factor, law.x_min)
+                    for factor in (1, 0.999, 1.001)
+                )
+                assert best >= max(others)
+
+
 def test_a_fit_does_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = [histogram(degrees) for degrees in SAMPLES.values()]
     together = [astuple(law) for law in fit_laws(samples) if law is not None]

@@ -7,7 +7,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
-import igraph
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
@@ -56,6 +55,8 @@ def mean_clustering(patterns: Iterable[Csr]) -> float | None:
 
 def shuffle_connections(pattern: Csr, samples: int, seed: int) -> list[Csr]:
     """Random patterns with the same degrees: pairs of connections swap their ends (igraph's `rewire`)."""
+    import igraph  # with matplotlib a second, which a page of what was measured before need not wait for
+
     if not pattern.nnz:
         return [pattern] * samples
     n_in, n_out = pattern.shape

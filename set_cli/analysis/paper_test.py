@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import pearsonr
+from scipy.special import betainc
 
 FEWEST_VALUES = 3  # distinct degrees: two points always lie on a line
 
@@ -26,7 +26,11 @@ def paper_p_value(degrees: NDArray[np.integer]) -> float | None:
     values, counts = np.unique(degrees[degrees > 0], return_counts=True)
     if len(values) < FEWEST_VALUES or counts.min() == counts.max():
         return None
-    return float(pearsonr(np.log(values), np.log(counts), alternative="less").pvalue)
+    correlation = np.corrcoef(np.log(values), np.log(counts))[0, 1]
+    # Its distribution where there is none: a beta one. scipy.stats.pearsonr(alternative="less") says the same after a
+    # second of imports, which every page and figure would wait for.
+    half = len(values) / 2 - 1
+    return float(betainc(half, half, np.clip((1 + correlation) / 2, 0, 1)))
 
 
 def hidden_degrees(degrees: Mapping[str, NDArray[np.int32]]) -> dict[str, NDArray[np.int32]]:

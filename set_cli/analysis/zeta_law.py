@@ -93,14 +93,15 @@ def log_likelihoods(values: NDArray[np.int64], alpha: float, x_min: int) -> Floa
     """log P(k) of each of these degrees."""
     start = np.array([float(x_min)])
     total = float(_sums(np.array([alpha]), start)[0][0])
-    return np.asarray(-alpha * np.log(values / x_min) - np.log(total), np.float64)
+    return np.asarray(-alpha * np.log1p((values - x_min) / x_min) - np.log(total), np.float64)
 
 
 def _mean_logs(sample: Histogram) -> Floats:
     """Of every degree x: the mean of log(k / x) over the neurons with k >= x."""
-    logs = np.log(sample.values)
-    sums = np.cumsum((sample.counts * logs)[::-1])[::-1]
-    return np.asarray(sums / np.cumsum(sample.counts[::-1])[::-1] - logs, np.float64)
+    above = np.cumsum(sample.counts[::-1])[::-1].astype(np.float64)
+    # Step by step: differences of two logarithms would leave nothing of large degrees close together.
+    steps = above[1:] * np.log1p(np.diff(sample.values) / sample.values[:-1])
+    return np.asarray(np.append(np.cumsum(steps[::-1])[::-1], 0) / above, np.float64)
 
 
 def _most_likely(means: Floats, starts: NDArray[np.int64]) -> Floats:
@@ -169,7 +170,7 @@ def _nearest(sample: Histogram, alphas: Floats) -> ZetaLaw:
             mass[:, runs_end] += rest[:, : len(runs_end)]
             mass[:, gaps] -= rest[:, len(runs_end) :]
             law = np.cumsum(mass[:, ::-1], axis=1)[:, ::-1][:, places]
-        off = np.abs(law / np.take_along_axis(law, i, axis=1) - above / above[i])
+            off = np.abs(law / np.take_along_axis(law, i, axis=1) - above / above[i])
         distances[i[:, 0]] = np.where(np.arange(len(places)) >= i, off, 0).max(axis=1)
     best = int(np.argmin(distances))
     return ZetaLaw(float(alphas[best]), int(sample.values[best]), float(distances[best]))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from set_cli.analysis.images import border_and_centre
+from set_cli.analysis.paper_test import hidden_degrees, paper_p_value
 from set_cli.errors import DataError
 from set_cli.report.collect import FinishedRun
 from set_cli.report.figures import LOOKS
@@ -136,8 +137,6 @@ def plot_scale_free(run: FinishedRun, degrees: Mapping[str, NDArray[np.int32]]) 
     Below 0.05 the paper reads the degrees as a power law (`analysis.paper_test`: not Clauset's test). DataError where
     the run's metrics cannot be read.
     """
-    from set_cli.analysis.paper_test import hidden_degrees, paper_p_value  # a second, which most reports need not wait
-
     metric = run.summary["metric"]
     epochs, values = _series([run], f"test_{metric}")
     figure = Figure(figsize=(6, 3.6), layout="constrained")

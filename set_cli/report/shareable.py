@@ -67,16 +67,16 @@ def _without_folder(word: str) -> str:
 
 
 def classes_text(data: object) -> str:
-    """'train: a 50, b 50; test: a 10, b 10' of the classes that run.json counts by part; nothing where it has none."""
+    """'a 50 (test: 10), b 50 (test: 10)' of the classes that run.json counts by part; nothing where it has none.
+
+    data  of an entry of run.json, whatever somebody made of it
+    """
     classes = data.get("classes") if isinstance(data, dict) else None
-    if not isinstance(classes, dict):
+    if not isinstance(classes, list):
         return ""
-    parts = []
-    for part, counts in classes.items():
-        if isinstance(counts, dict) and counts:
-            named = [f"{name} {count}" for name, count in list(counts.items())[:MOST_CLASSES]]
-            more = f", and {len(counts) - MOST_CLASSES} more" if len(counts) > MOST_CLASSES else ""
-            parts.append(f"{part}: {', '.join(named)}{more}")
-        elif isinstance(counts, list) and counts:
-            parts.append(f"{part}: {', '.join(map(str, counts[:MOST_CLASSES]))}")
-    return "; ".join(parts)
+    named = []
+    for counts in (one for one in classes[:MOST_CLASSES] if isinstance(one, dict)):
+        others = [f"{part}: {n}" for part, n in counts.items() if part not in ("name", "train")]
+        named.append(f"{counts.get('name')} {counts.get('train')}" + (f" ({', '.join(others)})" if others else ""))
+    more = f", and {len(classes) - MOST_CLASSES} more" if len(classes) > MOST_CLASSES else ""
+    return ", ".join(named) + more

@@ -29,8 +29,9 @@ class RowsWarning(UserWarning):
 def as_values(rows: Any, inputs: RunInputs, ignored: Collection[str]) -> Values:
     """(n, features) values of the type that the run was trained on, missing ones filled in.
 
-    rows     (n, features), one row (features,), or images (n, …) of the run's shape: NumPy array of numbers, DataFrame,
-             Series (one row), torch tensor, SciPy sparse matrix or nested list, with the values that the data file has
+    rows     (n, features), one row (features,), or images (n, …) of the run's shape, channels first or last: NumPy
+             array of numbers, DataFrame, Series (one row), torch tensor, SciPy sparse matrix or nested list, with the
+             values that the data file has
     ignored  names of a DataFrame's columns that are no features: labels, groups, what the run dropped
     DataError where these are no such rows, where a value is missing and the run has nothing to put there, and where one
     is infinite; RowsWarning where the values look scaled already.
@@ -137,6 +138,8 @@ def _as_rows(array: NDArray[Any], inputs: RunInputs) -> NDArray[Any]:
             return array.reshape(1, features)
         if array.shape[1:] in alike:
             return array.reshape(len(array), features)
+        if len(shape) == 3 and array.ndim in (3, 4) and array.shape[-3:] == (*shape[1:], shape[0]):
+            return np.moveaxis(array, -1, -3).reshape(-1, features)  # channels last, as the reader of files takes them
     images = "" if shape is None else f", or images (n, {', '.join(map(str, shape))})"
     raise DataError(f"expected rows (n, {features}){images}, found an array of shape {array.shape}")
 
@@ -191,7 +194,7 @@ def _warn_of_other_scale(values: NDArray[Any], inputs: RunInputs) -> None:
 
 def _warn(found: str) -> None:
     sentence = f"{found}: are these rows scaled already? The run takes rows as they are in the data file"
-    warnings.warn(sentence, RowsWarning, stacklevel=5)
+    warnings.warn(sentence, RowsWarning, stacklevel=6)  # the line that called predict
 
 
 def _as_trained(values: NDArray[Any], inputs: RunInputs) -> Values:

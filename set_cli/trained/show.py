@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import escape
@@ -38,7 +39,9 @@ def as_html(run: TrainedRun) -> str:
 def describe(run: TrainedRun) -> dict[str, str]:
     """The six lines by what they are about."""
     config = run.config
-    parts = [config["dataset"]["name"], config["model"]["name"], config["method"]["name"]]
+    file = run.start.get("options", {}).get("dataset.path")
+    data = [Path(file).name] if isinstance(file, str) else []
+    parts = [" ".join([config["dataset"]["name"], *data]), config["model"]["name"], config["method"]["name"]]
     parts += [f"{sign}={config[key]:g}" for sign, key in (("ε", "epsilon"), ("ζ", "zeta")) if key in config]
     found = {
         "run": ", ".join([*parts, f"seed={config['seed']}"]),
