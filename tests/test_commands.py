@@ -203,7 +203,7 @@ def test_help_lists_every_key_with_its_meaning_and_its_value(set_train: Command)
     assert "  train.epochs=60 " in shown
     assert max(map(len, shown.splitlines())) <= 80
     of_pair = set_train("dataset=dna", "model=rbm", "-h").stdout
-    assert "  model.cd_steps=10 " in of_pair
+    assert "  model.cd_steps=3 " in of_pair
     assert set_train("help").stdout == shown == set_train("nonsense=3", "--help").stdout
 
 
