@@ -46,8 +46,8 @@ def _convert(content: bytes, names: list[str], out: str, limit: int) -> None:
 
     try:
         there = [row for row in scipy.io.whosmat(io.BytesIO(content)) if len(row[0]) <= LONGEST_NAME]
-    except TypeError:  # what SciPy raises at an opaque object
-        there = []
+    except TypeError:  # what SciPy raises at an opaque object, and at damage that reading tells apart
+        there = [(name, (), "double") for name in _present(content, names)]
     like = {plain(name) for name in names}
     chosen = [name for name, *_ in there if name in names or plain(name) in like]
     # mat_dtype: MATLAB stores small whole doubles as bytes; they are doubles all the same.
@@ -64,6 +64,13 @@ def _convert(content: bytes, names: list[str], out: str, limit: int) -> None:
     ]
     text = np.frombuffer(json.dumps(listing[:1000]).encode(), np.uint8)
     np.savez(out, allow_pickle=False, **{**arrays, LISTING: text})
+
+
+def _present(content: bytes, names: list[str]) -> list[str]:
+    """Those of the names that are in the file."""
+    import scipy.io
+
+    return [name for name in scipy.io.loadmat(io.BytesIO(content), variable_names=names) if name in names]
 
 
 NUMERIC = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
