@@ -114,7 +114,7 @@ def test_a_limit_keeps_each_class_in_proportion_and_a_row_of_each() -> None:
 
 @given(
     st.lists(st.integers(0, 50), min_size=1, max_size=12).filter(lambda rows: sum(rows) > 0),
-    st.floats(0, 1),
+    st.floats(0, 1, allow_subnormal=False),
     st.booleans(),
 )
 def test_shares_add_up_within_their_bounds(rows: list[int], part: float, bounded: bool) -> None:
