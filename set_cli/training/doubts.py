@@ -62,12 +62,16 @@ def _full_layers(config: Config, plans: Sequence[LayerPlan]) -> str | None:
     full = [plan for plan in plans if plan.filled]
     if not full:
         return None
-    names = ", ".join(f"{plan.name} ({plan.n_in:,} x {plan.n_out:,})" for plan in full)
-    filled = f"epsilon={config.epsilon:g} fills {names}: trained dense, without evolution"
+    names = " and ".join(f"{plan.name} ({plan.n_in:,} x {plan.n_out:,})" for plan in full)
+    are = "is" if len(full) == 1 else "are"
     if any(plan.sparse for plan in plans):
-        return filled
+        small = f"{names} {are} too small to be sparse at epsilon={config.epsilon:g}"
+        return f"{small}: trained dense; the other layers are sparse"
     largest = max(plan.n_in * plan.n_out / (plan.n_in + plan.n_out) for plan in full)
-    return f"{filled}; nothing in this network is sparse, take an epsilon below {largest:.3g}"
+    return (
+        f"epsilon={config.epsilon:g} fills {names}: nothing in this network is sparse, and nothing evolves; take an "
+        f"epsilon below {largest:.3g}"
+    )
 
 
 def doubts_at_end(config: Config, data: DataSet, row: Mapping[str, float]) -> list[str]:
@@ -81,7 +85,8 @@ def doubts_at_end(config: Config, data: DataSet, row: Mapping[str, float]) -> li
     else:
         found, chance = row["test_accuracy"], 100 * float(np.bincount(data.test.labels).max()) / len(data.test)
         what = f"test accuracy {found:.2f} % is no better than always giving the most frequent class ({chance:.2f} %)"
-    return [f"{what}: {_cause(config, len(data.train))}"] if found <= chance else []
+    one_class = chance == 100  # of which the data's own doubts tell
+    return [f"{what}: {_cause(config, len(data.train))}"] if found <= chance and not one_class else []
 
 
 def _cause(config: Config, rows: int) -> str:
@@ -92,7 +97,7 @@ def _cause(config: Config, rows: int) -> str:
         return f"{' and '.join(strong)} may leave nothing of the weights"
     steps = train.epochs * -(-rows // train.batch_size)
     taken = "1 step" if steps == 1 else f"{steps:,} steps"
-    return f"{taken} may be too few (train.epochs, train.batch_size), or train.lr={train.lr:g} unsuitable"
+    return f"{taken} at train.lr={train.lr:g}; more train.epochs or a smaller train.batch_size may help"
 
 
 def independent_log_probability(data: DataSet) -> float:
