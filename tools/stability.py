@@ -39,7 +39,7 @@ from set_cli.training.optimizer import build_optimizer
 PAIRS = Path(__file__).resolve().parent.parent / "conf" / "dataset_model"
 METHODS = ("set", "fixprob", "dense")
 CPU = torch.device("cpu")
-LEAST_EPOCHS, MOST_ROWS = 2, 4000
+LEAST_EPOCHS, MOST_ROWS, MOST_IMAGES = 2, 4000, 1000  # images: of a CNN
 LATE = 4  # the epoch from which a rising loss is counted: the first ones start from random weights
 
 Row = dict[str, Any]
@@ -124,20 +124,22 @@ def run(
     chosen = pairs.split(",") if pairs else sorted(path.stem for path in PAIRS.glob("*.yaml"))
     variant = {"simd": native.describe().get("simd"), "threads": threads}
     missing: set[str] = set()
-    loaded: tuple[object, DataSet] | None = None
+    loaded: dict[str, DataSet] = {}
     with hydra.initialize_config_module("set_cli.conf", version_base="1.3"), output.open("a") as lines:
         for pair, method, seed in runs(chosen, tuple(methods.split(",")), seeds, limit):
             if (pair, method, seed) in done or pair in missing:
                 continue
             own = [f"dataset.path='{custom}'", "data.holdout=50"] if pair.startswith("custom_") and custom else []
             digits = pair == "digits_mlp"
-            short = [] if digits else [f"data.train_limit={MOST_ROWS}", "data.test_limit=1000"]
+            most = MOST_IMAGES if pair.endswith("_cnn") else MOST_ROWS
+            short = [] if digits else [f"data.train_limit={most}", "data.test_limit=1000"]
+            short += ["model.ais_last=quick"] if pair.endswith("_rbm") else []
             try:
                 config = compose(pair, method, seed, *own, "data.fetch=never", *short)
-                key = (config.dataset, config.data)
-                if loaded is None or loaded[0] != key:
-                    loaded = (key, load_data(config.dataset, config.data, labels=needs_labels(config.model.name)))
-                row = train(config, loaded[1], None if digits else seconds)
+                key = repr((config.dataset, config.data))
+                if key not in loaded:
+                    loaded[key] = load_data(config.dataset, config.data, labels=needs_labels(config.model.name))
+                row = train(config, loaded[key], None if digits else seconds)
             except SetError as error:
                 missing.add(pair)
                 row = {"skipped": str(error)}
