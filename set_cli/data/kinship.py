@@ -93,11 +93,15 @@ def _in_blocks(train: Part) -> Iterator[tuple[int, int, bool]]:
     step = max(1, CELLS // x.shape[1])
     for i in range(0, n - 1, step):
         changes += np.count_nonzero(x[i + 1 : i + step + 1] != x[i : min(i + step, n - 1)], axis=0)
-    for i in np.flatnonzero((changes >= GROUPS - 1) & (2 * (changes + 1) <= n)):
-        column = x[:, i].astype(np.float64)
+    for feature in np.flatnonzero((changes >= GROUPS - 1) & (2 * (changes + 1) <= n)):
+        column = x[:, feature].astype(np.float64)
         values = len(np.unique(column))
-        if values == changes[i] + 1 and (column == np.trunc(column)).all() and not _is_class(column, values, train.y):
-            yield int(i), values, bool((np.diff(column) >= 0).all())
+        if (
+            values == changes[feature] + 1
+            and (column == np.trunc(column)).all()
+            and not _is_class(column, values, train.y)
+        ):
+            yield int(feature), values, bool((np.diff(column) >= 0).all())
 
 
 def _is_class(column: NDArray[np.float64], values: int, y: Labels | None) -> bool:

@@ -67,7 +67,10 @@ def check_path(path: str, key: str = "dataset.path") -> Path:
 
 def _tables_in(folder: str) -> str:
     """The first table of a folder, or that it has none, as the end of a sentence."""
-    names = sorted(path.name for path in Path(folder).iterdir() if _format_of_name(path) and path.is_file())
+    try:
+        names = sorted(path.name for path in Path(folder).iterdir() if _format_of_name(path) and path.is_file())
+    except OSError:  # a folder that we may not look into
+        return ""
     return f", such as {one_line(str(Path(folder, names[0])))}" if names else f" (it has none that ends in {SUFFIXES})"
 
 
