@@ -135,6 +135,9 @@ def _tell_figures(found: Predictions, run: TrainedRun, *, err: bool) -> None:
     width = shutil.get_terminal_size().columns if stream.isatty() else None
     click.echo(f"{found.what}, ", nl=False, err=err)
     click.echo(as_text(figures, run.classes, width), nl=False, err=err)
+    by_part = [f"{part} {percent:.2f} % of {rows:,} rows" for part, (percent, rows) in found.accuracies().items()]
+    if by_part:
+        click.echo(f"\naccuracy of each part of the file: {', '.join(by_part)}", err=err)
 
 
 def _csv(frame: pd.DataFrame) -> str:

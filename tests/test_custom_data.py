@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from set_cli.config import Dataset
 from set_cli.data.prepare import DataSet, load_data
-from set_cli.errors import ConfigError, DataError, NotApplicable
+from set_cli.errors import ConfigError, DataError
 from tests.test_data import data_config
 
 RNG = np.random.default_rng(0)
@@ -214,7 +214,7 @@ def test_a_csv_without_labels_trains_an_rbm_only(tmp_path: Path) -> None:
     content = b"a,b\n0,1\n1,0\n1,1\n"
     data = load(tmp_path, "my.csv", content, labels=False, holdout=1)
     assert (data.train.x.tolist(), data.train.y, data.card.classes) == ([[0, 1], [1, 0]], None, 0)
-    with pytest.raises(NotApplicable, match=r"my\.csv has no column label, .* \(columns: a, b\); without any, use"):
+    with pytest.raises(ConfigError, match=r"my\.csv has no column label, .* \(columns: a, b\); without any, use"):
         load(tmp_path, "my.csv", content, holdout=1)
 
 

@@ -247,8 +247,17 @@ def test_a_name_that_is_not_there_is_refused_with_the_close_one_and_all(key: str
 
 def test_without_a_label_the_sentence_names_the_columns_and_the_likely_one(tmp_path: Path) -> None:
     path = saved(tmp_path, "my.csv", TABLE.replace("label", "Target"))
-    with pytest.raises(NotApplicable, match=r"dataset\.label=Target says that it is the class \(columns: a, b, Target"):
+    with pytest.raises(
+        ConfigError, match=r"dataset\.label=Target says that it is the class \(columns: a, b, Target"
+    ) as e:
         read(path)
+    assert not isinstance(e.value, NotApplicable)  # which a sweep skips as if it were in order
+    matrix = io.BytesIO()
+    scipy.sparse.save_npz(matrix, scipy.sparse.csr_array(np.eye(3)))
+    for content in (packed(x=np.eye(3)), matrix.getvalue()):
+        with pytest.raises(ConfigError, match=r"no labels|this model needs a class") as e:
+            read(saved(tmp_path, "my.npz", content))
+        assert not isinstance(e.value, NotApplicable)
 
 
 @pytest.mark.parametrize("name", ["target", "class", "y", "Label", "labels", "Class", "Target"])
@@ -424,3 +433,40 @@ def test_both_checksums_are_pinned_and_compared(compose: Compose, tmp_path: Path
     second.write_text(TABLE + "7,8,y\n")
     with pytest.raises(DataError, match=r"b\.csv: sha256 is .*, dataset\.test_checksum expects"):
         with_checksum(config)
+
+
+def test_a_folder_is_called_one(tmp_path: Path) -> None:
+    for name in ("tables", "tables.csv"):
+        (tmp_path / name).mkdir()
+        for key in ("dataset.path", "dataset.test_path"):
+            with pytest.raises(ConfigError, match=r"found a folder; .* \(it has none that ends in \.npz"):
+                check_path(str(tmp_path / name), key)
+        saved(tmp_path / name, "my.csv.gz", "")
+        with pytest.raises(ConfigError, match=rf"found a folder; name the table in it, such as .*{name}/my\.csv\.gz$"):
+            check_path(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("cell", "separator", "write"),
+    [
+        ("1.234,5", ";", "1234,5 or 1234.5"),
+        ("1,234.5", ";", "1234,5 or 1234.5"),
+        ('"1,234.5"', ",", "1234,5 or 1234.5"),
+        ('"1,234"', ",", "1234"),
+        ("-1.234.567", ",", "-1234567"),
+        ("1'234.50", ",", "1234,50 or 1234.50"),
+        ("12 345", ";", "12345"),
+        ("1\u202f234,5", "\t", "1234,5 or 1234.5"),
+    ],
+)
+def test_a_separator_of_thousands_is_no_word(cell: str, separator: str, write: str, tmp_path: Path) -> None:
+    table = f"a,label\n1,x\n{'CELL'},y\n2,x\n".replace(",", separator).replace("CELL", cell)
+    sentence = refused(saved(tmp_path, "my.csv", table))
+    assert "it looks like a number with a separator of thousands" in sentence
+    assert f"write {write} (pandas" in sentence
+    assert "get_dummies" not in sentence
+
+
+@pytest.mark.parametrize("cell", ["1.2.3", "1.234.5", "10.0.0.1", "1234.567.890", "one", "2020-01-02"])
+def test_other_words_are_words(cell: str, tmp_path: Path) -> None:
+    assert "get_dummies" in refused(saved(tmp_path, "my.csv", f"a,label\n1,x\n{cell},y\n2,x\n"))

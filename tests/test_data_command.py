@@ -467,7 +467,7 @@ def test_a_sweep_over_all_sets_skips_what_the_model_cannot_learn(set_train: Comm
     assert "nips has no labels, which this model needs; use model=rbm" in result.stdout
 
 
-def test_a_sweep_skips_the_users_own_table_where_it_has_no_labels(set_train: Command, tmp_path: Path) -> None:
+def test_a_sweep_fails_where_the_users_own_table_has_no_labels(set_train: Command, tmp_path: Path) -> None:
     rows = np.random.default_rng(0).integers(0, 2, (40, 6)).astype(np.uint8)
     np.savez(tmp_path / "own.npz", x_train=rows, x_test=rows[:9])
     result = set_train(
@@ -479,7 +479,9 @@ def test_a_sweep_skips_the_users_own_table_where_it_has_no_labels(set_train: Com
         "model.hidden=[9]",
         ONE_THREAD,
     )
-    assert (result.returncode, "sweep of 2: 1 skipped, 1 done" in result.stdout) == (0, True), result.stderr
+    assert (result.returncode, "sweep of 2: 1 failed (exit code 2), 1 done" in result.stdout) == (1, True), (
+        result.stderr
+    )
     assert "own.npz has no array y (or labels, target), and this model needs a class for every row" in result.stderr
 
 

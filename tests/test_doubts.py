@@ -97,7 +97,7 @@ def test_a_test_part_of_one_class_is_doubtful(monkeypatch: Patch) -> None:
     assert data.doubts == (
         "all 30 test rows are of class 2, one of 3; data.split=stratified draws rows of every class",
     )
-    own = load_own(monkeypatch, noise(40), np.arange(40) % 2, test=(noise(12), np.ones(12, int)))
+    own = load_own(monkeypatch, noise(40), np.arange(40) % 2, test=(noise(52)[40:], np.ones(12, int)))
     assert own.doubts == ("all 12 test rows are of class 1, one of 2",)
     assert data_lines(own)[-1] == f"warning: {own.doubts[0]}"
 
@@ -200,6 +200,73 @@ def test_a_column_that_is_the_class_is_named(load: Callable[[], Any], monkeypatc
     almost = y.copy()
     almost[0] = (y[0] + 1) % 2
     assert not load_own(monkeypatch, np.c_[bunch.data, almost], y, features=names, holdout=30).doubts
+
+
+# Rows that training knows.
+
+
+@pytest.mark.parametrize("load", [*BUNDLES, load_digits])
+def test_test_rows_that_training_has_seen_are_named(load: Callable[[], Any], monkeypatch: Patch) -> None:
+    bunch = load()
+    n = len(bunch.data)
+    x, y = np.r_[bunch.data, bunch.data[: n // 2]], np.r_[bunch.target, bunch.target[: n // 2]]
+    order = rng().permutation(len(x))
+    doubts = said(load_own(monkeypatch, x[order], y[order], holdout=n // 4))
+    assert f"of the {n // 4} test rows have the values of a training row" in doubts
+    assert "remove repeated rows from the data, or give equal rows one group (dataset.group)" in doubts
+    assert not load_own(monkeypatch, bunch.data, bunch.target, holdout=n // 4).doubts
+
+
+def test_repeated_rows_are_counted_exactly_in_each_part(monkeypatch: Patch) -> None:
+    x, y = noise(300), np.arange(300) % 2
+    x[0], x[299] = 0.0, -0.0  # equal values of different bytes
+    other = np.r_[noise(300)[1:41], rng().normal(5, 9, size=(159, 3)), x[299:]]
+    doubts = load_own(monkeypatch, x[:299], y[:299], test=(other, np.arange(200) % 2)).doubts
+    assert doubts[0].startswith("41 of the 200 test rows have the values of a training row, so they do not show")
+    few = np.r_[x[1:10], rng().normal(5, 9, size=(191, 3))]
+    assert "values of a training row" not in said(load_own(monkeypatch, x, y, test=(few, np.arange(200) % 2)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_equal_rows_of_few_different_values_are_expected(dtype: type, monkeypatch: Patch) -> None:
+    y = rng().integers(0, 2, 400)
+    age = rng().integers(18, 90, 400)
+    for x in (
+        rng().integers(0, 2, (400, 5)),
+        rng().integers(1, 5, (400, 4)),
+        age[:, None],
+        np.c_[age, age // 3 + rng().integers(0, 6, 400)],
+        rng().poisson(0.01, (400, 300)),
+    ):
+        assert "training row," not in said(load_own(monkeypatch, x.astype(dtype), y, holdout=80))
+
+
+def test_a_column_that_numbers_groups_is_named(monkeypatch: Patch) -> None:
+    y, persons = rng().integers(0, 2, 90), np.repeat(np.arange(1, 31), 3)
+    names = ["patient", "a", "b", "c"]
+    for column, words in (
+        (persons, "rises through the file, several rows each"),
+        (np.repeat(rng().permutation(30) * 7 + 100, 3), "goes through the file by blocks of equal values"),
+    ):
+        table = np.c_[column, noise(90)]
+        assert said(load_own(monkeypatch, table, y, features=names, holdout=18)) == (
+            f"feature 1 ('patient') (30 values) {words}: if these are groups such as persons, dataset.group=patient "
+            "keeps each on one side"
+        )
+        assert not load_own(monkeypatch, table, y, features=names, groups=persons, holdout=18).doubts
+    odd = load_own(monkeypatch, np.c_[persons, noise(90)], y, features=["patient no", *names[1:]], holdout=18)
+    assert """'dataset.group="patient no"' keeps each on one side""" in said(odd)
+    assert "dataset.group=NAME, an array" in said(load_own(monkeypatch, np.c_[persons, noise(90)], y, holdout=18))
+
+
+def test_other_columns_are_no_groups(monkeypatch: Patch) -> None:
+    y = np.repeat(np.arange(6), 15)
+    for column in (np.ones(90), np.arange(90) // 45, np.arange(90) // 30, np.repeat(noise(30, 1)[:, 0], 3), y % 4):
+        mixed = load_own(monkeypatch, np.c_[column, noise(90)], np.arange(90) % 2, holdout=18)
+        assert not mixed.doubts
+    assert "such as persons" not in said(load_own(monkeypatch, np.c_[y + 1, noise(90)], y, holdout=18))
+    shuffled = np.c_[rng().integers(0, 30, 90), noise(90)]
+    assert not load_own(monkeypatch, shuffled, np.arange(90) % 2, holdout=18).doubts
 
 
 # Scales.

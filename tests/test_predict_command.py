@@ -144,6 +144,11 @@ def test_every_format_of_own_data_is_read(digits: Path, set_predict: SetPredict,
         assert table["prediction"].tolist() == expected
         assert table["label"].tolist() == y.tolist()
     assert table["part"].tolist() == ["train"] * 300 + ["test"] * 59
+    right = np.array(expected) == y
+    assert result.stderr.endswith(
+        f"\naccuracy of each part of the file: train {100 * right[:300].mean():.2f} % of 300 rows, "
+        f"test {100 * right[300:].mean():.2f} % of 59 rows\n"
+    )
 
 
 def test_an_rbm_tells_what_it_measured(set_predict: SetPredict, tmp_path: Path) -> None:
@@ -240,6 +245,20 @@ def test_columns_of_a_file_are_found_by_their_names(iris: Path, set_predict: Set
         result = set_predict(iris, *arguments)
         assert (result.returncode, result.stdout) == (code, "")
         assert sentence in result.stderr
+
+
+def test_the_file_that_the_run_was_trained_on_is_called_so(iris: Path, set_predict: SetPredict, tmp_path: Path) -> None:
+    content = next(folder / "iris.csv" for folder in iris.parents if (folder / "iris.csv").exists()).read_bytes()
+    (tmp_path / "copy.csv").write_bytes(content)
+    (tmp_path / "other.csv").write_bytes(content + b"1,2,3,4,setosa\n")
+    sentence = (
+        f"note: copy.csv is the file that the run was trained on: 100 of its 150 rows are training rows; set-predict "
+        f"{iris} measures the held-out rows alone\n"
+    )
+    assert set_predict(iris, "copy.csv").stderr.count(sentence) == 1
+    assert set_predict(iris, "copy.csv", "--ignore-labels", "--output", "out.csv").stderr.count(sentence) == 1
+    assert "trained on" not in set_predict(iris, "other.csv").stderr
+    assert "trained on" not in set_predict(iris).stderr
 
 
 def test_a_sparse_file_need_not_have_the_last_features(set_predict: SetPredict, digits: Path, tmp_path: Path) -> None:

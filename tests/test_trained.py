@@ -28,6 +28,7 @@ from set_cli.runs.folder import locate
 from set_cli.runs.inputs import INPUTS, read_inputs
 from set_cli.runs.summary import read_rows
 from set_cli.storage import read_arrays, read_json, write_json
+from set_cli.trained.classes import class_labels
 from set_cli.trained.rows import RowsWarning
 from set_cli.trained.run import TrainedRun
 from set_cli.training import supervised
@@ -167,10 +168,10 @@ def test_rows_may_be_of_any_kind(digits: Path) -> None:
     kinds: list[Any] = [x.astype(kind) for kind in (np.uint8, np.int16, np.int64, np.float16, np.float32, object)]
     kinds += [torch.tensor(x), torch.tensor(x, dtype=torch.bfloat16), x.tolist(), x.astype(str), np.asfortranarray(x)]
     kinds += [scipy.sparse.csr_matrix(x), pd.DataFrame(x), pd.DataFrame(x).astype("Int64"), x.reshape(-1, 8, 8)]
-    kinds += [x.reshape(-1, 1, 8, 8), np.ma.masked_array(x)]
+    kinds += [x.reshape(-1, 1, 8, 8), x.reshape(-1, 8, 8, 1), np.ma.masked_array(x)]
     for rows in kinds:
         np.testing.assert_array_equal(run.predict_proba(rows), expected)
-    for row in (x[3], x[3].reshape(8, 8), torch.tensor(x[3]), pd.Series(x[3])):
+    for row in (x[3], x[3].reshape(8, 8), x[3].reshape(8, 8, 1), torch.tensor(x[3]), pd.Series(x[3])):
         np.testing.assert_array_equal(run.predict(row), run.predict(x[3:4]))
     assert run.predict(x[:0]).shape == (0,)
     assert run.predict_proba(x[:0]).shape == (0, 10)
@@ -534,6 +535,28 @@ def test_own_rows_as_people_have_them(tmp_path: Path) -> None:
         assert 100 * int((run.predict(rows) == answers).sum()) / len(answers) == expected
     np.testing.assert_array_equal(run.predict(images[90:].transpose(0, 2, 3, 1)), run.predict(rows))
     np.testing.assert_array_equal(run.predict(images[91].transpose(1, 2, 0)), run.predict(images[91]))
+
+
+@pytest.mark.parametrize("words", [("False", "True"), ("false", "true"), ("FALSE", "TRUE")])
+def test_true_and_false_come_back_as_pandas_reads_them(words: tuple[str, str], tmp_path: Path) -> None:
+    frame = iris_frame()
+    frame["label"] = np.where(frame["label"] == "setosa", *reversed(words))
+    frame.to_csv(tmp_path / "flags.csv", index=False)
+    own = ("dataset=custom", f"dataset.path={tmp_path}/flags.csv", "data.holdout=50")
+    run = set_cli.load(train_in(tmp_path / "runs", *own, *MLP[:-1], "train.epochs=5"))
+    again = pd.read_csv(tmp_path / "flags.csv")
+    assert (run.classes.dtype.kind, again["label"].dtype.kind, run.classes.tolist()) == ("b", "b", [False, True])
+    right = float((run.predict(again) == again["label"]).mean())
+    assert right > 0.5
+    for labels in (again["label"], frame["label"], again["label"].astype(int), list(again["label"])):
+        assert run.evaluate(again, labels)["accuracy"] == pytest.approx(100 * right)
+    with pytest.raises(DataError, match=r"expected labels out of the run's classes False, True, found '2' for row 1"):
+        run.evaluate(again.iloc[:2], [1, 2])
+
+
+def test_only_both_words_of_truth_are_bools() -> None:
+    for names in (("True", "no"), ("False", "True", "maybe"), ("0", "1"), ("no", "yes")):
+        assert class_labels(names, len(names)).dtype != bool
 
 
 def test_rows_of_a_second_file_are_evaluated(tmp_path: Path) -> None:

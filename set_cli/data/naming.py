@@ -41,6 +41,16 @@ def drop_hint(card: Card, columns: Sequence[int]) -> str:
     return f"'dataset.drop=[{quoted}{more}]' leaves {pronoun} out"
 
 
+def group_hint(card: Card, column: int) -> str:
+    """How to split by this feature's values, as the end of a sentence."""
+    if len(card.feature_names) != card.features:
+        return "dataset.group=NAME, an array of them beside the rows, keeps each on one side"
+    name = card.feature_names[column]
+    plain = re.fullmatch(r"[A-Za-z_][\w-]*", name, re.ASCII)
+    setting = f"dataset.group={name}" if plain else f"'dataset.group=\"{_short(name)}\"'"
+    return f"{setting} keeps each on one side"
+
+
 def listed(names: Sequence[str], most: int = MOST) -> str:
     """'a, b, c and 4 more'."""
     more = len(names) - most

@@ -20,6 +20,7 @@ from set_cli.data.doubts import check_bytes, check_columns, check_constant, chec
 from set_cli.data.entries import CATALOG
 from set_cli.data.fetch import fetch
 from set_cli.data.files import data_folder
+from set_cli.data.kinship import check_repeats, check_unused_groups
 from set_cli.data.missing import fill_sentence, fill_values, filled
 from set_cli.data.parse import Parts
 from set_cli.data.parts import Part, no_rows
@@ -101,7 +102,8 @@ def load_data(
     if own:
         notes = [*card.notes, *notes, *check_constant(card, name, scaling)]
         doubts += check_columns(card, name, whole if labels else _unlabelled(whole))
-        doubts += [*check_groups(used), *check_scales(card, used), *check_bytes(card, used, data.scaling)]
+        doubts += [*check_groups(used), *check_unused_groups(card, whole["train"]), *check_repeats(card, used)]
+        doubts += [*check_scales(card, used), *check_bytes(card, used, data.scaling)]
     return DataSet(
         card,
         used["train"],

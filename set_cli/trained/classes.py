@@ -1,4 +1,4 @@
-"""Classes by the labels of the data file: numbers as numbers, words as words."""
+"""Classes by the labels of the data file: numbers as numbers, True and False as such, words as words."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from set_cli.errors import DataError
 
 MOST_NAMED = 10  # classes in a sentence
 LONGEST = 30  # characters of one
+TRUTH = {"false": False, "true": True}
 
 
 def class_labels(names: Sequence[str], count: int) -> NDArray[Any]:
-    """(count,) labels in the order of the network's outputs: int64, float64 or text.
+    """(count,) labels in the order of the network's outputs: int64, float64, bool or text.
 
     names  as the run folder has them; none: the classes are 0, 1, …
     """
     if not names:
         return np.arange(count)
+    truths = [_truth(name) for name in names]
+    if len(names) == len(TRUTH) and set(truths) == {False, True}:
+        return np.array(truths, bool)
     kinds: tuple[type[int | float], ...] = (int, float)
     for kind in kinds:
         try:
@@ -35,10 +39,10 @@ def class_labels(names: Sequence[str], count: int) -> NDArray[Any]:
 def class_numbers(labels: Iterable[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
     """(n,) positions of labels among the classes; DataError names the first label that is none of them."""
     position: dict[Any, int] = {label: i for i, label in enumerate(classes.tolist())}
-    numeric = classes.dtype.kind in "if"
+    key_of = {"b": _truth, "i": _number, "f": _number}.get(classes.dtype.kind, _word)
     found = []
     for row, label in enumerate(labels):
-        key = _number(label) if numeric else one_line(str(label))  # as names are kept
+        key = key_of(label)
         if key not in position:
             raise DataError(
                 f"expected labels out of the run's classes {in_words(classes)}, found {one_line(str(label))!r} for row "
@@ -46,6 +50,17 @@ def class_numbers(labels: Iterable[Any], classes: NDArray[Any]) -> NDArray[np.in
             )
         found.append(position[key])
     return np.array(found, np.int64)
+
+
+def _word(label: Any) -> str:
+    return one_line(str(label))  # as names are kept
+
+
+def _truth(label: Any) -> bool | None:
+    """True or False, as a value, a word as files have it, or 1 and 0; None for anything else."""
+    if isinstance(label, int | float | np.number | np.bool_):
+        return bool(label) if label in (0, 1) else None
+    return TRUTH.get(str(label).strip().casefold())
 
 
 def _number(label: Any) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from set_cli.storage import sha256
 from set_cli.trained import evaluate
 from set_cli.trained.classes import class_numbers
 from set_cli.trained.figures import Figures, measure
@@ -70,6 +72,14 @@ class Predictions:
             return None
         return measure(self.labels, self.predicted, len(self.classes))
 
+    def accuracies(self) -> dict[str, tuple[float, int]]:
+        """Percent and rows of each part of the file; empty where there is one part, or without labels."""
+        if self.labels is None or self.parts is None:
+            return {}
+        right = self.labels == self.predicted
+        rows = {part: right[self.parts == part] for part in dict.fromkeys(self.parts.tolist())}
+        return {part: (100 * int(own.sum()) / len(own), len(own)) for part, own in rows.items()}
+
 
 def predict_file(run: TrainedRun, path: Path, label: str | None = None, *, ignore_labels: bool = False) -> Predictions:
     """Of the rows in a file; DataError where they are not the run's, or have labels that it does not know.
@@ -82,7 +92,21 @@ def predict_file(run: TrainedRun, path: Path, label: str | None = None, *, ignor
         with labels_can_be_ignored():
             labels = class_numbers(found.labels.tolist(), run.classes)
     rows = pd.DataFrame(found.x, columns=list(found.features)) if found.features else found.x
-    return _predicted(run, rows, labels, path.name, found.parts, found.notes)
+    notes = (*found.notes, *_trained_on(run, path, len(found.x)))
+    return _predicted(run, rows, labels, path.name, found.parts, notes)
+
+
+def _trained_on(run: TrainedRun, path: Path, rows: int) -> list[str]:
+    """A sentence where the file is the run's own: of rows that it was trained on, figures are better than of others."""
+    if run.config["dataset"].get("checksum") is None or sha256(path) != run.config["dataset"]["checksum"]:
+        return []
+    data = run.start.get("data")
+    trained = data.get("train") if isinstance(data, Mapping) else None
+    many = f": {trained:,} of its {rows:,} rows are training rows" if type(trained) is int else ""
+    tested = "held-out" if run.config["data"].get("holdout") else "test"
+    return [
+        f"{path} is the file that the run was trained on{many}; set-predict {run.path} measures the {tested} rows alone"
+    ]
 
 
 def predict_test_rows(run: TrainedRun) -> Predictions:

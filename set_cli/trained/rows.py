@@ -138,6 +138,8 @@ def _as_rows(array: NDArray[Any], inputs: RunInputs) -> NDArray[Any]:
             return array.reshape(1, features)
         if array.shape[1:] in alike:
             return array.reshape(len(array), features)
+        if len(plain) == 2 and array.shape[-3:] == (*plain, 1) and array.ndim in (3, 4):
+            return array.reshape(-1, features)  # one channel last
         if len(shape) == 3 and array.ndim in (3, 4) and array.shape[-3:] == (*shape[1:], shape[0]):
             return np.moveaxis(array, -1, -3).reshape(-1, features)  # channels last, as the reader of files takes them
     images = "" if shape is None else f", or images (n, {', '.join(map(str, shape))})"

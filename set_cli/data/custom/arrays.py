@@ -20,7 +20,7 @@ from set_cli.data.readers.guard import one_line
 from set_cli.data.readers.mat import NUMBERS, explore_mat, plain
 from set_cli.data.readers.npz import list_npz, read_npz
 from set_cli.data.readers.sparse import SPARSE_MEMBERS, read_sparse_npz
-from set_cli.errors import ConfigError, DataError, NotApplicable
+from set_cli.errors import ConfigError, DataError
 
 # Names as `plain` leaves them; {} is one of a part's prefixes.
 PREFIXES: dict[Split, tuple[str, ...]] = {
@@ -54,8 +54,8 @@ def read_arrays(
 
     labels   whether the model needs labels
     of_test  whether it is the second file, whose arrays may have other names
-    ConfigError where the configuration names an array that is not there; DataError where none, or several, could be
-    the rows; NotApplicable where labels are needed and there are none.
+    ConfigError where the configuration names an array that is not there, or where labels are needed and there are none;
+    DataError where no array, or several, could be the rows.
     """
     if dataset.drop is not None:
         raise ConfigError(f"dataset.drop leaves out columns of a table with names; {path} has arrays")
@@ -122,7 +122,7 @@ def _choose(listing: Listing, dataset: Dataset, path: str, *, labels: bool) -> d
                 label = _one(_without(listing, rows), WHOLE_LABELS, "dataset.label", path)
         chosen[part] = Names(name, label, dataset.group if part == "train" else None)
     if labels and "train" in chosen and chosen["train"].labels is None:
-        raise NotApplicable(
+        raise ConfigError(
             f"{path} has no array y (or labels, target), and this model needs a class for every row: "
             f"dataset.label=NAME names it (the file has {_listed(listing)}); without any, use model=rbm"
         )
@@ -205,7 +205,7 @@ def _listed(listing: Listing) -> str:
 
 def _sparse(content: bytes, path: str, dataset: Dataset, limit: int, *, labels: bool) -> dict[Split, Table]:
     if labels or dataset.label not in (None, NO_LABEL) or dataset.features is not None or dataset.group is not None:
-        raise NotApplicable(
+        raise ConfigError(
             f"{path} holds one SciPy sparse matrix and no labels: write rows and labels into an npz "
             f"(numpy.savez(…, X=matrix.toarray(), y=labels)) or an svmlight file, or use model=rbm"
         )

@@ -15,7 +15,7 @@ from set_cli.data.catalog import Split
 from set_cli.data.custom.labels import is_missing
 from set_cli.data.custom.tables import Table, close_to, listed, quoted, typed
 from set_cli.data.parse import SPLITS
-from set_cli.errors import ConfigError, DataError, NotApplicable
+from set_cli.errors import ConfigError, DataError
 
 LABEL, SPLIT = "label", "split"
 NO_LABEL = "none"  # dataset.label=none: no column is the class, whatever they are called
@@ -73,8 +73,8 @@ def choose_columns(
 
     labels   whether the model needs labels
     of_test  whether it is the second file, which need not have the columns that are no features
-    ConfigError where the configuration names a column that is not there, or for a column that could be the class;
-    NotApplicable where labels are needed and no column holds them; DataError for a header that cannot be used.
+    ConfigError where the configuration names a column that is not there, for a column that could be the class, and
+    where labels are needed and no column holds them; DataError for a header that cannot be used.
     """
     stripped = [name.strip() for name in header]
     taken = set(stripped)
@@ -99,7 +99,7 @@ def choose_columns(
         raise DataError(f"{path}: expected columns of features beside the class, found {listed(names)}")
     suspects = tuple(names[i] for i in features if re.sub(r"[\W_]", "", names[i].casefold()) in CLASS_NAMES)
     if labels and label is None:
-        raise NotApplicable(_no_label(names, features, suspects, path))
+        raise ConfigError(_no_label(names, features, suspects, path))
     if label is None and dataset.label is None and suspects:
         name = typed(suspects[0])
         raise ConfigError(

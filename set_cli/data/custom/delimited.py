@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from set_cli.data.custom.columns import MOST_UNNAMED, Columns, Frame
 from set_cli.data.custom.labels import MISSING, NUMBER
-from set_cli.data.custom.numbers import as_numbers
-from set_cli.data.custom.tables import quoted, typed
+from set_cli.data.custom.numbers import as_numbers, hint_for
+from set_cli.data.custom.tables import quoted
 from set_cli.data.readers.guard import one_line, reading
 from set_cli.data.readers.text import bounded_lines
 from set_cli.errors import DataError
@@ -282,7 +282,7 @@ def _column_by_column(
             numbers, notes = _column_by_column(text, columns, cell, ",")
             return numbers, [*notes, f"numbers are read with a decimal comma ({str(found[i][odd]).strip()[:30]})"]
         name = columns.names[i]
-        hint = f"dataset.drop=[{typed(name)}] leaves the column out, and pandas.get_dummies turns words into numbers"
+        hint = hint_for(found[i][odd], name)
         hint = f"numbers have a decimal comma elsewhere; {hint}" if decimal == "," else hint
         raise DataError(f"{text.path}: expected a number, found {cell(odd, i)}; {hint}")
     return numbers, []

@@ -55,12 +55,23 @@ MAGIC = {
 
 def check_path(path: str, key: str = "dataset.path") -> Path:
     """ConfigError unless the file's name, or its first line, says what format it has."""
+    if Path(path).is_dir():
+        raise ConfigError(f"{key}={path}: expected a file, found a folder; name the table in it{_tables_in(path)}")
     if _format_of_name(Path(path)) is None and not _looks_sparse(Path(path)):
         raise ConfigError(
             f"{key}={path}: expected a file that ends in {SUFFIXES} (each also packed as .gz, .bz2, .xz or .zip); "
             f"for LIBSVM's format under another name, give it the suffix .svmlight"
         )
     return Path(path)
+
+
+def _tables_in(folder: str) -> str:
+    """The first table of a folder, or that it has none, as the end of a sentence."""
+    try:
+        names = sorted(path.name for path in Path(folder).iterdir() if _format_of_name(path) and path.is_file())
+    except OSError:  # a folder that we may not look into
+        return ""
+    return f", such as {one_line(str(Path(folder, names[0])))}" if names else f" (it has none that ends in {SUFFIXES})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from set_cli.data.custom.columns import Columns, Frame
 from set_cli.data.custom.files import Format
-from set_cli.data.custom.numbers import as_numbers
-from set_cli.data.custom.tables import quoted, typed
+from set_cli.data.custom.numbers import as_numbers, hint_for
+from set_cli.data.custom.tables import quoted
 from set_cli.errors import DataError
 
 SAFE_PYARROW = 15  # older ones unpickle what a file tells them to (CVE-2023-47248)
@@ -40,10 +40,7 @@ def read_frame(
     for j, i in enumerate(columns.features):
         values, odd = as_numbers(arrays[i])
         if odd is not None:
-            raise DataError(
-                f"{path}: expected a number, found {cell(odd, i)}; dataset.drop=[{typed(names[i])}] leaves the column "
-                f"out, and pandas.get_dummies turns words into numbers"
-            )
+            raise DataError(f"{path}: expected a number, found {cell(odd, i)}; {hint_for(arrays[i][odd], names[i])}")
         numbers[:, j] = values
     return Frame(numbers, {i: arrays[i] for i in columns.words}, cell), columns
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from set_cli.data.custom.labels import NUMBER, is_missing
+from set_cli.data.custom.tables import typed
 
 TRUTH = {"true": 1.0, "false": 0.0}
 INFINITE = {"inf", "infinity"}
+# Digits in groups of three, with the mark of thousands and, after another mark, a fraction.
+GROUPED = re.compile(
+    r"([+-]?[0-9]{1,3})((?P<mark>[.,' \u00a0\u202f\u2019_])[0-9]{3}(?:(?P=mark)[0-9]{3})*)([.,][0-9]*)?"
+)
 
 
 def as_numbers(column: NDArray[Any]) -> tuple[NDArray[np.float64], int | None]:
@@ -32,6 +38,21 @@ def as_numbers(column: NDArray[Any]) -> tuple[NDArray[np.float64], int | None]:
     if odd.any():
         return np.empty(0), int(np.argmax(odd))
     return values.astype(np.float64)[codes], None
+
+
+def hint_for(cell: object, column: str) -> str:
+    """What to do about a cell that is no number, in a column of this name."""
+    word = _word(cell)
+    found = GROUPED.fullmatch(word)
+    drop = f"dataset.drop=[{typed(column)}] leaves the column out"
+    if found is None or (found[4] and found[4][0] == found["mark"]):
+        return f"{drop}, and pandas.get_dummies turns words into numbers"
+    whole = found[1] + found[2].replace(found["mark"], "")
+    plain = [whole + mark + found[4][1:] for mark in ",."] if found[4] else [whole]
+    return (
+        f"it looks like a number with a separator of thousands ({found['mark']!r}): write {' or '.join(plain)} (pandas "
+        f"reads them with thousands={found['mark']!r}), or {drop}"
+    )
 
 
 def _word(cell: object) -> str:
