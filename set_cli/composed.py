@@ -38,7 +38,9 @@ MOST_RUNS = 100_000  # of one sweep; Hydra makes the list of all of them first
 OWN_FOLDER = ("--config-dir", "-cd", "--config-path", "-cp")
 LARGEST_YAML = 100_000  # bytes
 ALIAS = re.compile(rb"(?m)(?:^|[\s\[,{:-])[&*][^\s,\]}]")
-SHOWN_ELSEWHERE = ("epsilon", "zeta", "seed", "dataset.name", "dataset.checksum", "model.name", "method.name")
+SHOWN_ELSEWHERE = (
+    "epsilon", "zeta", "seed", "dataset.name", "dataset.checksum", "dataset.test_checksum", "model.name", "method.name",
+)  # fmt: skip
 
 
 def compose_and_run(
@@ -157,8 +159,11 @@ def _settings(config: Config) -> dict[str, Any]:
         for key, value in flatten(scientific(config)).items()
         if key not in SHOWN_ELSEWHERE and value != default_values.get(key)
     }
-    if config.dataset.checksum is not None:  # whose data it was belongs beside every number
-        settings["data"] = f"{data_label(config)}:{config.dataset.checksum[:8]}"
+    dataset = config.dataset
+    if dataset.checksum is not None:  # whose data it was belongs beside every number
+        settings["data"] = f"{data_label(config)}:{dataset.checksum[:8]}"
+    if dataset.test_path is not None and dataset.test_checksum is not None:
+        settings["test_data"] = f"{Path(dataset.test_path).name}:{dataset.test_checksum[:8]}"
     return settings
 
 

@@ -273,7 +273,7 @@ def _say_what_came_out(comparison: Comparison) -> None:
     for found in too_few[:1]:
         runs = [members[0] for members in found.members]
         folder = _runs_dir(runs[0].path)
-        command = sweep_command([run.summary for run in runs], found.needed, None if folder == "runs" else folder)
+        command = sweep_command(runs, found.needed, None if folder == "runs" else folder)
         _note(too_few_in_words(found) + (":" if command else ""))
         if command:  # on a line of its own, to be copied
             _note(f"  {command}")

@@ -15,10 +15,11 @@ from rich.console import Console, Group
 
 from set_cli import composed
 from set_cli.config import Config, from_mapping, identity
+from set_cli.data.pairs import with_checksum
 from set_cli.errors import DataError
 from set_cli.report import watch
 from set_cli.report.diff import compare_two
-from set_cli.report.reproduce import reproduce_command
+from set_cli.report.reproduce import reproduce_command, sweep_command
 from set_cli.report.significance import compare_methods, in_words
 from tests.conftest import ONE_THREAD, Command, compose_mapping
 from tests.test_report import finished_run, report
@@ -134,6 +135,77 @@ def test_several_seeds_are_a_sweep_and_text_is_quoted() -> None:
     assert shlex.split(command) == [
         "set-train", "-m", "dataset=custom", "model=mlp", "method=dense", "seed=0,1", r"dataset.path='my file\'s.csv'"
     ]  # fmt: skip
+
+
+def test_the_command_of_a_row_names_both_files(tmp_path: Path) -> None:
+    """In settings each is its name and eight digits, no key of the configuration."""
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("x,label\n1,a\n2,b\n")
+    places = (f"dataset.path={tmp_path}/a.csv", f"dataset.test_path={tmp_path}/b.csv")
+    summary = summary_of(with_checksum(from_mapping(compose_mapping("dataset=custom", "model=mlp", *places))))
+    settings = summary["settings"]
+    assert (settings["data"][:6], settings["test_data"][:6], len(settings["test_data"])) == ("a.csv:", "b.csv:", 14)
+    assert "dataset.test_checksum" not in settings
+    words = shlex.split(reproduce_command(summary, [0]))
+    assert words[words.index("seed=0") + 1 :] == ["dataset.path=a.csv", "dataset.test_path=b.csv"]
+
+
+def sweep_words(root: Path, monkeypatch: pytest.MonkeyPatch, start: object, **changes: Any) -> list[str]:
+    """What stands behind the seeds in the command that the report of a run with this record gives."""
+    path = finished_run(root / "runs", 0, 70, 71, **changes)
+    (path / "run.json").write_text(json.dumps([{}, start]))
+    monkeypatch.chdir(root)
+    command = sweep_command(report(root / "runs").counted, 6)
+    assert command is not None
+    words = shlex.split(command)
+    return words[words.index("seed=range(6)") + 1 :]
+
+
+TWO_FILES = {"settings": {"data": "my wine.zip:0123abcd", "test_data": "t.csv:4567abcd"}}
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        (
+            {"options": {"dataset.path": "data/my wine.zip", "dataset.test_path": "/d/t.csv", "data.dir": "x"}},
+            ["dataset.path='data/my wine.zip'", "dataset.test_path=/d/t.csv"],
+        ),
+        ({"options": {"runs_dir": "runs"}}, ["dataset.path='my wine.zip'", "dataset.test_path=t.csv"]),
+        ({"options": {"dataset.path": 3}}, ["dataset.path='my wine.zip'", "dataset.test_path=t.csv"]),
+        ([3], ["dataset.path='my wine.zip'", "dataset.test_path=t.csv"]),
+    ],
+    ids=["as given", "an older run", "a number", "no record"],
+)
+def test_the_command_for_more_seeds_names_the_files_as_they_were_given(
+    start: object, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sweep_words(tmp_path, monkeypatch, start, dataset="custom", **TWO_FILES) == expected
+
+
+def test_files_given_from_another_folder_are_found_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "wine.csv").touch()
+    start = {"folder": str(tmp_path / "there"), "options": {"dataset.path": "wine.csv"}}
+    settings = {"data": "wine.csv:0123abcd"}
+    words = sweep_words(tmp_path, monkeypatch, start, dataset="custom", settings=settings)
+    assert words == [f"dataset.path={tmp_path}/there/wine.csv"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "folder", "expected"),
+    [
+        ("cifar10", "/mnt/sets", ["data.dir=/mnt/sets"]),
+        ("cifar10", "datasets", []),
+        ("digits", "/mnt/sets", []),
+    ],
+)
+def test_the_command_for_more_seeds_names_a_data_folder_of_ones_own(
+    dataset: str, folder: str, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SET_DATA_DIR", raising=False)
+    start = {"options": {"data.dir": folder, "dataset.path": None}}
+    assert sweep_words(tmp_path, monkeypatch, start, dataset=dataset) == expected
 
 
 @pytest.fixture(scope="module")

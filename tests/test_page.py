@@ -131,6 +131,24 @@ def test_a_page_names_no_machine_and_no_folder_of_its_own(tmp_path: Path) -> Non
     assert "there/cifar10/mlp/set-there-s0" in text["left-out"]
 
 
+def test_a_page_says_once_where_files_of_ones_own_must_be(tmp_path: Path) -> None:
+    said = "Files of your own are named without their folders: put them in the current folder, or fill in their paths."
+    assert said not in page_with(tmp_path / "digits", "digits", {})
+    settings = {"data": "wine.zip:0123abcd", "test_data": "t.csv:4567abcd"}
+    page = page_with(tmp_path / "own", "custom", settings)
+    assert page.count(said) == 1
+    assert "seed=0 dataset.path=wine.zip dataset.test_path=t.csv" in Page(page).sections["reproduce"]
+    assert "/secret" not in page
+
+
+def page_with(root: Path, dataset: str, settings: dict[str, str]) -> str:
+    for method in ("set", "dense"):
+        path = finished_run(root, 0, 70, 71, method, dataset, settings=settings)
+        options = {"dataset.path": "/secret/wine.zip", "dataset.test_path": "/secret/t.csv"}
+        (path / "run.json").write_text(json.dumps([{"options": options}]))
+    return render_page(report(root), NOTHING)
+
+
 def test_a_page_begins_with_what_came_out(tmp_path: Path) -> None:
     for seed in (0, 1):
         finished_run(tmp_path, seed, 70 + seed, 72)

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from set_cli.live import LiveLine
 from set_cli.progress import result_lines
+from set_cli.report.outcome import outcomes_in_words
 from set_cli.report.tables import render
 from set_cli.sweeps.pace import pace_line
 from set_cli.terminal import Column, render_table
@@ -294,12 +295,40 @@ def test_a_folder_may_be_named_as_set_train_names_it(tmp_path: Path, set_report:
 def test_the_report_ends_with_the_outcome_and_the_seeds_that_are_missing(tmp_path: Path, set_report: Command) -> None:
     three_methods(tmp_path / "runs")
     outcome, too_few, command = set_report().stderr.splitlines()
-    assert outcome.startswith("fixprob ε=5 reaches 71.00 % with 2.1 % of dense's parameters: as good as dense, ")
+    assert outcome.startswith("fixprob ε=5 reaches 71.00 % with 2.1 % of dense's parameters: 0.00 points from dense, ")
     assert too_few == "3 seeds cannot tell these three methods apart; 7 can:"
     assert command == (
         "  set-train -m dataset=digits model=mlp method=dense,fixprob,set epsilon=5.0 zeta=0.3 'seed=range(7)'"
     )
     assert set_report("--format", "csv").stderr == ""
+
+
+def outcomes_of(folder: Path, **lasts: dict[int, float]) -> list[str]:
+    for method, by_seed in lasts.items():
+        for seed, last in by_seed.items():
+            finished_run(folder, seed, last, 90, method)
+    return outcomes_in_words(report(folder).configurations)
+
+
+def test_the_outcome_compares_over_the_seeds_that_two_rows_share(tmp_path: Path) -> None:
+    """SET's mean is 71.26; on seed 0, the only one of FixProb's, both have 70."""
+    one = {0: 70.0, 1: 71.26, 2: 72.52}
+    (sentence,) = outcomes_of(tmp_path, set=one, fixprob={0: 70.0}, dense={0: 71.0, 1: 72.0, 2: 74.0})
+    assert sentence == (
+        "set ε=20 ζ=0.3 reaches 71.26 % with 2.1 % of dense's parameters: "
+        "1.07 points below dense, 0.00 points from fixprob on the 1 seed they share"
+    )
+
+
+def test_the_outcome_says_over_how_many_seeds_of_two_overlapping_rows(tmp_path: Path) -> None:
+    (sentence,) = outcomes_of(tmp_path, set={0: 70.0, 1: 72.0, 2: 80.0}, dense={1: 71.0, 2: 78.0, 3: 10.0})
+    assert sentence.endswith(": 1.50 points above dense on the 2 seeds they share")
+
+
+def test_rows_without_a_common_seed_have_no_outcome(tmp_path: Path) -> None:
+    assert outcomes_of(tmp_path / "none", set={0: 70.0}, dense={1: 60.0}) == []
+    (sentence,) = outcomes_of(tmp_path / "some", set={0: 70.0}, dense={1: 60.0}, fixprob={0: 69.0})
+    assert sentence.endswith("dense's parameters: 1.00 points above fixprob")
 
 
 def test_the_command_for_more_seeds_names_the_folder_of_the_runs(tmp_path: Path, set_report: Command) -> None:

@@ -105,6 +105,7 @@ def render_page(comparison: Comparison, topologies: Topologies) -> str:
         topology=[_part(*table) for table in tables(topologies) if table[2]],
         topology_figures=topology_figures,
         topology_left=topology_left,
+        own_files=any(row["dataset"] == "custom" for row in comparison.rows),
         commands=[_command(configuration) for configuration in configurations],
         runs=[_run(run, names) for run in islice(_all_in_order(configurations), MOST_RUNS)],
         runs_left=f"{len(counted) - MOST_RUNS:,} more runs are in the tables only." if len(counted) > MOST_RUNS else "",

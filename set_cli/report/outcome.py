@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from statistics import fmean
 
 from set_cli.report.rows import Configuration, experiment_of, method_text
 
 UNITS = {"accuracy": (" %", "points"), "log_probability": (" nats", "nats")}
-CLOSE = 0.005  # of a unit: below it both figures read the same
+CLOSE = 0.005  # of a unit: below it the difference reads 0.00
 
 
 def outcomes_in_words(configurations: Sequence[Configuration]) -> list[str]:
     """Of every experiment with several methods: how the best sparse one does, and with how much of the dense network.
 
-    The figures are those after the last epoch; whether they can be told apart is not said here.
+    The figures are those after the last epoch. Rows are compared over the seeds that both have: other seeds are other
+    draws and first weights. Whether the difference is more than chance is not said here.
     """
     experiments: dict[tuple[str, ...], list[Configuration]] = defaultdict(list)
     for configuration in configurations:
@@ -35,20 +37,29 @@ def _sentence(configurations: Sequence[Configuration]) -> str:
         row = configuration.row
         if row["method"] not in best or row["last_mean"] > best[row["method"]].row["last_mean"]:
             best[row["method"]] = configuration
-    sparse = [one.row for method, one in best.items() if method != "dense"]
+    sparse = [one for method, one in best.items() if method != "dense"]
     if len(best) < 2 or not sparse:
         return ""
-    first = max(sparse, key=lambda row: row["last_mean"])
-    unit, difference_unit = UNITS.get(first["metric"], ("", ""))
-    others = [one.row for one in best.values() if one.row is not first]
-    compared = [
-        f"{_beside(first['last_mean'] - other['last_mean'], difference_unit)} {other['method']}" for other in others
-    ]
-    share = f" with {100 * first['parameters'] / first['dense_parameters']:.1f} % of dense's parameters"
-    return f"{method_text(first)} reaches {first['last_mean']:.2f}{unit}{share}: {', '.join(compared)}"
+    first = max(sparse, key=lambda one: one.row["last_mean"])
+    compared = list(filter(None, (_beside(first, other) for other in best.values() if other is not first)))
+    if not compared:
+        return ""
+    row = first.row
+    unit, _ = UNITS.get(row["metric"], ("", ""))
+    share = f" with {100 * row['parameters'] / row['dense_parameters']:.1f} % of dense's parameters"
+    return f"{method_text(row)} reaches {row['last_mean']:.2f}{unit}{share}: {', '.join(compared)}"
 
 
-def _beside(difference: float, unit: str) -> str:
-    if abs(difference) < CLOSE:
-        return "as good as"
-    return f"{abs(difference):.2f} {unit} {'above' if difference > 0 else 'below'}"
+def _beside(first: Configuration, other: Configuration) -> str:
+    """'2.00 points above dense', over the seeds that both rows have; nothing where they share none."""
+    ours, theirs = ({run.summary["seed"]: run.summary["last"] for run in one.members} for one in (first, other))
+    shared = ours.keys() & theirs.keys()
+    if not shared:
+        return ""
+    difference = fmean(ours[seed] - theirs[seed] for seed in shared)
+    side = "from" if abs(difference) < CLOSE else "above" if difference > 0 else "below"
+    _, unit = UNITS.get(first.row["metric"], ("", ""))
+    all_seeds = ours.keys() | theirs.keys()
+    seeds = "1 seed" if len(shared) == 1 else f"{len(shared)} seeds"
+    over = "" if shared == all_seeds else f"on the {seeds} they share"
+    return " ".join(filter(None, (f"{abs(difference):.2f}", unit, side, other.row["method"], over)))
