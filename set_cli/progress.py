@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -73,16 +74,23 @@ def next_line(model: str, path: Path, runs_dir: str) -> str:
 
 
 def say(line: str) -> None:
-    """Print a line; where nobody reads us any more (`| head`) go on in silence: training is worth more."""
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        silence_stdout()
+    """Print a line."""
+    _print(line, sys.stdout)
 
 
 def note(line: str) -> None:
     """Print a line beside the results."""
-    print(line, file=sys.stderr, flush=True)
+    _print(line, sys.stderr)
+
+
+def _print(line: str, stream: TextIO) -> None:
+    """Where nobody reads us any more (`| head`, a terminal that was closed) go on in silence: training is worth more."""
+    try:
+        print(line, file=stream, flush=True)
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
+        _silence(stream)
 
 
 def make_bar(progress: str) -> Bar:
@@ -117,7 +125,11 @@ def no_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 def silence_stdout() -> None:
     """Send what is still to be printed nowhere; Python's own flush at the end would fail otherwise."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _silence(sys.stdout)
+
+
+def _silence(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class View(Protocol):

@@ -129,10 +129,10 @@ def test_runs_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
     process.kill()
     process.communicate(timeout=60)
     ended([pid])
-    again = run_python("-c", TRAIN, "-m", "seed=0", *LONG, ONE_THREAD, "time_limit=0.02", folder=tmp_path)
+    again = run_python("-c", TRAIN, "-m", "seed=0", *LONG, ONE_THREAD, "time_limit=0.1", folder=tmp_path)
     assert "sweep of 1: 1 failed (time limit)" in again.stdout  # not: busy
-    assert "time_limit=0.02: the run took more minutes; the same command goes on after epoch" in again.stdout
-    once_more = run_python("-c", TRAIN, "-m", "seed=0", *LONG, ONE_THREAD, "time_limit=0.02", folder=tmp_path)
+    assert "time_limit=0.1: the run took more minutes; the same command goes on after epoch" in again.stdout
+    once_more = run_python("-c", TRAIN, "-m", "seed=0", *LONG, ONE_THREAD, "time_limit=0.1", folder=tmp_path)
     assert "sweep of 1: 1 failed (time limit)" in once_more.stdout  # as it said: it went on
 
 
