@@ -92,6 +92,24 @@ def test_what_all_rows_share_is_said_once_above(tmp_path: Path) -> None:
     ]
 
 
+def test_at_80_columns_accuracies_and_log_probabilities_are_told_apart(tmp_path: Path) -> None:
+    """Rows of two data sets, models and metrics, a seed of one not finished: the widest that this can become."""
+    for seed in range(3):
+        rbm = {"dataset": "fashion_mnist", "model": "rbm", "metric": "log_probability"}
+        finished_run(tmp_path, seed, -288.5 - seed, -280, "fixprob", name=f"rbm-s{seed}", **rbm)
+        finished_run(tmp_path, seed, 70 + seed, 72, "fixprob", "digits")
+    (tmp_path / "digits" / "mlp" / "fixprob-s2-abcdef01" / "status.json").write_text('{"status": "failed", "epoch": 1}')
+    text = render(report(tmp_path), "table", 80)
+    lines = [[cell.strip() for cell in re.split("[┃│]", line)] for line in text.splitlines()]
+    header = next(line for line in lines if "last" in line)
+    assert header[:6] == ["data set", "model", "method", "n", "metric", "last"]
+    assert ["digits", "mlp", "fixprob", "2 of 3*", "accuracy %", "70.50 ± 0.71"] in [line[:6] for line in lines]
+    assert ["fashion_mnist", "rbm", "fixprob", "3", "log-prob. (nats)", "-289.50 ± 1.00"] in [
+        line[:6] for line in lines
+    ]
+    assert max(map(cell_len, text.splitlines())) <= 80
+
+
 def test_what_does_not_fit_is_named_with_the_way_to_see_it(tmp_path: Path) -> None:
     three_methods(tmp_path)
     text = " ".join(render(report(tmp_path), "table", 80).split())

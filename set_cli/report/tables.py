@@ -43,8 +43,8 @@ def _papers_network(row: Row) -> str:
     return f"{chosen}{paper.connections:,} connections"
 
 
-METRICS = {"accuracy": "accuracy %", "log_probability": "log-probability, nats"}
-METRICS_ABOVE = {"accuracy %": "test accuracy in %", "log-probability, nats": "test log-probability in nats"}
+METRICS = {"accuracy": "accuracy %", "log_probability": "log-prob. (nats)"}
+METRICS_ABOVE = {"accuracy %": "test accuracy in %", "log-prob. (nats)": "test log-probability in nats"}
 
 
 def _column(title: str, cell: Callable[[Row], str], right: bool, rank: int, **how: Any) -> Column[Configuration]:
@@ -55,7 +55,8 @@ def _seeds_above(text: str) -> str:
     return f"{text} seed" if text == "1" else f"{text} seeds"
 
 
-# The ranks: what one reads a comparison for stays on the narrowest terminal.
+# The ranks: what one reads a comparison for stays on the narrowest terminal, and without data set, model and metric,
+# where rows differ in them, nobody could tell what a figure is.
 READABLE: list[Column[Configuration]] = [
     _column("data set", lambda row: row["dataset"], False, 0, shared=str),
     _column("model", lambda row: row["model"], False, 0, shared=str),
@@ -64,7 +65,7 @@ READABLE: list[Column[Configuration]] = [
     _column("ζ", lambda row: _short(row["zeta"]), True, 2, shared="ζ={}".format),
     _column("settings", lambda row: row["settings"], False, 3, parts=True),
     Column("n", lambda configuration: configuration.seeds_text, True, 0, _seeds_above),
-    _column("metric", lambda row: str(METRICS.get(row["metric"], row["metric"])), False, 4,
+    _column("metric", lambda row: str(METRICS.get(row["metric"], row["metric"])), False, 0,
             shared=lambda text: METRICS_ABOVE.get(text, text)),
     _column("last", lambda row: _with_deviation(row, "last"), True, 0),
     _column("best", lambda row: _with_deviation(row, "best"), True, 5),
