@@ -84,7 +84,7 @@ def note(line: str) -> None:
 
 
 def _print(line: str, stream: TextIO) -> None:
-    """Where nobody reads us any more (`| head`, a terminal that was closed) go on in silence: training is worth more."""
+    """Where nobody reads us any more (`| head`, a closed terminal) go on in silence: training is worth more."""
     try:
         print(line, file=stream, flush=True)
     except OSError as error:
