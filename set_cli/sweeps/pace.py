@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+from set_cli.sweeps.table import duration_text
+
 LOST = "lost"  # what is noted of a run that is under way: so it stays where its process ends without a word
 
 
@@ -23,14 +25,5 @@ def pace_line(number: int, runs: int | None, outcomes: Sequence[Mapping[str, Any
     parts += [f"{failed} failed"] if failed else []
     seconds = [outcome["seconds"] for outcome in ended if "seconds" in outcome]
     if runs and seconds and at_once:
-        parts.append(f"about {_duration(mean(seconds) * max(1, runs - len(ended)) / at_once)} left")
+        parts.append(f"about {duration_text(mean(seconds) * max(1, runs - len(ended)) / at_once)} left")
     return ", ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    """In the unit that one would say it in."""
-    if seconds < 55:
-        return f"{max(5, 5 * round(seconds / 5))} s"
-    if seconds < 3600:
-        return f"{max(1, round(seconds / 60))} min"
-    return f"{seconds / 3600:.1f} h"
