@@ -433,7 +433,7 @@ def test_a_sweep_says_how_far_it_has_come(
     assert pace_line(number, runs, outcomes(*noted), at_once) == line
 
 
-@pytest.mark.parametrize(("seconds", "left"), [(1, "about 5 s"), (20, "about 40 s"), (4000, "about 2.2 h")])
+@pytest.mark.parametrize(("seconds", "left"), [(1, "about 2 s"), (20, "about 40 s"), (4000, "about 2 h 13 min")])
 def test_the_time_left_is_in_a_unit_that_one_would_say(seconds: float, left: str) -> None:
     assert left in pace_line(1, 3, outcomes("done", "lost", seconds=seconds), 1)
 
