@@ -439,10 +439,10 @@ def test_a_folder_is_called_one(tmp_path: Path) -> None:
     for name in ("tables", "tables.csv"):
         (tmp_path / name).mkdir()
         for key in ("dataset.path", "dataset.test_path"):
-            with pytest.raises(ConfigError, match=r"found a folder; .* \(it has none that ends in \.npz"):
+            with pytest.raises(DataError, match=r"found a folder; .* \(it has none that ends in \.npz"):
                 check_path(str(tmp_path / name), key)
         saved(tmp_path / name, "my.csv.gz", "")
-        with pytest.raises(ConfigError, match=rf"found a folder; name the table in it, such as .*{name}/my\.csv\.gz$"):
+        with pytest.raises(DataError, match=rf"found a folder; name the table in it, such as .*{name}/my\.csv\.gz$"):
             check_path(str(tmp_path / name))
 
 

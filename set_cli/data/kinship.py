@@ -64,7 +64,8 @@ def _by_chance(train: Values, x: Values) -> float:
         different, counts = np.unique(column, return_counts=True)
         at = np.minimum(np.searchsorted(different, values), len(different) - 1)
         surprise -= np.log(np.where(different[at] == values, counts[at], 1) / len(some))
-    return float(np.minimum(1, len(train) * np.exp(-TIED * surprise)).mean())
+    with np.errstate(under="ignore"):  # a wide row is as good as impossible
+        return float(np.minimum(1, len(train) * np.exp(-TIED * surprise)).mean())
 
 
 def _spread(x: Values) -> Values:

@@ -54,9 +54,9 @@ MAGIC = {
 
 
 def check_path(path: str, key: str = "dataset.path") -> Path:
-    """ConfigError unless the file's name, or its first line, says what format it has."""
+    """ConfigError unless the file's name, or its first line, says what format it has; DataError for a folder."""
     if Path(path).is_dir():
-        raise ConfigError(f"{key}={path}: expected a file, found a folder; name the table in it{_tables_in(path)}")
+        raise DataError(f"{key}={path}: expected a plain file, found a folder; name the table in it{_tables_in(path)}")
     if _format_of_name(Path(path)) is None and not _looks_sparse(Path(path)):
         raise ConfigError(
             f"{key}={path}: expected a file that ends in {SUFFIXES} (each also packed as .gz, .bz2, .xz or .zip); "
