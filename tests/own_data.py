@@ -57,6 +57,7 @@ def load_own(
     classes: Sequence[str] = (),
     features: Sequence[str] = (),
     labels: bool = True,
+    label: str | None = None,
     split: str = "stratified",
     **keys: Any,
 ) -> DataSet:
@@ -65,7 +66,9 @@ def load_own(
     parts: dict[Split, Part] = {"train": Part(x, y, groups), "valid": none, "test": Part(*test) if test else none}
     card = own_card(parts, classes, features)
     monkeypatch.setattr(prepare, "_read", lambda *_: (card, parts, {}, "custom"))
-    return load_data(Dataset(name="custom", path="my.csv"), data_config(split=split, **keys), labels=labels)
+    return load_data(
+        Dataset(name="custom", path="my.csv", label=label), data_config(split=split, **keys), labels=labels
+    )
 
 
 def said(data: DataSet) -> str:

@@ -202,6 +202,45 @@ def test_a_column_that_is_the_class_is_named(load: Callable[[], Any], monkeypatc
     assert not load_own(monkeypatch, np.c_[bunch.data, almost], y, features=names, holdout=30).doubts
 
 
+def test_any_number_for_each_class_is_the_class(monkeypatch: Patch) -> None:
+    bunch = load_iris()
+    price = np.array([9.5, 20, 11.25])[bunch.target]
+    assert "one value for each class" in said(load_own(monkeypatch, np.c_[bunch.data, price], bunch.target, holdout=30))
+    shared = np.array([9.5, 20, 9.5])[bunch.target]
+    assert not load_own(monkeypatch, np.c_[bunch.data, shared], bunch.target, holdout=30).doubts
+
+
+def test_the_rest_of_a_one_hot_encoding_is_named(monkeypatch: Patch) -> None:
+    bunch = load_iris()
+    one_hot = np.eye(3)[bunch.target]
+    names = [*map(str, bunch.feature_names), "species_setosa", "species_versicolor"]
+    rest = np.c_[bunch.data, one_hot[:, :2]]
+    doubts = said(load_own(monkeypatch, rest, (bunch.target == 2).astype(int), features=names, holdout=30))
+    assert "('species_versicolor') are together 1 in all rows of class 0 and in no others" in doubts
+    assert doubts.endswith("; dataset.drop=[species_setosa,species_versicolor] leaves them out")
+    doubts = said(load_own(monkeypatch, np.c_[bunch.data, one_hot], bunch.target, holdout=30))
+    assert "feature 5, feature 6, feature 7 mark the rows of one class each" in doubts
+    mixed = rest.copy()
+    mixed[np.flatnonzero(bunch.target == 2)[0], 4] = 1  # no encoding: a row of class 1 has it too
+    assert not load_own(monkeypatch, mixed, (bunch.target == 2).astype(int), features=names, holdout=30).doubts
+
+
+def test_a_one_hot_encoding_without_its_first_column_is_known_by_its_names(monkeypatch: Patch) -> None:
+    bunch = load_iris()
+    names = [*map(str, bunch.feature_names), "species_versicolor"]
+    x, y = np.c_[bunch.data, bunch.target == 1], (bunch.target == 2).astype(int)
+    doubts = said(load_own(monkeypatch, x, y, features=names, label="species_virginica", holdout=30))
+    assert "('species_versicolor') is 1 in rows of one class only" in doubts
+    for label in ("virginica", "kind_virginica", None):
+        assert not load_own(monkeypatch, x, y, features=names, label=label, holdout=30).doubts
+
+
+def test_columns_of_words_are_no_answer(monkeypatch: Patch) -> None:
+    words = (rng().random((60, 4000)) < 0.02).astype(float)
+    y = (np.arange(60) % 60 == 0).astype(int)  # words that stand in this row and no other come by chance
+    assert "class away" not in said(load_own(monkeypatch, np.c_[words, noise(60)], y, holdout=12))
+
+
 # Rows that training knows.
 
 

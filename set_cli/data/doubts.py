@@ -22,17 +22,14 @@ DARK = 128  # bytes below this in all rows are hardly pixels
 
 
 def check_columns(card: Card, name: str, parts: Mapping[str, Part]) -> list[str]:
-    """Doubt features that count the rows, or that are the class in other words; parts: as the source has them.
+    """Doubt features that count the rows; parts: as the source has them.
 
     DataError where a row number gives the class away in a file that is sorted by class.
     """
     train = parts["train"]
     if len(train) < FEWEST:
         return []
-    doubts = _counting(card, name, train)
-    if not doubts:
-        doubts = _shuffled(card, [part for part in parts.values() if len(part)], train)
-    return doubts + _answers(card, train)
+    return _counting(card, name, train) or _shuffled(card, [part for part in parts.values() if len(part)], train)
 
 
 def _counting(card: Card, name: str, train: Part) -> list[str]:
@@ -92,29 +89,6 @@ def _tells_class(column: Values, y: Labels | None) -> bool:
     share = np.bincount(y) / len(y)
     by_chance = (len(y) - 1) * (1 - (share**2).sum())
     return bool(4 * np.count_nonzero(np.diff(y[np.argsort(column, kind="stable")])) < by_chance)
-
-
-def _answers(card: Card, train: Part) -> list[str]:
-    """Features that are the class by another name: as many small whole numbers, one for each."""
-    if train.y is None:
-        return []
-    some = slice(0, max(FEWEST, min(1000, CELLS // card.features)))
-    classes = np.unique(train.y)
-    codes = {tuple(range(len(classes))), tuple(range(1, len(classes) + 1)), (-1, 1)}
-    # One row of each class says what a code must be; most features fail in the first rows.
-    first = np.array([int(np.argmax(train.y == c)) for c in classes])
-    code = train.x[first]
-    position = np.searchsorted(classes, train.y)
-    candidates = np.flatnonzero((train.x[some] == code[position[some]]).all(axis=0))
-    columns = [
-        int(i)
-        for i in candidates
-        if tuple(np.sort(code[:, i]).tolist()) in codes and (train.x[:, i] == code[position, i]).all()
-    ]
-    if not columns:
-        return []
-    names = listed([feature_text(card, i) for i in columns])
-    return [f"{names} has one value for each class, so this gives the class away; {drop_hint(card, columns)}"]
 
 
 def check_scales(card: Card, parts: Mapping[str, Part]) -> list[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from set_cli.config import Data as DataConfig
 from set_cli.config import Dataset
+from set_cli.data.answers import check_answers
 from set_cli.data.catalog import Card
 from set_cli.data.classes import check_groups, check_measured, check_parts, count_classes
 from set_cli.data.custom import custom_checksums, read_custom
@@ -101,7 +102,8 @@ def load_data(
     scaling, far_out = fit_scaling(card, used["train"], data, fill)
     if own:
         notes = [*card.notes, *notes, *check_constant(card, name, scaling)]
-        doubts += check_columns(card, name, whole if labels else _unlabelled(whole))
+        as_seen = whole if labels else _unlabelled(whole)
+        doubts += [*check_columns(card, name, as_seen), *check_answers(card, as_seen["train"], dataset.label)]
         doubts += [*check_groups(used), *check_unused_groups(card, whole["train"]), *check_repeats(card, used)]
         doubts += [*check_scales(card, used), *check_bytes(card, used, data.scaling)]
     return DataSet(
