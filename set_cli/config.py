@@ -428,6 +428,8 @@ def _refuse_interpolation(mapping: Mapping[str, Any]) -> None:
 
 
 RANGE = re.compile(r"(\d+)(?:\.\.+|-|:)(\d+)")  # as other programs write one
+PERCENT = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*%")
+ROWS = {"data.holdout", "data.valid", "data.train_limit", "data.test_limit"}
 EXPECTED = {
     "bool_type": "true or false",
     "bool_parsing": "true or false",
@@ -464,8 +466,16 @@ def _shown(found: object) -> str:
 
 
 def _how_to_write(kind: str, key: str, found: object) -> str:
-    """How a whole number, or a range of them, is written here: of 1e3, and of 0..4."""
-    if kind.startswith("int") and isinstance(found, float) and found.is_integer() and abs(found) < 2**53:
-        return f"; write {key}={int(found)}"
-    span = RANGE.fullmatch(found) if kind.startswith(("int", "float")) and isinstance(found, str) else None
+    """How it is written here: 1e3 as a whole number, 30% as a fraction, 0..4 as a range; what a number of rows is."""
+    if not kind.startswith(("int", "float")) or isinstance(found, bool) or not isinstance(found, str | int | float):
+        return ""
+    percent = PERCENT.fullmatch(found) if isinstance(found, str) else None
+    if key in ROWS and (percent or (isinstance(found, float) and 0 < found < 1)):
+        return "; it is a number of rows, not a part of them"
+    if isinstance(found, float) and kind.startswith("int") and abs(found) < 2**53:
+        whole = int(found)
+        return f"; write {key}={whole}" + ("" if found.is_integer() else f" or {key}={whole + 1}" if found > 0 else "")
+    if percent and kind.startswith("float"):
+        return f"; write {key}={float(percent[1]) / 100:.12g}"
+    span = RANGE.fullmatch(found) if isinstance(found, str) else None
     return f"; a range, for a sweep with -m, is {key}=range({span[1]},{int(span[2]) + 1})" if span else ""

@@ -222,6 +222,16 @@ def test_words_in_a_feature_are_refused_with_what_to_do(tmp_path: Path) -> None:
     assert read(path, drop=("colour",))[0].feature_names == ("a",)
 
 
+def test_every_column_with_words_is_named_at_once(tmp_path: Path) -> None:
+    path = saved(tmp_path, "my.csv", 'a,colour,"size, cm",b,label\n1,red,big,1,x\n2,blue,4,2,y\n')
+    assert refused(path).endswith(
+        "found 'red' in line 2, column 'colour'; 2 columns hold such cells; 'dataset.drop=[colour,\"size, cm\"]' "
+        "leaves the columns out, and pandas.get_dummies turns words into numbers"
+    )
+    assert read(path, drop=("colour", "size, cm"))[0].feature_names == ("a", "b")
+    assert 'columns: a, colour, "size, cm", b, label' in refused(path, label="size")
+
+
 def test_large_whole_numbers_stay_exact(tmp_path: Path) -> None:
     _, parts = read(saved(tmp_path, "my.csv", "time,label\n1700000000,0\n1700000001,1\n"))
     assert parts["train"].x.ravel().tolist() == [1700000000, 1700000001]

@@ -102,10 +102,27 @@ def test_a_test_part_of_one_class_is_doubtful(monkeypatch: Patch) -> None:
     assert data_lines(own)[-1] == f"warning: {own.doubts[0]}"
 
 
+def test_a_class_without_test_rows_is_doubtful(monkeypatch: Patch) -> None:
+    bunch = load_iris()
+    names = [str(name) for name in bunch.target_names]
+    few = load_own(monkeypatch, bunch.data, bunch.target, classes=names, holdout=2)
+    assert few.doubts == (
+        "no test row is of class virginica: the test accuracy says nothing about it; data.holdout=3 or more draws rows "
+        "of every class",
+    )
+    one = said(load_own(monkeypatch, bunch.data, bunch.target, classes=names, holdout=1))
+    assert one == "the only test row is of class setosa, one of 3; data.holdout=3 or more draws rows of every class"
+    assert not load_own(monkeypatch, bunch.data, bunch.target, classes=names, holdout=3).doubts
+    test = (bunch.data[:99] + 0.01, bunch.target[:99])
+    assert said(load_own(monkeypatch, bunch.data, bunch.target, classes=names, test=test)).endswith("nothing about it")
+    rare = np.r_[bunch.target, 3]  # a single row, which is always trained on
+    assert said(load_own(monkeypatch, np.r_[bunch.data, [[9, 9, 9, 9]]], rare, holdout=30)).endswith("nothing about it")
+
+
 def test_a_class_with_next_to_no_training_rows_is_doubtful(monkeypatch: Patch) -> None:
     y = np.r_[np.arange(90) % 2, [2], [2] * 9, 0]
     doubts = said(load_own(monkeypatch, noise(101), y, split="last", holdout=10))
-    assert doubts.startswith("class 2 has 9 test rows and only 1 to train on; data.split=stratified")
+    assert "class 2 has 9 test rows and only 1 to train on; data.split=stratified" in doubts
 
 
 def test_limits_on_a_published_set_are_no_refusal() -> None:
@@ -130,7 +147,7 @@ def test_the_diabetes_target_is_doubtful_and_ordinary_classes_are_not(monkeypatc
     assert "214 classes among 442 rows" in said(load_own(monkeypatch, bunch.data, y, holdout=80))
     counts = np.unique(rng().poisson(60, 300), return_inverse=True)[1]
     assert "if the label is a measured quantity" in said(load_own(monkeypatch, noise(300), counts, holdout=40))
-    for y in (np.repeat(np.arange(40), 10), np.repeat(np.arange(26), 20), np.arange(8) % 4):
+    for y in (np.repeat(np.arange(40), 10), np.repeat(np.arange(26), 20), np.arange(16) % 4):
         assert not load_own(monkeypatch, noise(len(y)), y, holdout=len(y) // 4).doubts
 
 
@@ -306,6 +323,17 @@ def test_other_columns_are_no_groups(monkeypatch: Patch) -> None:
     assert "such as persons" not in said(load_own(monkeypatch, np.c_[y + 1, noise(90)], y, holdout=18))
     shuffled = np.c_[rng().integers(0, 30, 90), noise(90)]
     assert not load_own(monkeypatch, shuffled, np.arange(90) % 2, holdout=18).doubts
+
+
+def test_groups_that_come_back_are_known_by_their_name(monkeypatch: Patch) -> None:
+    y, x = np.arange(90) % 2, np.c_[np.tile(np.arange(1, 31), 3), noise(90)]
+    for name in ("subject", "patient_id", "Speaker No", "family", "mouse.nr"):
+        doubts = said(load_own(monkeypatch, x, y, features=[name, "a", "b", "c"], holdout=18))
+        assert f"feature 1 ({name!r}) has 30 whole numbers that come back" in doubts
+    for name in ("subjective", "month", "x", "groups of cells"):
+        assert not load_own(monkeypatch, x, y, features=[name, "a", "b", "c"], holdout=18).doubts
+    measured = np.c_[x[:, 0] + 0.5, x[:, 1:]]
+    assert not load_own(monkeypatch, measured, y, features=["subject", "a", "b", "c"], holdout=18).doubts
 
 
 # Scales.

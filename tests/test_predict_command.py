@@ -230,6 +230,8 @@ def test_columns_of_a_file_are_found_by_their_names(iris: Path, set_predict: Set
     shuffled.to_csv(tmp_path / "shuffled.csv", sep=";", decimal=",")  # with the row numbers of pandas
     shuffled.rename(columns={"label": "kind"}).to_csv(tmp_path / "kind.csv.gz", index=False)
     shuffled.drop(columns="petal length").to_csv(tmp_path / "few.csv", index=False)
+    shuffled.astype({"petal width": str}).replace({"petal width": "1.3"}, "wide").to_csv(tmp_path / "words.csv")
+    np.savez(tmp_path / "odd.npz", a=frame.iloc[:, :4].to_numpy())
     for arguments in (("shuffled.csv",), ("kind.csv.gz", "--label", "kind")):
         result = set_predict(iris, *arguments)
         assert result.returncode == 0, result.stderr
@@ -241,6 +243,8 @@ def test_columns_of_a_file_are_found_by_their_names(iris: Path, set_predict: Set
         (("kind.csv.gz",), 3, "found others too: kind; --label NAME says which one holds the labels"),
         (("shuffled.csv", "--label", "kin"), 2, "--label kin: shuffled.csv has no column or array of that name"),
         (("few.csv",), 3, "few.csv: expected the columns that the run was trained on; missing: 'petal length'"),
+        (("words.csv",), 3, "column 'petal width'\n"),
+        (("odd.npz",), 3, "found a 150x4; call the array of rows as the training file does, or X\n"),
     ):
         result = set_predict(iris, *arguments)
         assert (result.returncode, result.stdout) == (code, "")

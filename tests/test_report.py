@@ -181,6 +181,13 @@ def test_chains_that_disagree_are_reported_and_the_run_counts(tmp_path: Path) ->
     assert report(tmp_path).rows[0]["n"] == 3
 
 
+def test_a_doubt_that_runs_share_is_said_once(tmp_path: Path) -> None:
+    shared, own = "2 of the 30 test rows have the values of a training row", "the test rows are on another scale"
+    paths = [finished_run(tmp_path, seed, 70, 71, doubts=[shared]) for seed in range(3)]
+    last = finished_run(tmp_path, 3, 70, 71, doubts=[own, shared])
+    assert report(tmp_path).doubtful == [f"{paths[0]} and 3 more: {shared}", f"{last}: {own}"]
+
+
 def test_other_settings_are_another_row_in_the_papers_order(tmp_path: Path) -> None:
     for method in ("set", "dense", "fixprob"):
         finished_run(tmp_path, 0, 70, 71, method)

@@ -61,12 +61,13 @@ def check_measured(card: Card, name: str, labels: Sequence[Labels]) -> list[str]
     ]
 
 
-def check_parts(card: Card, name: str, counts: Counts, hint: str, *, own: bool) -> list[str]:
+def check_parts(card: Card, name: str, counts: Counts, hint: str, *, own: bool, drawn: int = 0) -> list[str]:
     """Refuse or doubt classes that a part lacks.
 
-    hint  what to do about it
-    own   whether the data is the user's: a class that training never sees is then refused, as a DataError. Limits on a
-          published set are quick looks: there it is a doubt.
+    hint   what to do about it
+    drawn  how many test rows were drawn by class from the training rows
+    own    whether the data is the user's: a class that training never sees is then refused, as a DataError. Limits on a
+           published set are quick looks: there it is a doubt.
     """
     train = counts["train"]
     trained = np.count_nonzero(train)
@@ -89,13 +90,27 @@ def check_parts(card: Card, name: str, counts: Counts, hint: str, *, own: bool) 
         if np.count_nonzero(rows) == 1:
             found = class_text(card, int(np.argmax(rows)))
             all_rows = f"all {rows.sum():,} {part} rows are" if rows.sum() > 1 else f"the only {part} row is"
-            doubts.append(f"{all_rows} of class {found}, one of {trained:,}{hint}")
+            doubts.append(f"{all_rows} of class {found}, one of {trained:,}{hint or _more_rows(counts, drawn)}")
+        elif own and part == "test" and len(untested := np.flatnonzero((rows == 0) & (train > 0))):
+            names = listed([class_text(card, int(i)) for i in untested])
+            doubts.append(
+                f"no test row is of class {names}: the test accuracy says nothing about "
+                f"{'it' if len(untested) == 1 else 'them'}{hint or _more_rows(counts, drawn)}"
+            )
         doubts += [
             f"class {class_text(card, int(i))} has {rows[i]:,} {part} rows and only {train[i]:,} to train on{hint}"
             for i in np.flatnonzero((rows >= 5) & (rows > 4 * train) & (train > 0))[:3]
             if rows.sum() < train.sum()
         ]
     return doubts
+
+
+def _more_rows(counts: Counts, drawn: int) -> str:
+    """How many rows to draw, where so few were drawn by class that not every class got one."""
+    rows = counts["train"] + counts["test"]
+    fewest = int(rows[rows > 0].min())
+    enough = -(-int(rows.sum()) // fewest)
+    return f"; data.holdout={enough} or more draws rows of every class" if drawn and fewest > 1 else ""
 
 
 def check_groups(parts: Mapping[str, Part]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -17,6 +18,11 @@ SAMPLE = 2000  # rows that say how common a value is
 TIED = 2 / 3  # of what its features say one by one a row says as a whole: they depend on each other
 FEWEST = 20  # rows below which chance makes any pattern
 GROUPS = 5  # of which a column must have as many, with two rows each on average
+NUMBERED = re.compile(  # names of columns that number persons, sessions and the like, which may come in any order
+    r"(?:.*[\W_])?(?:subject|patient|person|participant|speaker|writer|user|customer|household|family|session|site|"
+    r"hospital|school|donor|animal|mouse|plate|batch|fold|group|cluster)s?(?:[\W_]*(?:id|no|nr|num|number|code|index))?",
+    re.IGNORECASE,
+)
 
 
 def check_repeats(card: Card, parts: Mapping[str, Part]) -> list[str]:
@@ -79,12 +85,27 @@ def check_unused_groups(card: Card, train: Part) -> list[str]:
         return []
     columns = list(_in_blocks(train))
     if not columns:
-        return []
+        return _by_name(card, train)
     names = listed([f"{feature_text(card, i)} ({values:,} values)" for i, values, _ in columns])
     one, rises = len(columns) == 1, all(rising for _, _, rising in columns)
     what = ("rises" if one else "rise") if rises else ("goes" if one else "go")
     how = "through the file, several rows each" if rises else "through the file by blocks of equal values"
     return [f"{names} {what} {how}: if these are groups such as persons, {group_hint(card, columns[0][0])}"]
+
+
+def _by_name(card: Card, train: Part) -> list[str]:
+    """Doubt whole numbers that come back and are called subject, patient_id or the like."""
+    for i, name in enumerate(card.feature_names):
+        if not NUMBERED.fullmatch(name):
+            continue
+        values = len(np.unique(train.x[:, i]))
+        whole = bool((train.x[:, i] == np.trunc(train.x[:, i].astype(np.float64))).all())
+        if whole and GROUPS <= values <= len(train) // 2:
+            return [
+                f"{feature_text(card, i)} has {values:,} whole numbers that come back: if these are groups such as "
+                f"persons, {group_hint(card, i)}"
+            ]
+    return []
 
 
 def _in_blocks(train: Part) -> Iterator[tuple[int, int, bool]]:

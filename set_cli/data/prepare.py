@@ -93,7 +93,8 @@ def load_data(
     used = {"train": chosen.train, "valid": chosen.valid, "test": chosen.test}
     used = {name: part for name, part in used.items() if len(part)}
     if labels:
-        doubts += check_parts(card, name, count_classes(card, used), _hint(data), own=own)
+        by_class = data.holdout if data.split == "stratified" else 0
+        doubts += check_parts(card, name, count_classes(card, used), _hint(data), own=own, drawn=by_class)
     notes, fill = [*chosen.notes], None
     if own and data.missing != "refuse":
         fill = fill_values(card, chosen.train, data.missing)
@@ -141,7 +142,8 @@ def _read(
         card, parts = read_custom(dataset, missing=data.missing, labels=labels)
         if not labels and card.kind == "real":
             raise NotApplicable(
-                f"{dataset.path} has values outside 0 to 1, which model=rbm cannot take as probabilities"
+                f"{dataset.path} has values outside 0 to 1, which model=rbm cannot take as probabilities: scale each "
+                "column to 0 to 1 in the file (scikit-learn's MinMaxScaler), or use model=mlp"
             )
         return card, parts, custom_checksums(dataset), "custom"
     card = CATALOG[dataset.name]

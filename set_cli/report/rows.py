@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,22 +144,27 @@ def _row(runs: list[FinishedRun]) -> dict[str, Any]:
 
 
 def _doubtful(runs: Sequence[FinishedRun]) -> list[str]:
-    sentences = []
+    """One sentence a doubt, said once of all the runs that share it."""
+    shared: dict[str, list[FinishedRun]] = {}
     for run in runs:
-        figures = [figure for figure in ("last", "best") if run.summary.get(f"{figure}_chains_agree") is False]
-        differences = run.summary.get("differences")
-        if isinstance(differences, list) and differences:
-            changed = "; ".join(map(str, differences))
-            sentences.append(
-                f"{run.path}: interrupted, and gone on otherwise ({changed}): maybe not bit for bit the same"
-            )
-        doubts = run.summary.get("doubts")
-        if isinstance(doubts, list) and doubts:
-            sentences.append(f"{run.path}: {'; '.join(map(str, doubts))}")
-        if figures:
-            which = " and ".join(figures)
-            sentences.append(f"{run.path}: few annealed chains carry log Z: {which} may be off by more than its error")
-    return sentences
+        for doubt in _doubts(run):
+            shared.setdefault(doubt, []).append(run)
+    return [
+        f"{found[0].path}{f' and {len(found) - 1:,} more' * (len(found) > 1)}: {doubt}"
+        for doubt, found in shared.items()
+    ]
+
+
+def _doubts(run: FinishedRun) -> Iterator[str]:
+    differences = run.summary.get("differences")
+    if isinstance(differences, list) and differences:
+        changed = "; ".join(map(str, differences))
+        yield f"interrupted, and gone on otherwise ({changed}): maybe not bit for bit the same"
+    doubts = run.summary.get("doubts")
+    yield from map(str, doubts if isinstance(doubts, list) else [])
+    figures = [figure for figure in ("last", "best") if run.summary.get(f"{figure}_chains_agree") is False]
+    if figures:
+        yield f"few annealed chains carry log Z: {' and '.join(figures)} may be off by more than its error"
 
 
 def _mixed(groups: Sequence[list[FinishedRun]]) -> list[str]:

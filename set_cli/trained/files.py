@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from set_cli.data.custom.tables import Table, listed
 from set_cli.data.parse import SPLITS
 from set_cli.errors import ConfigError, DataError
 from set_cli.runs.inputs import RunInputs
+
+RENAME = "call the array of rows as the training file does, or X"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +65,8 @@ def read_rows(path: Path, dataset: Dataset, inputs: RunInputs, label: str | None
 
     try:
         found, notes, form = read_tables(path, called, check)
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("dataset.label=", "--label ")) from None
+    except (ConfigError, DataError) as error:
+        raise type(error)(_advice_for_predict(str(error))) from None
     tables = {split: found[split] for split in SPLITS if split in found}
     if label not in (None, NO_LABEL) and all(table.labels is None for table in tables.values()):
         raise ConfigError(_no_label(label, path))
@@ -76,6 +79,13 @@ def read_rows(path: Path, dataset: Dataset, inputs: RunInputs, label: str | None
     parts = [np.full(len(table.x), split) for split, table in tables.items()]
     names = next(iter(tables.values())).features
     return FileRows(x, labels, names, np.concatenate(parts) if len(parts) > 1 else None, notes)
+
+
+def _advice_for_predict(message: str) -> str:
+    """A sentence of dataset=custom without what only set-train can do: its columns and arrays are the run's."""
+    message = re.sub(r"dataset\.features=NAME( and dataset\.label=NAME)? chooses?", RENAME, message)
+    message = re.sub(r"(, or |; )?'?dataset\.drop=\[.*\]'? leaves the columns? out(, and [^;]*)?", "", message)
+    return message.replace("dataset.label=", "--label ")
 
 
 def _no_label(label: str | None, path: Path, names: Sequence[str] = ()) -> str:

@@ -269,20 +269,23 @@ def _stacked(columns: dict[int, NDArray[Any]]) -> NDArray[np.float64]:
 def _column_by_column(
     text: Text, columns: Columns, cell: Callable[[int, int], str], decimal: str = "."
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """The features where some are no plain numbers; DataError at the first cell that is none."""
+    """The features where some are no plain numbers; DataError at the first cell that is none, naming every column."""
     options = {} if decimal == "." else {"decimal": decimal}
     found = _pandas(text, columns.features, **options)
     numbers = np.empty((len(found[columns.features[0]]), len(columns.features)))
+    odds: dict[int, int] = {}  # by column, the first row whose cell is no number
     for j, i in enumerate(columns.features):
         values, odd = as_numbers(found[i])
         if odd is None:
             numbers[:, j] = values
             continue
+        odds[i] = odd
         if decimal == "." and text.separator != "," and DECIMAL_COMMA.fullmatch(str(found[i][odd]).strip()):
             numbers, notes = _column_by_column(text, columns, cell, ",")
             return numbers, [*notes, f"numbers are read with a decimal comma ({str(found[i][odd]).strip()[:30]})"]
-        name = columns.names[i]
-        hint = hint_for(found[i][odd], name)
+    if odds:
+        i, odd = next(iter(odds.items()))
+        hint = hint_for(found[i][odd], [columns.names[other] for other in odds])
         hint = f"numbers have a decimal comma elsewhere; {hint}" if decimal == "," else hint
         raise DataError(f"{text.path}: expected a number, found {cell(odd, i)}; {hint}")
     return numbers, []

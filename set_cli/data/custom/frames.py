@@ -37,11 +37,17 @@ def read_frame(
 
     rows = len(arrays[0]) if arrays else 0
     numbers = np.empty((rows, len(columns.features)), _common_type([arrays[i] for i in columns.features]))
+    odds: dict[int, int] = {}  # by column, the first row whose cell is no number
     for j, i in enumerate(columns.features):
         values, odd = as_numbers(arrays[i])
-        if odd is not None:
-            raise DataError(f"{path}: expected a number, found {cell(odd, i)}; {hint_for(arrays[i][odd], names[i])}")
-        numbers[:, j] = values
+        if odd is None:
+            numbers[:, j] = values
+        else:
+            odds[i] = odd
+    if odds:
+        i, odd = next(iter(odds.items()))
+        hint = hint_for(arrays[i][odd], [names[other] for other in odds])
+        raise DataError(f"{path}: expected a number, found {cell(odd, i)}; {hint}")
     return Frame(numbers, {i: arrays[i] for i in columns.words}, cell), columns
 
 

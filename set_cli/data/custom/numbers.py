@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from set_cli.data.custom.labels import NUMBER, is_missing
 from set_cli.data.custom.tables import typed
 
 TRUTH = {"true": 1.0, "false": 0.0}
+MOST_DROPPED = 20  # names of columns that a sentence leaves out
 INFINITE = {"inf", "infinity"}
 # Digits in groups of three, with the mark of thousands and, after another mark, a fraction.
 GROUPED = re.compile(
@@ -40,11 +42,15 @@ def as_numbers(column: NDArray[Any]) -> tuple[NDArray[np.float64], int | None]:
     return values.astype(np.float64)[codes], None
 
 
-def hint_for(cell: object, column: str) -> str:
-    """What to do about a cell that is no number, in a column of this name."""
+def hint_for(cell: object, columns: Sequence[str]) -> str:
+    """What to do about a cell that is no number, in the first of these columns, all of which have such cells."""
     word = _word(cell)
     found = GROUPED.fullmatch(word)
-    drop = f"dataset.drop=[{typed(column)}] leaves the column out"
+    names = ",".join(map(typed, columns[:MOST_DROPPED])) + ",…" * (len(columns) > MOST_DROPPED)
+    word = f"dataset.drop=[{names}]"
+    word = f"'{word}'" if '"' in word else word  # for the shell
+    drop = f"{word} leaves the column{'s' * (len(columns) > 1)} out"
+    drop = f"{len(columns):,} columns hold such cells; {drop}" if len(columns) > 1 else drop
     if found is None or (found[4] and found[4][0] == found["mark"]):
         return f"{drop}, and pandas.get_dummies turns words into numbers"
     whole = found[1] + found[2].replace(found["mark"], "")

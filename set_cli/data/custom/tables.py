@@ -17,6 +17,7 @@ from set_cli.errors import DataError
 
 LARGEST = float(np.finfo(np.float32).max)  # of a value: networks are trained in float32
 HOW_TO_FILL = "data.missing=mean, median or zero fills them"
+LONGEST_NAME = 40  # characters of a name that a sentence shows
 SHOWN_NAMES = 20  # of the columns or arrays that a sentence lists
 
 
@@ -68,9 +69,10 @@ def typed(name: str) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """The names, or the first of many."""
+    """The names, or the first of many; one with a comma in quotes."""
     known = list(names)
-    few = [one_line(name)[:40] for name in known[:SHOWN_NAMES]]
+    shown = (one_line(name)[:LONGEST_NAME] for name in known[:SHOWN_NAMES])
+    few = [f'"{name}"' if "," in name else name for name in shown]
     return (", ".join(few) or "none") + (f" … ({len(known):,} in all)" if len(known) > SHOWN_NAMES else "")
 
 
