@@ -2,7 +2,7 @@
 
     python tools/same_numbers.py BEFORE AFTER    two checkouts, each with its own .venv
 
-Trains RBM, MLP and CNN with each method on the bundled digits, with the set-train of each checkout, and MLPs on the other
+Trains RBM, MLP and CNN with each method on the bundled digits, with the set-train of each checkout, and MLPs on other
 engines; interrupts nothing and downloads nothing. Compares the names of the run folders, metrics.jsonl, params.json,
 the degrees, the topology snapshots and every array of the checkpoints. Exit code 1 where anything differs.
 """
