@@ -19,26 +19,26 @@ from set_cli.data.account import data_lines, data_record, parts_of
 from set_cli.data.files import data_folder
 from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import DataSet, load_data, needs_labels, training_mean
-from set_cli.description import describe_inputs, describe_layers, model_arrays, restore_model
-from set_cli.devices import choose_device, describe_device, prepare
 from set_cli.errors import ConfigError, OutOfMemory
-from set_cli.interrupts import NOT_STARTED, StopSignals
-from set_cli.machine import available_cores, started_together
 from set_cli.models.counts import count_connections
 from set_cli.models.rbm import RBM, log_odds
-from set_cli.network import Network, build_network, in_words
-from set_cli.progress import View, make_bar, note
-from set_cli.record import Record
 from set_cli.runs.environment import describe_environment
 from set_cli.runs.folder import RunFolder, locate, read_status
 from set_cli.runs.summary import SUMMARY
-from set_cli.storage import check_writable, read_json
+from set_cli.system.files import check_writable, read_json
+from set_cli.system.machine import available_cores, started_together
+from set_cli.system.progress import View, make_bar, note
+from set_cli.system.signals import NOT_STARTED, StopSignals
+from set_cli.training.contents import describe_inputs, describe_layers, model_arrays, restore_model
+from set_cli.training.devices import choose_device, describe_device, prepare
 from set_cli.training.divergence import Divergence
 from set_cli.training.doubts import doubts_at_end, doubts_at_start, network_lines
 from set_cli.training.evolution import Change, evolve_model
 from set_cli.training.group import ALONE, Group, joined
+from set_cli.training.network import Network, build_network, in_words
 from set_cli.training.optimizer import build_optimizer
 from set_cli.training.passes import LOSS, NOT_BEGUN, ROWS, State
+from set_cli.training.record import Record
 from set_cli.training.trainers import Contrastive, Scores, Supervised, Trainer
 
 NOWHERE = (-1, -1)  # no epoch and row to go on from: the run is done

@@ -34,7 +34,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 # The tests' networks are too small for more: threads would only wait for each other.
 ONE_THREAD = "backend.threads=1"
 
-TRAIN = "import set_cli.train; set_cli.train.main()"
+TRAIN = "import set_cli.commands.train; set_cli.commands.train.main()"
 # A machine that has neither: None in sys.modules would do, did SciPy not look for torch there.
 NO_TORCH = """
 import sys
@@ -44,7 +44,7 @@ class Nowhere:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Nowhere())
 """
-REPORT = "import set_cli.report_command; set_cli.report_command.main()"
+REPORT = "import set_cli.commands.report; set_cli.commands.report.main()"
 
 
 def compose_mapping(*overrides: str) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from set_cli.config import Dataset
 from set_cli.data import prepare
-from set_cli.data.catalog import Card, Split
+from set_cli.data.card import Card, Split
 from set_cli.data.parts import Part, no_rows
 from set_cli.data.prepare import DataSet, load_data
 from tests.test_data import data_config

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 import set_cli
 from set_cli.analysis import clustering as clustering_module
-from set_cli.analysis import run as run_module
+from set_cli.analysis import measure as run_module
 from set_cli.analysis.clustering import clustering, mean_clustering, shuffle_connections
 from set_cli.analysis.graph import chains, count_dead, measure_graph
+from set_cli.analysis.measure import FILE, VERSION, keep_analysis, measure_run, read_analysis
 from set_cli.analysis.overlap import correlate_degrees, join_positions, measure_overlap
-from set_cli.analysis.paper_test import hidden_degrees, paper_p_value
+from set_cli.analysis.paper_p import hidden_degrees, paper_p_value
 from set_cli.analysis.power_law import fit_power_law
-from set_cli.analysis.run import FILE, VERSION, keep_analysis, measure_run, read_analysis
 from set_cli.analysis.strength import input_strength
 from set_cli.config import from_mapping
 from set_cli.errors import DataError
@@ -402,7 +402,7 @@ def test_a_dense_run_has_no_topology(tmp_path: Path) -> None:
 def test_the_analysis_needs_no_torch(trained: Path) -> None:
     program = (
         f"{NO_TORCH}import json\n"
-        "from pathlib import Path; from set_cli.analysis import run; from set_cli.analysis.run import measure_run\n"
+        "from pathlib import Path; from set_cli.analysis import run; from set_cli.analysis.measure import measure_run\n"
         "run.SAMPLES = 6\n"
         f"path = Path({str(trained)!r})\n"
         "print(len(measure_run(path, json.loads((path / 'summary.json').read_text())['sha256']).layers))"

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from set_cli import native, streams
+from set_cli import native
 from set_cli.config import Augment
 from set_cli.data.augment import draw_transforms, transform
-from set_cli.data.entries import CATALOG
+from set_cli.data.catalog import CATALOG
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet
 from set_cli.data.scaling import Scaling, unscaled
+from set_cli.system import streams
 
 SHAPES = [(3, 32, 32), (8, 8), (2, 16, 8)]
 

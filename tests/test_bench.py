@@ -17,7 +17,7 @@ from set_cli.models.rbm import RBM
 from set_cli.sparse.engines import why_missing
 from tests.conftest import run_python
 
-BENCH = "import set_cli.bench_command; set_cli.bench_command.main()"
+BENCH = "import set_cli.commands.bench; set_cli.commands.bench.main()"
 SMALL = Network((20, 30, 25, 5), 3, 8, "srelu", 0.3)
 CONVOLUTIONAL = Network((64, 30, 25, 5), 3, 8, "relu", 0.3, (4, 6), (8, 8))
 KEYS = "workload engine device threads connections ms_median ms_best vs_dense vs_torch_csr peak_memory_mb"

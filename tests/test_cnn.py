@@ -17,17 +17,17 @@ from torch import nn
 import set_cli
 from set_cli.config import Config, Dataset, identity
 from set_cli.data.inputs import Inputs
-from set_cli.data.pairs import check_pair, with_checksum
 from set_cli.data.prepare import load_data
 from set_cli.errors import ConfigError, DataError, Interrupted, NotApplicable
 from set_cli.models.activations import Activation, ReLU
 from set_cli.models.cnn import Images, SparseConvolution, build_cnn, plan_cnn
 from set_cli.models.counts import count_layers, count_totals, sparse_layers
-from set_cli.network import build_network
 from set_cli.runs.folder import locate
 from set_cli.sparse import SparseLinear
-from set_cli.storage import read_arrays, read_json
+from set_cli.system.files import read_arrays, read_json
+from set_cli.training.network import build_network
 from set_cli.training.optimizer import build_optimizer
+from set_cli.training.pairs import check_pair, with_checksum
 from set_cli.training.supervised import evaluate
 from set_cli.training.trainers import Supervised
 from tests.conftest import Command, Compose

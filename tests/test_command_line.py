@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from set_cli.command_line import understand
+from set_cli.commands.hydra_arguments import understand
+from set_cli.commands.hydra_words import spelt
 from set_cli.errors import ConfigError
-from set_cli.spelling import spelt
 
 
 @pytest.fixture(autouse=True)

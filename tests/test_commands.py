@@ -17,7 +17,7 @@ import pytest
 
 import set_cli
 from set_cli import native
-from set_cli.reference import keys
+from set_cli.config.reference import keys
 from tests.conftest import ONE_THREAD, REPORT, TRAIN, Command, run_python
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,7 +59,7 @@ def test_trains_reports_and_skips(set_train: Command, set_report: Command, tmp_p
     assert (row["method"], row["n"], row["settings"]) == ("set", 1, "model.hidden=[20] train.epochs=1")
 
 
-@pytest.mark.parametrize("command", ["set_cli.train", "set_cli.report_command"])
+@pytest.mark.parametrize("command", ["set_cli.commands.train", "set_cli.commands.report"])
 @pytest.mark.parametrize("flag", ["--version", "--help"])
 def test_help_and_version_do_not_import_torch(command: str, flag: str, tmp_path: Path) -> None:
     program = f"import sys; sys.modules['torch'] = None; import {command}; sys.exit({command}.main())"
@@ -292,7 +292,7 @@ def test_a_signal_to_a_sweep_stops_its_run_and_starts_no_other(number: int, exit
 
 def test_a_signal_before_training_begins_ends_in_one_sentence(tmp_path: Path) -> None:
     program = (
-        "import os, signal, set_cli.composed as c, set_cli.train as t; compose = c.plain\n"
+        "import os, signal, set_cli.commands.hydra_compose as c, set_cli.commands.train as t; compose = c.plain\n"
         "def late(composed):\n    c.plain = compose\n    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    return compose(composed)\n"
         "c.plain = late; t.main()"
@@ -305,7 +305,7 @@ def test_a_signal_before_training_begins_ends_in_one_sentence(tmp_path: Path) ->
 
 def test_a_child_that_ends_well_in_spite_of_a_signal_still_ends_the_sweep(tmp_path: Path) -> None:
     program = (
-        "import os, set_cli.jobs as j, set_cli.train as t; real = j.run_in_child\n"
+        "import os, set_cli.sweeps.launch as j, set_cli.commands.train as t; real = j.run_in_child\n"
         "def too_late(*arguments):\n    code = real(*arguments)\n    os.kill(os.getpid(), 15)\n    return code\n"
         "j.run_in_child = too_late; t.main()"
     )
@@ -316,7 +316,7 @@ def test_a_child_that_ends_well_in_spite_of_a_signal_still_ends_the_sweep(tmp_pa
 
 def test_a_bug_in_one_job_costs_one_run_of_a_sweep(tmp_path: Path) -> None:
     program = (
-        "import set_cli.jobs as j, set_cli.train as t; real = j.run_in_child\n"
+        "import set_cli.sweeps.launch as j, set_cli.commands.train as t; real = j.run_in_child\n"
         "def broken(config, *rest):\n    return 1 / config.seed and real(config, *rest)\n"
         "j.run_in_child = broken; t.main()"
     )

@@ -13,14 +13,14 @@ import hydra
 import pytest
 from rich.console import Console, Group
 
-from set_cli import composed
+from set_cli.commands import hydra_compose as composed
 from set_cli.config import Config, from_mapping, identity
-from set_cli.data.pairs import with_checksum
 from set_cli.errors import DataError
 from set_cli.report import watch
 from set_cli.report.diff import compare_two
 from set_cli.report.reproduce import reproduce_command, sweep_command
 from set_cli.report.significance import compare_methods, in_words
+from set_cli.training.pairs import with_checksum
 from tests.conftest import ONE_THREAD, Command, compose_mapping
 from tests.test_report import finished_run, report
 from tests.test_run import train
@@ -35,7 +35,7 @@ def runs_of(
         config = json.loads((path / "config.json").read_text()) | {"epsilon": epsilon}
         (path / "config.json").write_text(json.dumps(config))
         summary = json.loads((path / "summary.json").read_text())
-        from set_cli.storage import sha256
+        from set_cli.system.files import sha256
 
         summary["sha256"]["config.json"] = sha256(path / "config.json")
         (path / "summary.json").write_text(json.dumps(summary))

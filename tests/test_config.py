@@ -11,11 +11,12 @@ from typing import Any, cast
 import pytest
 from omegaconf import OmegaConf
 
-from set_cli.config import DATASETS, canonical_json, from_mapping, identity, known_keys, scientific
-from set_cli.data.entries import CATALOG
-from set_cli.data.pairs import check_pair
+from set_cli.config import DATASETS, from_mapping, identity, known_keys, scientific
+from set_cli.data.catalog import CATALOG
 from set_cli.errors import ConfigError, NotApplicable
 from set_cli.runs.folder import folder_name
+from set_cli.system.files import canonical_json
+from set_cli.training.pairs import check_pair
 from tests.conftest import Compose, compose_mapping
 
 CONF = Path(__file__).resolve().parent.parent / "conf"

@@ -18,11 +18,11 @@ import scipy.io
 import scipy.sparse
 
 from set_cli.config import Dataset
-from set_cli.data.catalog import Card
+from set_cli.data.card import Card
 from set_cli.data.custom import check_path, custom_checksums, read_custom
-from set_cli.data.pairs import with_checksum
 from set_cli.data.parse import Parts
 from set_cli.errors import ConfigError, DataError, NotApplicable, SetError
+from set_cli.training.pairs import with_checksum
 from tests.conftest import Compose
 
 TABLE = "a,b,label\n1.5,2,x\n3,4,y\n5,6,x\n"

@@ -14,8 +14,8 @@ import pytest
 
 from set_cli.config import Augment, Data, Dataset
 from set_cli.data import parse
-from set_cli.data.catalog import Digest, SourceFile
-from set_cli.data.entries import CATALOG
+from set_cli.data.card import Digest, SourceFile
+from set_cli.data.catalog import CATALOG
 from set_cli.data.files import data_folder
 from set_cli.data.prepare import load_data
 from set_cli.data.readers.binary import read_cifar, read_idx

@@ -17,19 +17,19 @@ import pytest
 from click.testing import CliRunner, Result
 
 import set_cli
+from set_cli.commands.data import main
 from set_cli.config import DATASETS, identity
 from set_cli.data import prepare
-from set_cli.data.cards import card_text
-from set_cli.data.catalog import Card, Digest, Form, SourceFile
-from set_cli.data.entries import CATALOG
-from set_cli.data.pairs import check_pair, data_label, with_checksum
+from set_cli.data.card import Card, Digest, Form, SourceFile
+from set_cli.data.card_text import card_text
+from set_cli.data.catalog import CATALOG
 from set_cli.data.prepare import load_data
-from set_cli.data_command import main
 from set_cli.errors import DataError, Interrupted, NotApplicable
 from set_cli.experiment import run
-from set_cli.interrupts import StopSignals
-from set_cli.progress import NoView
 from set_cli.runs.folder import locate
+from set_cli.system.progress import NoView
+from set_cli.system.signals import StopSignals
+from set_cli.training.pairs import check_pair, data_label, with_checksum
 from tests.conftest import ONE_THREAD, Command, Compose, run_python
 from tests.test_data import idx
 
@@ -450,7 +450,7 @@ def _check_files(form: Form) -> None:
 
 
 def test_set_data_answers_without_torch(tmp_path: Path) -> None:
-    program = "import sys; sys.modules['torch'] = None; from set_cli.data_command import main; main()"
+    program = "import sys; sys.modules['torch'] = None; from set_cli.commands.data import main; main()"
     for arguments in (["--version"], ["--help"], ["import", "--help"], ["list"], ["show", "dna"]):
         result = run_python("-c", program, *arguments, folder=tmp_path)
         assert result.returncode == 0, result.stderr

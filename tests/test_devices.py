@@ -13,26 +13,27 @@ import torch
 from hypothesis import given
 from torch import nn
 
-from set_cli import devices, native, network
+from set_cli import native
 from set_cli.config import Backend, Config, Dataset, identity, scientific
 from set_cli.data.inputs import Inputs
-from set_cli.data.pairs import check_pair
 from set_cli.data.prepare import load_data
-from set_cli.devices import choose_device, free_memory
 from set_cli.errors import ConfigError, OutOfMemory
 from set_cli.experiment import run
-from set_cli.interrupts import StopSignals
 from set_cli.models.cnn import build_cnn, plan_cnn
 from set_cli.models.memory import training_bytes
 from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
-from set_cli.progress import NoView
 from set_cli.runs.folder import locate
 from set_cli.sparse import SparseLinear, device_topology, engines, linear, topology
 from set_cli.sparse.engines import DENSE_ON_GPU, choose
 from set_cli.sparse.pattern import Csr
-from set_cli.storage import read_json
+from set_cli.system.files import read_json
+from set_cli.system.progress import NoView
+from set_cli.system.signals import StopSignals
+from set_cli.training import devices, network
+from set_cli.training.devices import choose_device, free_memory
 from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import build_optimizer
+from set_cli.training.pairs import check_pair
 from set_cli.training.supervised import train_epoch
 from tests.conftest import Compose, compose_mapping, run_python
 from tests.oracles import INSTALLED_ENGINES

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from set_cli import durations
 from set_cli.config import Config, scientific
-from set_cli.data.entries import CATALOG
-from set_cli.durations import START, WRITING, Size, duration, plan_key
+from set_cli.data.catalog import CATALOG
+from set_cli.sweeps import durations
+from set_cli.sweeps.durations import START, WRITING, Size, duration, plan_key
 from set_cli.sweeps.table import duration_text
 from tests.conftest import Compose
 

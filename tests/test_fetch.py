@@ -26,23 +26,23 @@ import numpy as np
 import pytest
 import requests
 
-from set_cli import data_command
+from set_cli.commands import data as data_command
 from set_cli.config import Dataset
 from set_cli.data import fetch as fetching
-from set_cli.data.catalog import Digest, Form, SourceFile
-from set_cli.data.entries import CATALOG
+from set_cli.data.card import Digest, Form, SourceFile
+from set_cli.data.catalog import CATALOG
 from set_cli.data.files import hexadecimal
 from set_cli.data.pins import PINS, Pin, write_pins
 from set_cli.data.prepare import DataSet, load_data
 from set_cli.errors import DataError, StorageError
-from set_cli.progress import Bar, no_bar
+from set_cli.system.progress import Bar, no_bar
 from tests.conftest import ONE_THREAD, TRAIN
 from tests.test_data import data_config, idx
 
 RNG = np.random.default_rng(0)
 CONTENT = RNG.bytes(200_000)
 PAGE = b"<html><body>Sign in to the hotel's network</body></html>"
-DATA = "import set_cli.data_command; set_cli.data_command.main()"
+DATA = "import set_cli.commands.data; set_cli.commands.data.main()"
 MANY_SECONDS = 60  # generous: only what hangs takes as long
 
 
@@ -447,8 +447,8 @@ def test_an_archive_is_fetched_for_its_members(data: Published) -> None:
 def child(program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A Python process that knows this process's MNIST; it does not outlive the test."""
     catalogue = (
-        "from set_cli.data.catalog import Card, Digest, Form, SourceFile\n"
-        "from set_cli.data.entries import CATALOG\n"
+        "from set_cli.data.card import Card, Digest, Form, SourceFile\n"
+        "from set_cli.data.catalog import CATALOG\n"
         f"CATALOG['mnist'] = {CATALOG['mnist']!r}\n"
     )
     command = [sys.executable, "-P", "-c", catalogue + program, *arguments]
@@ -508,7 +508,7 @@ def test_a_signal_ends_a_stalled_download(
 EIGHT = """
 import hashlib, pathlib, sys
 from set_cli.data.prepare import obtain
-from set_cli.progress import no_bar
+from set_cli.system.progress import no_bar
 with open(sys.argv[1], "a", buffering=1) as said:
     say = lambda line: print(line, file=said)
     rows = obtain(CATALOG["mnist"], pathlib.Path(sys.argv[2]), True, True, True, no_bar, say)[0].parts

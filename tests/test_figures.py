@@ -15,12 +15,12 @@ from torch import nn
 import set_cli
 from set_cli.errors import ConfigError, DataError, StorageError
 from set_cli.experiment import run
-from set_cli.interrupts import StopSignals
 from set_cli.models.rbm import RBM
-from set_cli.progress import NoView
 from set_cli.report import figures
 from set_cli.report.figures import draw_filters, draw_input_degrees
 from set_cli.sparse import SparseLinear
+from set_cli.system.progress import NoView
+from set_cli.system.signals import StopSignals
 from tests.conftest import Compose
 
 SMALL = ("dataset=digits", "model=rbm", "epsilon=3", "train.epochs=2", "model.hidden=[12]", "snapshots.every=1")

@@ -15,10 +15,10 @@ from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import load_data
 from set_cli.errors import Interrupted, OutOfMemory
 from set_cli.models.activations import Activation
-from set_cli.network import build_network
 from set_cli.sparse import SparseLinear
-from set_cli.storage import read_json
+from set_cli.system.files import read_json
 from set_cli.training.loss import cross_entropy
+from set_cli.training.network import build_network
 from set_cli.training.optimizer import build_optimizer
 from tests.conftest import Compose
 from tests.oracles import INSTALLED_ENGINES, dense_weight, tolerance

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from set_cli.config import known_keys
-from set_cli.guesses import MEANT, OPTIONS, WORDS, did_you_mean, meaning, not_a_key, option_meant
+from set_cli.config.guesses import MEANT, OPTIONS, WORDS, did_you_mean, meaning, not_a_key, option_meant
 
 KEYS = known_keys()
 GROUPS = {key.partition(".")[0] for key in KEYS}

@@ -29,9 +29,9 @@ import scipy.io
 
 from set_cli.config import Dataset
 from set_cli.data import files
-from set_cli.data.catalog import Card, Digest, Form, SourceFile
+from set_cli.data.card import Card, Digest, Form, SourceFile
+from set_cli.data.catalog import CATALOG
 from set_cli.data.custom import read_custom
-from set_cli.data.entries import CATALOG
 from set_cli.data.files import content_limit, read_file
 from set_cli.data.parse import Parts, check_part, parse
 from set_cli.data.pins import Pin
@@ -42,7 +42,7 @@ from set_cli.data.readers.npz import HEADER, MEMBERS, read_npz
 from set_cli.data.readers.tar import read_members
 from set_cli.data.readers.text import read_amat, read_debd, read_letters, read_svmlight
 from set_cli.errors import DataError
-from set_cli.progress import no_bar
+from set_cli.system.progress import no_bar
 from tests.conftest import run_python
 from tests.test_readers import (
     SIZES,
@@ -1112,7 +1112,7 @@ def test_a_mutated_file_is_refused_or_gives_rows_of_the_right_kind(
 ) -> None:
     make, mutate, read = targets()[target]
     monkeypatch.setattr(files, "check_digest", lambda *arguments: None)
-    monkeypatch.setattr("set_cli.storage.LARGEST_JSON", MEGABYTE)  # read_json asks for its limit at once
+    monkeypatch.setattr("set_cli.system.files.LARGEST_JSON", MEGABYTE)  # read_json asks for its limit at once
     valid = make()
     read(valid, tmp_path)
     count = Counter[str]()

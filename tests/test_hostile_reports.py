@@ -31,12 +31,13 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from set_cli.analysis import run as run_module
+from set_cli.analysis import measure as run_module
 from set_cli.analysis.graph import GraphMeasures
+from set_cli.analysis.measure import FILE, VERSION, keep_analysis, measure_run
 from set_cli.analysis.power_law import Comparison as Rival
 from set_cli.analysis.power_law import PowerLawFit
 from set_cli.analysis.records import Analysis, DegreeRow, GraphRow, LayerRow, StrengthRow, TurnoverRow
-from set_cli.analysis.run import FILE, VERSION, keep_analysis, measure_run
+from set_cli.commands.report import FORMATS
 from set_cli.config import from_mapping
 from set_cli.errors import DataError
 from set_cli.report.collect import FinishedRun, find_run_folders, read_run
@@ -47,11 +48,10 @@ from set_cli.report.html import render_page
 from set_cli.report.rows import COLUMNS, Comparison, compare
 from set_cli.report.tables import READABLE, csv_text, render
 from set_cli.report.topology import Topologies, analyze_runs, kept_topologies, render_topologies, tables
-from set_cli.report_command import FORMATS
 from set_cli.runs.summary import REPORTED
 from set_cli.runs.topology import read_topology
-from set_cli.storage import sha256
-from set_cli.terminal import printable, text_cells
+from set_cli.system.files import sha256
+from set_cli.system.terminal import printable, text_cells
 from tests.conftest import INTERPRETER, ONE_THREAD, REPORT, compose_mapping
 from tests.test_report import finished_run, report
 from tests.test_run import train

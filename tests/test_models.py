@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from set_cli import streams
 from set_cli.config import Dataset
 from set_cli.data.prepare import load_data
 from set_cli.models.activations import ReLU, SReLU
 from set_cli.models.counts import count_connections, count_layers, count_totals, sparse_layers
 from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
-from set_cli.network import build_network
+from set_cli.system import streams
+from set_cli.training.network import build_network
 from tests.conftest import Compose
 
 CPU = torch.device("cpu")

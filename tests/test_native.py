@@ -635,7 +635,7 @@ def test_a_layer_adapts_to_its_type() -> None:
 
 
 def test_everything_works_without_the_compiled_module(tmp_path: Path) -> None:
-    program = "import sys; sys.modules['set_cli.native._core'] = None; import set_cli.train; set_cli.train.main()"
+    program = "import sys; sys.modules['set_cli.native._core'] = None\nfrom set_cli.commands.train import main; main()"
     result = run_python("-c", program, "train.epochs=1", "progress=plain", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "the compiled kernels are not there" in result.stdout + result.stderr

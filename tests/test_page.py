@@ -202,7 +202,7 @@ def test_dark_pages_have_the_figures_in_other_colours(trained: Path) -> None:
 def test_topologies_are_on_the_page_once_they_were_analysed(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("set_cli.analysis.run.SAMPLES", 6)
+    monkeypatch.setattr("set_cli.analysis.measure.SAMPLES", 6)
     shutil.copytree(trained, tmp_path / "runs")
     comparison = report(tmp_path / "runs")
     analyze_runs(comparison.counted)

@@ -13,13 +13,13 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, classification_report, confusion_matrix
 
 import set_cli
-from set_cli.predict_command import predict
-from set_cli.storage import read_json
+from set_cli.commands.predict import predict
+from set_cli.system.files import read_json
 from set_cli.trained.figures import as_text, measure
 from tests.conftest import NO_TORCH, run_python
 from tests.test_trained import CNN, MLP, RBM, iris_frame, rows_of_digits, train_in
 
-PREDICT = "import set_cli.predict_command; set_cli.predict_command.main()"
+PREDICT = "import set_cli.commands.predict; set_cli.commands.predict.main()"
 
 
 class Ending(NamedTuple):

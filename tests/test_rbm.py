@@ -18,18 +18,19 @@ from sklearn.neural_network import BernoulliRBM
 from torch import Tensor, nn
 
 import set_cli
-from set_cli import native, streams
-from set_cli.data.pairs import with_checksum
+from set_cli import native
 from set_cli.data.prepare import bundled_digits
 from set_cli.experiment import Outcome, run
-from set_cli.interrupts import StopSignals
 from set_cli.models.rbm import RBM, log_odds
-from set_cli.progress import NoView
 from set_cli.runs.summary import read_rows
 from set_cli.sparse import SparseLinear
-from set_cli.storage import read_arrays, read_json
+from set_cli.system import streams
+from set_cli.system.files import read_arrays, read_json
+from set_cli.system.progress import NoView
+from set_cli.system.signals import StopSignals
 from set_cli.training import annealing
 from set_cli.training.contrastive import Divergence
+from set_cli.training.pairs import with_checksum
 from set_cli.training.sampling import Sampler
 from tests.conftest import Compose
 

@@ -22,8 +22,8 @@ import pytest
 import scipy.io
 from numpy.typing import NDArray
 
-from set_cli.data.catalog import Card, Digest, Form, Format
-from set_cli.data.entries import CATALOG
+from set_cli.data.card import Card, Digest, Form, Format
+from set_cli.data.catalog import CATALOG
 from set_cli.data.imports import import_files
 from set_cli.data.parse import SPLITS, Parts, parse
 from set_cli.data.parts import Part
@@ -35,7 +35,7 @@ from set_cli.data.readers.text import letters_order, read_amat, read_debd, read_
 from set_cli.data.sources import Source, choose_form, missing_files, read_source
 from set_cli.data.state import departures, describe_rows
 from set_cli.errors import DataError
-from set_cli.progress import no_bar
+from set_cli.system.progress import no_bar
 
 Bytes = NDArray[np.uint8]
 

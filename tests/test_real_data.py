@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from set_cli.data.entries import CATALOG
+from set_cli.data.catalog import CATALOG
 from set_cli.data.imports import import_files
 from set_cli.data.state import inspect
-from set_cli.progress import no_bar
 from set_cli.runs.summary import read_rows
-from set_cli.storage import read_json
+from set_cli.system.files import read_json
+from set_cli.system.progress import no_bar
 from tests.conftest import TRAIN, run_python
 
 # Model, what it must reach after the epochs, and what is needed because only a part of the set may be here.

@@ -8,9 +8,9 @@ import pytest
 
 from set_cli.config import Config
 from set_cli.experiment import Outcome, run
-from set_cli.interrupts import StopSignals
-from set_cli.progress import PlainView
-from set_cli.storage import read_json
+from set_cli.system.files import read_json
+from set_cli.system.progress import PlainView
+from set_cli.system.signals import StopSignals
 from tests.conftest import Compose
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from set_cli.config import known_keys
-from set_cli.reference import help_text, keys, shown
+from set_cli.config.reference import help_text, keys, shown
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = {key.name: key for key in keys()}

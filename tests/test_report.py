@@ -14,13 +14,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from set_cli.config import canonical_json
-from set_cli.data.entries import CATALOG
+from set_cli.data.catalog import CATALOG
 from set_cli.report.collect import FinishedRun, LeftOut, find_run_folders, read_run
 from set_cli.report.paper import TABLE, paper_value
 from set_cli.report.rows import COLUMNS, compare, settings_text
 from set_cli.report.tables import render
-from set_cli.storage import sha256
+from set_cli.system.files import canonical_json, sha256
 from tests.conftest import NO_TORCH, REPORT, Command, run_python
 
 # The keys of the JSON rows that scripts outside the project rely on.

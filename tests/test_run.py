@@ -18,22 +18,22 @@ import pytest
 import torch
 
 import set_cli
-from set_cli import experiment, native, record
-from set_cli.config import Config, Dataset, canonical_json, identity, scientific
+from set_cli import experiment, native
+from set_cli.config import Config, Dataset, identity, scientific
 from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import load_data
 from set_cli.errors import BusyError, ConfigError, DataError, DivergedError, Interrupted, StorageError, TimeIsUp
 from set_cli.experiment import Outcome, run
-from set_cli.interrupts import StopSignals
-from set_cli.progress import NoView
 from set_cli.report.collect import FinishedRun, read_run
 from set_cli.report.rows import compare
 from set_cli.runs import checkpoint as checkpoint_module
 from set_cli.runs.checkpoint import Checkpoint, load_checkpoint
 from set_cli.runs.folder import RunFolder, locate
 from set_cli.runs.summary import read_rows
-from set_cli.storage import read_arrays, read_json, write_json
-from set_cli.training import supervised
+from set_cli.system.files import canonical_json, read_arrays, read_json, write_json
+from set_cli.system.progress import NoView
+from set_cli.system.signals import StopSignals
+from set_cli.training import record, supervised
 from set_cli.training.supervised import evaluate
 from tests.conftest import Compose, run_python
 from tests.faults.runs import MODELS, TINY
@@ -579,7 +579,7 @@ def test_peak_memory_is_the_runs_own(tmp_path: Path) -> None:
         "import subprocess, sys\n"
         "held = bytearray(600_000_000)\n"
         "held[::4096] = b'x' * len(held[::4096])\n"
-        "child = 'from set_cli.record import peak_memory_mb; print(peak_memory_mb())'\n"
+        "child = 'from set_cli.training.record import peak_memory_mb; print(peak_memory_mb())'\n"
         "print(subprocess.run([sys.executable, '-P', '-c', child], capture_output=True, text=True).stdout)"
     )
     peak = float(run_python("-c", program, folder=tmp_path).stdout)

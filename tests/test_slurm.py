@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from set_cli.storage import read_json
+from set_cli.system.files import read_json
 from tests.conftest import ONE_THREAD, TRAIN
 
 pytestmark = pytest.mark.slurm

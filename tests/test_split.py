@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 
 from set_cli.data.account import parts_of
-from set_cli.data.catalog import Split
+from set_cli.data.card import Split
 from set_cli.data.parts import Part, no_rows
 from set_cli.data.prepare import DataSet
 from set_cli.data.split import SPLIT_SEED, Chosen, choose_rows, shares

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import nn
 
-from set_cli.data.entries import CATALOG
+from set_cli.data.catalog import CATALOG
 from set_cli.data.prepare import load_data
 from set_cli.errors import DivergedError
 from set_cli.runs.folder import locate, tries_again
-from set_cli.storage import read_json, write_json
+from set_cli.system.files import read_json, write_json
 from set_cli.training.divergence import Divergence
 from set_cli.training.doubts import doubts_at_end, independent_log_probability
 from set_cli.training.optimizer import build_optimizer, clip_gradients

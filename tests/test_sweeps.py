@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from set_cli.composed import count_runs
+from set_cli.commands.hydra_compose import count_runs
 from set_cli.errors import ConfigError
-from set_cli.jobs import Launcher
-from set_cli.machine import available_cores, visible_gpus
-from set_cli.storage import read_json
 from set_cli.sweeps.child import Hung, run_in_child
 from set_cli.sweeps.folder import SweepFolder
+from set_cli.sweeps.launch import Launcher
 from set_cli.sweeps.table import print_outcomes
+from set_cli.system.files import read_json
+from set_cli.system.machine import available_cores, visible_gpus
 from tests.conftest import ONE_THREAD, TRAIN, Command, Compose, run_python
 from tests.test_commands import SMALL, start, wait_for
 
@@ -188,7 +188,7 @@ def test_gpus_are_those_that_the_process_may_use(
 ) -> None:
     for name in ("0000:01:00.0", "0000:02:00.0"):
         (tmp_path / name).mkdir()
-    monkeypatch.setattr("set_cli.machine.DRIVER", tmp_path)
+    monkeypatch.setattr("set_cli.system.machine.DRIVER", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if variable is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
@@ -202,7 +202,7 @@ def test_every_run_of_a_sweep_has_a_gpu_of_its_own(set_train: Command, tmp_path:
     shim.mkdir()
     (shim / "sitecustomize.py").write_text(
         "import os, sys\n"
-        "if 'set_cli.single' in ' '.join(sys.orig_argv):\n"
+        "if 'set_cli.sweeps.process' in ' '.join(sys.orig_argv):\n"
         f"    open(f'{tmp_path}/seen-{{os.getpid()}}', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])\n"
     )
     variables = {"PYTHONPATH": str(shim), "CUDA_VISIBLE_DEVICES": "4,7"}

@@ -19,12 +19,12 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from set_cli.live import LiveLine
-from set_cli.progress import result_lines
 from set_cli.report.outcome import outcomes_in_words
 from set_cli.report.tables import render
 from set_cli.sweeps.pace import pace_line
-from set_cli.terminal import Column, render_table
+from set_cli.system.live import LiveLine
+from set_cli.system.progress import result_lines
+from set_cli.system.terminal import Column, render_table
 from tests.conftest import ONE_THREAD, REPORT, TRAIN, Command
 from tests.test_report import finished_run, report
 
@@ -227,7 +227,7 @@ def test_a_failed_run_without_a_configuration_is_listed(content: str, tmp_path: 
 
 def with_config(path: Path, **changes: Any) -> None:
     """The run's configuration with these changes, its checksum made right."""
-    from set_cli.storage import sha256
+    from set_cli.system.files import sha256
 
     config = json.loads((path / "config.json").read_text()) | changes
     (path / "config.json").write_text(json.dumps(config))

@@ -19,19 +19,19 @@ from sklearn.datasets import load_digits, load_iris
 
 import set_cli
 from set_cli.config import from_mapping
-from set_cli.data.pairs import with_checksum
 from set_cli.errors import ConfigError, DataError, Interrupted
 from set_cli.experiment import run as train_run
-from set_cli.interrupts import StopSignals
-from set_cli.progress import NoView
 from set_cli.runs.folder import locate
 from set_cli.runs.inputs import INPUTS, read_inputs
 from set_cli.runs.summary import read_rows
-from set_cli.storage import read_arrays, read_json, write_json
+from set_cli.system.files import read_arrays, read_json, write_json
+from set_cli.system.progress import NoView
+from set_cli.system.signals import StopSignals
 from set_cli.trained.classes import class_labels
 from set_cli.trained.rows import RowsWarning
 from set_cli.trained.run import TrainedRun
 from set_cli.training import supervised
+from set_cli.training.pairs import with_checksum
 from tests.conftest import ONE_THREAD, compose_mapping
 from tests.test_run import StopAt
 

@@ -13,8 +13,8 @@ from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet, load_data
 from set_cli.models.counts import sparse_layers
-from set_cli.network import build_network
 from set_cli.training.evolution import evolve_model
+from set_cli.training.network import build_network
 from set_cli.training.optimizer import add_l1_gradient, build_optimizer, momentum_arrays, restore_momentum
 from set_cli.training.supervised import evaluate, is_finite, train_epoch
 from tests.conftest import Compose

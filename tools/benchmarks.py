@@ -26,7 +26,7 @@ from set_cli.bench.measure import Row
 from set_cli.bench.table import machine_line, render_markdown
 from set_cli.config import Augment
 from set_cli.data.augment import draw_transforms
-from set_cli.data.entries import CATALOG
+from set_cli.data.catalog import CATALOG
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet

@@ -1,4 +1,4 @@
-"""Write docs/configuration.md, every key and what each pair sets, from config.py and conf/: `make configuration`."""
+"""Write docs/configuration.md, every key and what each pair sets, from set_cli/config and conf/ (`make configuration`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from set_cli.config import flatten
-from set_cli.reference import Key, keys, sections, shown
+from set_cli.config.reference import Key, keys, sections, shown
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF, TARGET = ROOT / "conf", ROOT / "docs/configuration.md"
@@ -17,8 +17,8 @@ MODELS = ("mlp", "cnn", "rbm")
 INTRODUCTION = """\
 # Configuration
 
-Made by `make configuration` from `set_cli/config.py` (meaning, unit, bounds) and `conf/` (values); `set-train --help`
-prints the same with the values of one command.
+Made by `make configuration` from `set_cli/config/keys.py` (meaning, unit, bounds) and `conf/` (values);
+`set-train --help` prints the same with the values of one command.
 
 A key is typed as `key=value`, in any order with the options: `set-train train.epochs=10 -m seed=0,1`. With `-m`, values
 parted by commas are swept over; a list is written `[300,300]`; `null` means not set. The groups `dataset`, `model`,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from set_cli.data.cards import card_text
-from set_cli.data.entries import CATALOG
+from set_cli.data.card_text import card_text
+from set_cli.data.catalog import CATALOG
 
 FOLDER = Path(__file__).resolve().parent.parent / "datasets"
 

@@ -26,15 +26,15 @@ from omegaconf import OmegaConf
 from set_cli import native
 from set_cli.config import Config, from_mapping
 from set_cli.data.inputs import Inputs
-from set_cli.data.pairs import check_pair, with_checksum
 from set_cli.data.prepare import DataSet, load_data, needs_labels
 from set_cli.errors import DivergedError, SetError
 from set_cli.experiment import make_trainer
-from set_cli.network import build_network
 from set_cli.training.divergence import Divergence
 from set_cli.training.doubts import doubts_at_end
 from set_cli.training.evolution import evolve_model
+from set_cli.training.network import build_network
 from set_cli.training.optimizer import build_optimizer
+from set_cli.training.pairs import check_pair, with_checksum
 
 PAIRS = Path(__file__).resolve().parent.parent / "conf" / "dataset_model"
 METHODS = ("set", "fixprob", "dense")

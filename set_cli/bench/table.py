@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from set_cli import native
 from set_cli.bench.measure import Row
-from set_cli.terminal import Column, render_table, text_cells
+from set_cli.system.terminal import Column, render_table, text_cells
 
 
 def machine_line(repeats: int, device: torch.device | None = None) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from set_cli.data.catalog import Card
+from set_cli.data.card import Card
 from set_cli.data.naming import class_text, drop_hint, feature_text, listed
 from set_cli.data.parts import Labels, Part
 from set_cli.data.readers.guard import one_line

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from set_cli.data.catalog import Card
+from set_cli.data.card import Card
 from set_cli.data.naming import class_text, listed
 from set_cli.data.parts import Labels, Part
 from set_cli.errors import DataError

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from set_cli.data.catalog import Card
+from set_cli.data.card import Card
 from set_cli.data.naming import drop_hint, feature_text, listed
 from set_cli.data.parts import Labels, Part, Values
 from set_cli.data.scaling import Scaling

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import set_cli
-from set_cli.data.catalog import Card, Form, SourceFile
+from set_cli.data.card import Card, Form, SourceFile
 from set_cli.data.files import check_file, content_limit, find
 from set_cli.data.pins import read_pins, write_pins
 from set_cli.data.sources import LOCK, missing_files, missing_sentence
 from set_cli.errors import DataError
-from set_cli.progress import Bar
-from set_cli.storage import locked, make_folder, remove, remove_strays, rename, storage_errors
+from set_cli.system.files import locked, make_folder, remove, remove_strays, rename, storage_errors
+from set_cli.system.progress import Bar
 
 if TYPE_CHECKING:
     import requests

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from set_cli.data.catalog import Card, Digest, Form, SourceFile
+from set_cli.data.card import Card, Digest, Form, SourceFile
 from set_cli.data.pins import Pin
 from set_cli.data.readers.guard import one_line
 from set_cli.data.readers.tar import read_members
 from set_cli.errors import DataError
-from set_cli.plain_files import open_plain
+from set_cli.system.plain_files import open_plain
 
 BLOCK = 2**20  # bytes read at a time
 

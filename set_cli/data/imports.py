@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from set_cli.data.catalog import Card, Form, SourceFile, Split
+from set_cli.data.card import Card, Form, SourceFile, Split
 from set_cli.data.files import check_file, content_limit, find, pin_of, read_archive, read_file, reading_file
 from set_cli.data.parse import SPLITS, parse
 from set_cli.data.pins import Pin, read_pins, write_pins
 from set_cli.data.readers.higgs import conversion_folder, convert, discard_conversions, read_converted
 from set_cli.data.sources import LOCK, verify_file
 from set_cli.errors import DataError
-from set_cli.plain_files import open_plain
-from set_cli.progress import Bar
-from set_cli.storage import locked, make_folder, remove_folder, remove_strays, sha256, write_atomic
+from set_cli.system.files import locked, make_folder, remove_folder, remove_strays, sha256, write_atomic
+from set_cli.system.plain_files import open_plain
+from set_cli.system.progress import Bar
 
 LARGEST_CHECKED = 2**31  # bytes of a file whose content's size the catalogue does not say
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from set_cli.data.catalog import Card
+from set_cli.data.card import Card
 from set_cli.data.naming import drop_hint, feature_text, listed
 from set_cli.data.parts import Part
 from set_cli.errors import DataError

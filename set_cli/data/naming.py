@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from set_cli.data.catalog import Card
+from set_cli.data.card import Card
 from set_cli.data.readers.guard import one_line
 
 LONGEST = 40  # characters of a name that a sentence shows

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from set_cli.data.catalog import Card, Form, SourceFile, Split
+from set_cli.data.card import Card, Form, SourceFile, Split
 from set_cli.data.files import content_limit
 from set_cli.data.parts import Labels, Part, no_rows
 from set_cli.data.readers.binary import read_cifar, read_idx

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from set_cli.errors import DataError
-from set_cli.storage import read_json, remove, write_json
+from set_cli.system.files import read_json, remove, write_json
 
 PINS = "imported.json"
 

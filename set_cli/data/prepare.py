@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from set_cli.config import Data as DataConfig
 from set_cli.config import Dataset
 from set_cli.data.answers import check_answers
-from set_cli.data.catalog import Card
+from set_cli.data.card import Card
+from set_cli.data.catalog import CATALOG
 from set_cli.data.classes import check_groups, check_measured, check_parts, count_classes
 from set_cli.data.custom import custom_checksums, read_custom
 from set_cli.data.doubts import check_bytes, check_columns, check_constant, check_scales
-from set_cli.data.entries import CATALOG
 from set_cli.data.fetch import fetch
 from set_cli.data.files import data_folder
 from set_cli.data.kinship import check_repeats, check_unused_groups
@@ -29,7 +29,7 @@ from set_cli.data.scaling import CHUNK, Scaling, fit_scaling, mean_of
 from set_cli.data.sources import Source, choose_form, identity_of, missing_files, missing_sentence, read_source
 from set_cli.data.split import choose_rows
 from set_cli.errors import ConfigError, DataError, NotApplicable
-from set_cli.progress import Bar, no_bar
+from set_cli.system.progress import Bar, no_bar
 
 BINARIZE_SEED = 2383  # of the draws that make MNIST binary, the same for every run
 UNLABELLED = ("rbm",)  # the models that need no labels

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from set_cli.config import Data
-from set_cli.data.catalog import Card
+from set_cli.data.card import Card
 from set_cli.data.naming import feature_text, listed
 from set_cli.data.parts import Part
 from set_cli.errors import DataError

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from set_cli.data.catalog import Card, Form, SourceFile
+from set_cli.data.card import Card, Form, SourceFile
 from set_cli.data.files import (
     Altered,
     Origin,
@@ -25,8 +25,8 @@ from set_cli.data.parts import Part, no_rows
 from set_cli.data.pins import Pin, read_pins
 from set_cli.data.readers.higgs import conversion_folder, convert, read_converted
 from set_cli.errors import DataError, NotApplicable
-from set_cli.progress import Bar
-from set_cli.storage import locked, remove_folder, sha256
+from set_cli.system.files import locked, remove_folder, sha256
+from set_cli.system.progress import Bar
 
 LOCK = ".lock"  # held while files of a data set are fetched, converted or imported
 

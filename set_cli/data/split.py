@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from set_cli.config import Data
-from set_cli.data.catalog import Split
+from set_cli.data.card import Split
 from set_cli.data.parts import Labels, Part
 from set_cli.errors import ConfigError, DataError
 

@@ -9,14 +9,14 @@ from typing import Literal
 
 import numpy as np
 
-from set_cli.data.catalog import Card, Form, SourceFile
+from set_cli.data.card import Card, Form, SourceFile
 from set_cli.data.files import Origin, find, pin_of, read_archive
 from set_cli.data.parse import SPLITS, Parts
 from set_cli.data.pins import Pin, read_pins
 from set_cli.data.readers.higgs import conversion_folder, read_converted
 from set_cli.data.sources import missing_files, verify_file
 from set_cli.errors import DataError
-from set_cli.progress import no_bar
+from set_cli.system.progress import no_bar
 
 Status = Literal["verified", "imported", "partial", "missing", "damaged", "bundled"]
 

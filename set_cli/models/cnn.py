@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from set_cli import streams
 from set_cli.config import Model
 from set_cli.models.activations import ReLU
 from set_cli.models.mlp import LayerPlan, add_layers, plan_layer, plan_mlp
 from set_cli.models.stack import SparseSequential
 from set_cli.sparse import SparseLinear
+from set_cli.system import streams
 
 KERNEL = 3  # pixels, height and width; the border is padded so that images keep their size
 TAPS = KERNEL * KERNEL

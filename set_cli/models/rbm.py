@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from set_cli import native, streams
+from set_cli import native
 from set_cli.config import Model
 from set_cli.models.mlp import LayerPlan, plan_layer
 from set_cli.native.units import Connections
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.linear import INITIAL_DEVIATION
+from set_cli.system import streams
 
 NAME = "layer1"
 SMOOTHING = 5  # counts added to a visible unit's, as Salakhutdinov and Murray's base-rate model

@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from set_cli.config import Config, canonical_json, flatten
+from set_cli.config import Config, flatten
 from set_cli.report.collect import FinishedRun
+from set_cli.system.files import canonical_json
 
 # Settings that have no meaning for some methods, which then do not have them.
 OF_ONE_METHOD = ("method.regrow_init", "model.sparse_convolutions", "backend.engine")

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from set_cli.config import canonical_json
 from set_cli.errors import DataError
 from set_cli.runs.folder import is_run_folder, read_status, was_killed
 from set_cli.runs.summary import LARGEST_ROWS, REPORTED, SUMMARY
-from set_cli.storage import read_json, sha256
+from set_cli.system.files import canonical_json, read_json, sha256
 
 FIGURES: dict[str, type | tuple[type, ...]] = {
     "dataset": str,

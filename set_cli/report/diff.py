@@ -13,8 +13,8 @@ from set_cli.report.collect import FinishedRun, LeftOut, read_run
 from set_cli.report.text import render_text
 from set_cli.report.topology import PAIRS, pair_topologies
 from set_cli.runs.folder import is_run_folder
-from set_cli.storage import read_json
-from set_cli.terminal import Column, printable
+from set_cli.system.files import read_json
+from set_cli.system.terminal import Column, printable
 
 PERCENT, POINTS = " %", " points"  # a difference of percentages
 Said = Callable[[Any], str]

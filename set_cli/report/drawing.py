@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from set_cli.data.entries import CATALOG
+from set_cli.data.catalog import CATALOG
 from set_cli.errors import DataError
 from set_cli.report.collect import FinishedRun
 from set_cli.report.figures import save_figure
@@ -27,7 +27,7 @@ from set_cli.report.plots import (
 )
 from set_cli.report.rows import by_configuration, experiment_of, label, settings_text
 from set_cli.runs.degrees import read_degrees
-from set_cli.storage import make_folder, write_atomic
+from set_cli.system.files import make_folder, write_atomic
 
 WORDS = {
     "curves": "the test metric over the epochs, a line for each configuration; beside it bars of their connections",

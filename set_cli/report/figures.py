@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from set_cli.errors import ConfigError
-from set_cli.storage import write_atomic
+from set_cli.system.files import write_atomic
 
 FORMATS = ("png", "svg", "pdf")
 PICTURE_INCHES = 2.4

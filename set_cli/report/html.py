@@ -28,8 +28,8 @@ from set_cli.report.shareable import Names, classes_text, shareable
 from set_cli.report.significance import compare_methods, in_words, too_few_in_words, too_few_seeds
 from set_cli.report.tables import READABLE, legend
 from set_cli.report.topology import Topologies, tables
-from set_cli.storage import read_json
-from set_cli.terminal import Column, printable, share, text_cells
+from set_cli.system.files import read_json
+from set_cli.system.terminal import Column, printable, share, text_cells
 
 MOST_FIGURES = 12  # of each kind: a page that opens at once
 MOST_RUNS = 2000  # whose configuration is on the page

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from set_cli.analysis.images import border_and_centre
-from set_cli.analysis.paper_test import hidden_degrees, paper_p_value
+from set_cli.analysis.paper_p import hidden_degrees, paper_p_value
 from set_cli.errors import DataError
 from set_cli.report.collect import FinishedRun
 from set_cli.report.figures import LOOKS

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from set_cli.data.entries import CATALOG
+from set_cli.data.catalog import CATALOG
 from set_cli.data.files import data_folder
 from set_cli.errors import DataError
 from set_cli.report.collect import FinishedRun
-from set_cli.storage import read_json
+from set_cli.system.files import read_json
 
 PLAIN = re.compile(r"[A-Za-z0-9_./:%+-]+")  # a value that Hydra's grammar takes without quotes
 KEY = re.compile(r"[A-Za-z0-9_.]+")

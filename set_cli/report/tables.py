@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from set_cli.config.guesses import did_you_mean
 from set_cli.errors import ConfigError
-from set_cli.guesses import did_you_mean
 from set_cli.report.paper import paper_value
 from set_cli.report.rows import COLUMNS, Comparison, Configuration
 from set_cli.report.text import render_text
-from set_cli.terminal import Column, printable
+from set_cli.system.terminal import Column, printable
 
 Row = dict[str, Any]
 LEGEND = "* the mean of those that finished:"

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from set_cli.terminal import WIDER, Column, render_table, text_cells
+from set_cli.system.terminal import WIDER, Column, render_table, text_cells
 
 Row = TypeVar("Row")
 

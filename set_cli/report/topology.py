@@ -9,17 +9,17 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from set_cli.analysis.measure import keep_analysis, measure_run, read_analysis
 from set_cli.analysis.overlap import Overlap, correlate_degrees, measure_overlap
 from set_cli.analysis.power_law import Comparison as Rival
 from set_cli.analysis.records import Analysis, DegreeRow, StrengthRow
-from set_cli.analysis.run import keep_analysis, measure_run, read_analysis
 from set_cli.errors import DataError, StorageError
 from set_cli.report.collect import FinishedRun
 from set_cli.report.rows import by_configuration
 from set_cli.report.tables import csv_text
 from set_cli.report.text import render_text
 from set_cli.runs.topology import read_topology
-from set_cli.terminal import Column
+from set_cli.system.terminal import Column
 
 Tell = Callable[[FinishedRun, str], None]
 

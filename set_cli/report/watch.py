@@ -16,7 +16,7 @@ from set_cli.report.collect import FinishedRun, LeftOut, find_run_folders, read_
 from set_cli.report.rows import compare
 from set_cli.report.tables import READABLE, legend
 from set_cli.report.text import render_text
-from set_cli.terminal import printable
+from set_cli.system.terminal import printable
 
 SECONDS = 3
 MOST_LINES = 20  # of runs that do not count

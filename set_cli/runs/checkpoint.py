@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from set_cli.errors import DataError
-from set_cli.storage import read_arrays, rename, write_arrays
+from set_cli.system.files import read_arrays, rename, write_arrays
 
 CURRENT, PREVIOUS = "checkpoint.npz", "checkpoint.prev.npz"
 META = "meta"

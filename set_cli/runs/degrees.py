@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from set_cli.errors import DataError
-from set_cli.storage import append, read_arrays, sha256, write_arrays
+from set_cli.system.files import append, read_arrays, sha256, write_arrays
 
 PART = "degrees.part"
 FINAL = "degrees.npz"

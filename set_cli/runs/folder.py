@@ -13,13 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from set_cli.config import Config, canonical_json, identity
+from set_cli.config import Config, identity
 from set_cli.errors import BusyError, ConfigError, DataError, DivergedError, Interrupted, SetError, StorageError
 from set_cli.runs.environment import code_changed
-from set_cli.storage import (
+from set_cli.system.files import (
     TEMPORARY,
     append,
     append_row,
+    canonical_json,
     make_folder,
     read_json,
     remove,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from set_cli.errors import DataError
-from set_cli.storage import parse_json, read_arrays, write_arrays
+from set_cli.system.files import parse_json, read_arrays, write_arrays
 
 INPUTS = "inputs.npz"
 ABOUT = "about"  # array: the bytes of a JSON object

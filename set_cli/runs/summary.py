@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from set_cli.errors import DataError
-from set_cli.plain_files import open_plain
 from set_cli.runs.checkpoint import CURRENT
 from set_cli.runs.degrees import FINAL
 from set_cli.runs.folder import snapshot_epochs, snapshot_path
 from set_cli.runs.inputs import INPUTS
-from set_cli.storage import parse_json, read_json, sha256, write_json
+from set_cli.system.files import parse_json, read_json, sha256, write_json
+from set_cli.system.plain_files import open_plain
 
 SUMMARY = "summary.json"
 # What a report reads is small and checked every time; set_cli.load checks what it reads.

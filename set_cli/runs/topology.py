@@ -13,7 +13,7 @@ from set_cli.runs.degrees import LARGEST_TOPOLOGY
 from set_cli.runs.folder import snapshot_epochs, snapshot_path
 from set_cli.runs.summary import check_unaltered
 from set_cli.sparse.pattern import Csr, check_pattern
-from set_cli.storage import read_arrays
+from set_cli.system.files import read_arrays
 
 
 def read_topology(path: Path, checksums: Mapping[str, str], epoch: int | None = None) -> dict[str, Csr]:

@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 from set_cli.config import Config
-from set_cli.interrupts import SIGNALS
 from set_cli.sweeps.folder import SweepFolder
+from set_cli.system.signals import SIGNALS
 
 GRACE = 60.0  # seconds that a run gets to begin, and to stop by itself
 POLL, TOLD = 0.1, 10.0
@@ -39,7 +39,7 @@ def run_in_child(
     variables  of its environment, beside ours
     """
     # -P: a source tree in the current folder must not shadow the installed package.
-    program = [sys.executable, "-P", "-m", "set_cli.single"]
+    program = [sys.executable, "-P", "-m", "set_cli.sweeps.process"]
     request = {"config": config.model_dump(mode="json"), "settings": dict(settings), "command": command}
     environment = {**os.environ, **variables}
     # Blocked until it has handlers: what we hand on while it starts must not be lost, nor end it with a traceback.

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from set_cli.storage import locked, read_json, try_locked, write_json
+from set_cli.system.files import locked, read_json, try_locked, write_json
 
 POLL = 0.2  # seconds
 VARIABLE = "SET_SWEEP_FOLDER"  # hands the folder on to the jobs, and to Hydra's own files

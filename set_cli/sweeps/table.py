@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from set_cli.progress import say
-from set_cli.terminal import Column, render_table, terminal_width
+from set_cli.system.progress import say
+from set_cli.system.terminal import Column, render_table, terminal_width
 
 Outcomes = Sequence[Mapping[str, Any]]
 FORECAST = {

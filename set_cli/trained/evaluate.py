@@ -14,11 +14,11 @@ from set_cli.config import Config, from_mapping
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet, load_data, needs_labels, training_mean
-from set_cli.description import describe_inputs
 from set_cli.errors import ConfigError, DataError
 from set_cli.models.rbm import RBM, log_odds
-from set_cli.storage import sha256
+from set_cli.system.files import sha256
 from set_cli.trained.predict import scaling_of
+from set_cli.training.contents import describe_inputs
 from set_cli.training.trainers import Contrastive, Supervised
 
 if TYPE_CHECKING:

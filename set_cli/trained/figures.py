@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from set_cli.terminal import BETWEEN, Column, render_table
+from set_cli.system.terminal import BETWEEN, Column, render_table
 from set_cli.trained.classes import label_words
 
 MOST_CLASSES = 20  # of a confusion matrix that people read

@@ -13,7 +13,7 @@ import pandas as pd
 from set_cli.errors import DataError
 from set_cli.report.collect import FinishedRun, LeftOut, find_run_folders, read_run
 from set_cli.report.rows import settings_text
-from set_cli.storage import read_json
+from set_cli.system.files import read_json
 
 TYPES = {
     "dataset": "object",

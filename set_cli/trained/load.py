@@ -12,16 +12,16 @@ import pandas as pd
 from pydantic import ValidationError
 
 from set_cli.config import Model, sentence
-from set_cli.description import restore_model
 from set_cli.errors import DataError
 from set_cli.runs.checkpoint import CURRENT, load_checkpoint
 from set_cli.runs.folder import is_run_folder, read_status
 from set_cli.runs.inputs import INPUTS, RunInputs, read_inputs
 from set_cli.runs.summary import SUMMARY, check_unaltered, read_rows
-from set_cli.storage import read_json
+from set_cli.system.files import read_json
 from set_cli.trained.listing import runs_inside
 from set_cli.trained.network import build_untrained
 from set_cli.trained.run import TrainedRun
+from set_cli.training.contents import restore_model
 
 
 def load_run(folder: str | os.PathLike[str]) -> TrainedRun:

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from set_cli import streams
-from set_cli.data.catalog import Card
+from set_cli.data.card import Card
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Labels, Part, Values
 from set_cli.data.prepare import DataSet
@@ -19,6 +18,7 @@ from set_cli.data.scaling import Scaling
 from set_cli.errors import ConfigError, DataError
 from set_cli.models.rbm import RBM, log_odds
 from set_cli.runs.inputs import RunInputs
+from set_cli.system import streams
 from set_cli.training import contrastive
 from set_cli.training.sampling import Sampler
 from set_cli.training.supervised import evaluate

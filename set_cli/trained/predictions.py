@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from set_cli.storage import sha256
+from set_cli.system.files import sha256
 from set_cli.trained import evaluate
 from set_cli.trained.classes import class_numbers
 from set_cli.trained.figures import Figures, measure

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from set_cli.config import Config
-from set_cli.data.entries import CATALOG
+from set_cli.data.catalog import CATALOG
 from set_cli.data.parts import Values
 from set_cli.errors import ConfigError, DataError
 from set_cli.runs.folder import Status, snapshot_epochs

@@ -10,7 +10,7 @@ from markupsafe import escape
 
 from set_cli.data.readers.guard import one_line
 from set_cli.runs.summary import METRICS, metric_of
-from set_cli.terminal import printable
+from set_cli.system.terminal import printable
 from set_cli.trained.classes import in_words
 
 if TYPE_CHECKING:

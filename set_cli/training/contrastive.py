@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from set_cli import native, streams
+from set_cli import native
 from set_cli.config import Config
 from set_cli.data.inputs import Inputs
 from set_cli.models.rbm import RBM
 from set_cli.native import units
+from set_cli.system import streams
 from set_cli.training.optimizer import add_l1_gradient, clip_gradients, connection_weights, drop_gradients
 from set_cli.training.passes import NOT_BEGUN, AfterStep, Pass, State
 from set_cli.training.sampling import Sampler

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from set_cli.config import Config
-from set_cli.data.catalog import Card
+from set_cli.data.card import Card
 from set_cli.errors import DivergedError
 from set_cli.training.supervised import is_finite
 

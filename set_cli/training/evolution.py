@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from set_cli import streams
 from set_cli.config import Config
 from set_cli.models.counts import sparse_layers
 from set_cli.sparse.linear import INITIAL_DEVIATION, REGROW_DEVIATION
+from set_cli.system import streams
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from set_cli.errors import ConfigError, SetError
-from set_cli.machine import started_together
+from set_cli.system.machine import started_together
 
 # The others wait while the first measures and evolves.
 PATIENCE = timedelta(hours=24)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from set_cli import streams
+from set_cli.system import streams
 from set_cli.training.group import ALONE, Group
 
 State = Mapping[str, NDArray[Any]]

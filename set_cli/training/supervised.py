@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from set_cli import streams
 from set_cli.config import Augment, Config
 from set_cli.data.augment import draw_transforms
 from set_cli.data.inputs import Inputs
 from set_cli.models.activations import Activation
+from set_cli.system import streams
 from set_cli.training.group import ALONE, Group
 from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import add_l1_gradient, clip_gradients, connection_weights, drop_gradients

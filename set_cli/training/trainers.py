@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from set_cli import streams
 from set_cli.config import Config
 from set_cli.data.inputs import Inputs
 from set_cli.models.rbm import RBM
+from set_cli.system import streams
 from set_cli.training import annealing, contrastive, supervised
 from set_cli.training.group import ALONE, Group
 from set_cli.training.passes import AfterStep, State

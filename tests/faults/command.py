@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-import set_cli.composed
-import set_cli.data.pairs
-import set_cli.train
+import set_cli.commands.hydra_compose
+import set_cli.commands.train
+import set_cli.training.pairs
 
-assert set_cli.composed  # imported before the fork, or every child would take a second for it
+assert set_cli.commands.hydra_compose  # imported before the fork, or every child would take a second for it
 
 # What code that came with data or a configuration would need.
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "pickle.find_class", "socket.connect")
@@ -80,7 +80,7 @@ def _be_set_train(folder: Path, report: Path, arguments: tuple[str, ...], before
         sys.argv = ["set-train", *arguments]
         before()
         try:
-            set_cli.train.main()
+            set_cli.commands.train.main()
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -13,8 +13,8 @@ import torch
 from set_cli.config import Config, from_mapping
 from set_cli.errors import SetError
 from set_cli.experiment import run
-from set_cli.interrupts import StopSignals
-from set_cli.progress import NoView
+from set_cli.system.progress import NoView
+from set_cli.system.signals import StopSignals
 from tests.conftest import compose_mapping
 from tests.faults.shim import Faults, watched
 

@@ -16,7 +16,7 @@ from set_cli.config import Config
 from set_cli.errors import BusyError, StorageError
 from set_cli.runs.folder import locate
 from set_cli.runs.summary import read_rows
-from set_cli.storage import read_json
+from set_cli.system.files import read_json
 from tests.faults.runs import METHODS, MODELS, calls_of, configure, in_child, struck, train
 from tests.faults.shim import KILLED
 from tests.test_run import science

@@ -18,9 +18,9 @@ import pytest
 import set_cli.training.supervised
 from set_cli import experiment
 from set_cli.errors import OutOfMemory, StorageError
-from set_cli.progress import NoView
 from set_cli.runs.folder import locate
-from set_cli.storage import read_json
+from set_cli.system.files import read_json
+from set_cli.system.progress import NoView
 from tests.conftest import TRAIN, run_python
 from tests.faults.command import command
 from tests.faults.runs import configure, in_child, train

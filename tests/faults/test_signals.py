@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-import set_cli.composed
+import set_cli.commands.hydra_compose
+import set_cli.commands.train
 import set_cli.experiment
-import set_cli.record
-import set_cli.train
+import set_cli.training.record
 from set_cli.runs.folder import locate
 from set_cli.runs.summary import read_rows
-from set_cli.storage import read_json
+from set_cli.system.files import read_json
 from set_cli.training.divergence import Divergence
 from set_cli.training.trainers import Supervised
 from tests.faults.command import Ending, command
@@ -30,16 +30,16 @@ SEED = int(os.environ.get("FAULT_SEED", "0"))
 ARGUMENTS = ("data.train_limit=120", "data.test_limit=60", "train.batch_size=40", "train.epochs=3",
              "model.hidden=[12,10]", "backend.threads=1", "progress=none")  # fmt: skip
 PHASES: dict[str, tuple[Any, str]] = {
-    "compose": (set_cli.composed, "from_mapping"),
+    "compose": (set_cli.commands.hydra_compose, "from_mapping"),
     "choose the device": (set_cli.experiment, "choose_device"),
     "load": (set_cli.experiment, "load_data"),
     "build": (set_cli.experiment, "build_network"),
-    "begin the record": (set_cli.record, "load_checkpoint"),
+    "begin the record": (set_cli.training.record, "load_checkpoint"),
     "train": (Divergence, "check"),
     "evolve": (set_cli.experiment, "evolve_model"),
-    "save": (set_cli.record, "save_checkpoint"),
+    "save": (set_cli.training.record, "save_checkpoint"),
     "measure": (Supervised, "measure"),
-    "finish": (set_cli.record, "write_summary"),
+    "finish": (set_cli.training.record, "write_summary"),
 }
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from set_cli.runs.folder import locate
 from set_cli.runs.summary import read_rows
-from set_cli.storage import read_json
+from set_cli.system.files import read_json
 from tests.conftest import TRAIN, run_python
 from tests.faults.runs import MODELS, TINY, configure, train
 from tests.test_run import science
@@ -30,7 +30,7 @@ STRUCK = """
 import os, resource, signal, sys, time
 import set_cli.experiment
 import set_cli.training.supervised as supervised
-from set_cli import single
+from set_cli.sweeps import process as single
 from set_cli.errors import DataError
 
 def bug(model): raise RuntimeError("a bug")

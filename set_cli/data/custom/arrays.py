@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from set_cli.config import Dataset
-from set_cli.data.catalog import Split
+from set_cli.data.card import Split
 from set_cli.data.custom.columns import NO_LABEL, group_numbers
 from set_cli.data.custom.tables import Table, close_to, quoted, typed
 from set_cli.data.readers.guard import one_line

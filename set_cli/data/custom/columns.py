@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from set_cli.config import Dataset
-from set_cli.data.catalog import Split
+from set_cli.data.card import Split
 from set_cli.data.custom.labels import is_missing
 from set_cli.data.custom.tables import Table, close_to, listed, quoted, typed
 from set_cli.data.parse import SPLITS

@@ -18,7 +18,7 @@ from set_cli.config import Dataset
 from set_cli.data.files import reading_file
 from set_cli.data.readers.guard import one_line, reading
 from set_cli.errors import ConfigError, DataError
-from set_cli.plain_files import open_plain
+from set_cli.system.plain_files import open_plain
 
 SMALL = 2**28  # bytes that any file may unpack to
 RATIO = 200  # times its own size that a larger one may: 0/1 data packs 100:1, a bomb 1000:1

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from set_cli.config import Dataset
-from set_cli.data.catalog import Card, Split
+from set_cli.data.card import Card, Split
 from set_cli.data.custom.arrays import read_arrays
 from set_cli.data.custom.columns import NO_LABEL, Columns, choose_columns, split_frame
 from set_cli.data.custom.delimited import read_delimited
@@ -26,7 +26,7 @@ from set_cli.data.parts import Labels, Part, Values, no_rows
 from set_cli.data.readers.guard import reading
 from set_cli.data.readers.sparse import read_sparse_rows
 from set_cli.errors import ConfigError, DataError
-from set_cli.storage import sha256
+from set_cli.system.files import sha256
 
 Tables = dict[Split, Table]
 Notes = tuple[str, ...]

@@ -20,9 +20,9 @@ from set_cli.data.parts import Part
 from set_cli.data.readers.guard import reading, shown
 from set_cli.data.readers.text import CELL, is_number
 from set_cli.errors import DataError
-from set_cli.plain_files import open_plain
-from set_cli.progress import Bar
-from set_cli.storage import make_folder, read_json, remove_folder, rename, storage_errors, write_json
+from set_cli.system.files import make_folder, read_json, remove_folder, rename, storage_errors, write_json
+from set_cli.system.plain_files import open_plain
+from set_cli.system.progress import Bar
 
 Table = NDArray[np.float32]
 

@@ -9,18 +9,18 @@ import torch
 from torch import nn
 
 from set_cli.config import Config, Model
-from set_cli.data.catalog import Card
-from set_cli.data.pairs import no_images
+from set_cli.data.card import Card
 from set_cli.data.prepare import DataSet, training_mean
-from set_cli.devices import free_memory
 from set_cli.errors import ConfigError, NotApplicable, OutOfMemory
 from set_cli.models.cnn import build_cnn, plan_cnn
 from set_cli.models.memory import expected_bytes, training_bytes
 from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
 from set_cli.models.rbm import build_rbm, plan_rbm
-from set_cli.progress import note
 from set_cli.sparse.engines import Choice, choose
 from set_cli.sparse.pattern import check_size
+from set_cli.system.progress import note
+from set_cli.training.devices import free_memory
+from set_cli.training.pairs import no_images
 from set_cli.training.trainers import evaluation_rows
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from set_cli.config import Config
-from set_cli.data.catalog import Card
+from set_cli.data.card import Card
+from set_cli.data.catalog import CATALOG
 from set_cli.data.custom import read_custom
-from set_cli.data.entries import CATALOG
 from set_cli.data.prepare import needs_labels
 from set_cli.data.split import check_split
-from set_cli.devices import choose_device
-from set_cli.durations import Size, duration
 from set_cli.models.mlp import LayerPlan
-from set_cli.network import estimate_memory, plan_network
+from set_cli.sweeps.durations import Size, duration
+from set_cli.training.devices import choose_device
+from set_cli.training.network import estimate_memory, plan_network
 
 PROGRAM, SCIKIT_LEARN = 300e6, 80e6  # bytes of Python and torch; of what the bundled data needs beside
 PER_CONNECTION_ON_DISK = {"checkpoint": 12, "snapshot": 2.5}  # bytes: weight, momentum, index; compressed indices

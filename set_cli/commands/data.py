@@ -14,12 +14,12 @@ import click
 
 import set_cli
 from set_cli.config import DATASETS
+from set_cli.config.guesses import did_you_mean
 from set_cli.errors import ConfigError, DataError, NotApplicable, SetError
-from set_cli.guesses import did_you_mean
-from set_cli.terminal import Column, render_table, terminal_width
+from set_cli.system.terminal import Column, render_table, terminal_width
 
 if TYPE_CHECKING:
-    from set_cli.data.catalog import Card
+    from set_cli.data.card import Card
     from set_cli.data.state import State
 
 
@@ -84,7 +84,7 @@ def _row(name: str, data_dir: Path) -> dict[str, Any]:
     if name == "custom":  # the user's own: dataset.path names the file
         facts = dict.fromkeys(("features", "train", "valid", "test", "classes", "shape"))
         return {"name": name, **facts, "status": "missing", "files": []}
-    from set_cli.data.entries import CATALOG
+    from set_cli.data.catalog import CATALOG
     from set_cli.data.state import inspect
 
     card = CATALOG[name]
@@ -104,7 +104,7 @@ def _row(name: str, data_dir: Path) -> dict[str, Any]:
 def show(data_dir: Path, name: str) -> None:
     """Everything about one data set: sizes, licence, citation, files, checksums, and what is here of it."""
     with _endings():
-        from set_cli.data.cards import card_text
+        from set_cli.data.card_text import card_text
         from set_cli.data.state import inspect, still_missing
 
         card = _card(name)
@@ -149,7 +149,7 @@ def _echo_markdown(text: str) -> None:
 def fetch(data_dir: Path, names: tuple[str, ...], everything: bool, labels: bool) -> None:
     """Download data sets, or what is missing or damaged of them; an imported file stays."""
     with _endings():
-        from set_cli.data.entries import CATALOG
+        from set_cli.data.catalog import CATALOG
 
         cards = [card for card in CATALOG.values() if not card.bundled] if everything else [_card(n) for n in names]
         if not cards:
@@ -162,7 +162,7 @@ def _fetch(card: Card, data_dir: Path, labels: bool = False) -> str:
     from set_cli.data.files import find
     from set_cli.data.readers.higgs import discard_conversions
     from set_cli.data.state import damaged_files, inspect
-    from set_cli.progress import make_bar, note
+    from set_cli.system.progress import make_bar, note
 
     state = inspect(card, data_dir)
     form = state.form
@@ -198,7 +198,7 @@ def verify(data_dir: Path, names: tuple[str, ...]) -> None:
     Without names: all sets that are here.
     """
     with _endings():
-        from set_cli.data.entries import CATALOG
+        from set_cli.data.catalog import CATALOG
         from set_cli.data.state import inspect
 
         cards = [_card(name) for name in names] or list(CATALOG.values())
@@ -211,7 +211,7 @@ def _verify(card: Card, state: State, data_dir: Path) -> str:
     from set_cli.data.prepare import binarize, bundled_digits
     from set_cli.data.sources import missing_files, missing_sentence, read_source
     from set_cli.data.state import departures, describe_rows
-    from set_cli.progress import make_bar
+    from set_cli.system.progress import make_bar
 
     if state.status == "damaged":
         raise DataError("; ".join(state.problems) or f"{card.name}: damaged")
@@ -244,7 +244,7 @@ def import_own(data_dir: Path, name: str, files: tuple[Path, ...], unverified: b
     with _endings():
         from set_cli.data.imports import import_files
         from set_cli.data.state import inspect, still_missing
-        from set_cli.progress import make_bar
+        from set_cli.system.progress import make_bar
 
         card = _card(name)
         if card.bundled:
@@ -259,7 +259,7 @@ def import_own(data_dir: Path, name: str, files: tuple[Path, ...], unverified: b
 
 
 def _card(name: str) -> Card:
-    from set_cli.data.entries import CATALOG
+    from set_cli.data.catalog import CATALOG
 
     if name == "custom":
         raise ConfigError("custom is a file of your own: `set-train dataset=custom dataset.path=FILE`")

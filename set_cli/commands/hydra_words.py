@@ -12,8 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, Sweep
 from hydra.errors import HydraException
 
+from set_cli.config.reference import Key, keys
 from set_cli.errors import ConfigError
-from set_cli.reference import Key, keys
 
 KEYS = {key.name: key for key in keys()}
 GROUPS = ("dataset", "model", "method", "backend")

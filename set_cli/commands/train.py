@@ -22,11 +22,11 @@ from typing import Any
 
 import set_cli
 from set_cli.errors import ConfigError, Interrupted, SetError
-from set_cli.interrupts import StopSignals
-from set_cli.progress import silence_stdout
-from set_cli.storage import storage_errors
 from set_cli.sweeps.folder import VARIABLE, SweepFolder
 from set_cli.sweeps.table import print_forecasts, print_outcomes
+from set_cli.system.files import storage_errors
+from set_cli.system.progress import silence_stdout
+from set_cli.system.signals import StopSignals
 
 RERUN, VERSION = "--experimental-rerun", "--version"
 NARROWEST, WIDEST = 60, 100  # columns of the help
@@ -55,14 +55,14 @@ def _guarded() -> int:
         with StopSignals() as stop:
             _refuse_switches(command[1:])
             with stop.at_once("nothing was begun"):
-                from set_cli.command_line import understand  # Hydra takes a third of a second to import
-                from set_cli.composition import default_values
+                from set_cli.commands.hydra_arguments import understand  # Hydra takes a third of a second to import
+                from set_cli.commands.hydra_defaults import default_values
 
             typed = understand(command[1:])
             if typed.help:
                 return _help(default_values(typed.words))
             with stop.at_once("nothing was begun"):
-                from set_cli.composed import compose_and_run
+                from set_cli.commands.hydra_compose import compose_and_run
             dry, arguments = typed.dry_run, typed.arguments
             if dry:  # nobody else's machine is asked for something that is not to be done
                 arguments = [word for word in arguments if not LAUNCHER.match(word)]
@@ -89,7 +89,7 @@ def _guarded() -> int:
 
 
 def _help(defaults: Mapping[str, Any]) -> int:
-    from set_cli.reference import help_text
+    from set_cli.config.reference import help_text
 
     print(help_text(defaults, min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)))
     return 0

@@ -12,19 +12,19 @@ from pydantic import ValidationError
 from set_cli.analysis.clustering import clustering, mean_clustering, shuffle_connections
 from set_cli.analysis.graph import chains, measure_graph
 from set_cli.analysis.overlap import join_positions, measure_overlap
-from set_cli.analysis.paper_test import hidden_degrees, paper_p_value
+from set_cli.analysis.paper_p import hidden_degrees, paper_p_value
 from set_cli.analysis.power_law import SAMPLES, fit_power_law
 from set_cli.analysis.records import Analysis, DegreeRow, GraphRow, LayerRow, Side, StrengthRow, TurnoverRow
 from set_cli.analysis.strength import strength_from_checkpoint
 from set_cli.errors import DataError
-from set_cli.plain_files import open_plain
 from set_cli.runs.checkpoint import CURRENT
 from set_cli.runs.degrees import FINAL, LARGEST_TOPOLOGY, Degrees, read_degrees
 from set_cli.runs.folder import snapshot_epochs, snapshot_path
 from set_cli.runs.summary import check_unaltered
 from set_cli.runs.topology import read_topology
 from set_cli.sparse.pattern import Csr
-from set_cli.storage import LARGEST_JSON, read_arrays, read_json, write_json
+from set_cli.system.files import LARGEST_JSON, read_arrays, read_json, write_json
+from set_cli.system.plain_files import open_plain
 
 FILE = "analysis.json"
 VERSION = 3  # of what is measured and how; an analysis of another one is made anew

@@ -1,4 +1,4 @@
-"""Train one run and say how it ended; also the child process of a sweep: `python -m set_cli.single`."""
+"""Train one run and say how it ended; also the child process of a sweep: `python -m set_cli.sweeps.process`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from set_cli.config import Config, from_mapping
 from set_cli.errors import NOT_APPLICABLE, TIME_IS_UP, NotApplicable, SetError, TimeIsUp
-from set_cli.interrupts import NOT_STARTED, StopSignals
-from set_cli.progress import make_view, result_lines, say
 from set_cli.runs.folder import already_done
+from set_cli.system.machine import prepare_for_torch
+from set_cli.system.progress import make_view, result_lines, say
+from set_cli.system.signals import NOT_STARTED, StopSignals
 
 
 def train_and_tell(
@@ -38,20 +38,6 @@ def train_and_tell(
             lines.pop()
             lines[-1] += f"; {outcome.path}" if config.progress == "none" else ""  # else its title names it
         say("\n".join(lines))
-
-
-def prepare_for_torch() -> None:
-    """Environment variables that torch reads when it is first imported; what the user has set stays.
-
-    GOMP_SPINCOUNT   waiting threads sleep after some 0.1 ms: by default they spin for milliseconds, which takes the
-                     cores from everybody else (docs/benchmarks.md, "Waiting threads"). Torch's own products wait far
-                     more often than our kernels, so without those a tenth of it.
-    THP_MEM_ALLOC_ENABLE  tensors of megabytes on huge pages: rows are read at random, and the TLB is small
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        compiled = any(Path(__file__).parent.glob("native/_core*"))
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000" if compiled else "1000")
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def main() -> int:

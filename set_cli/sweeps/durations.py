@@ -18,21 +18,21 @@ import numpy as np
 import torch
 
 from set_cli.config import Config, scientific
-from set_cli.data.catalog import Card
+from set_cli.data.card import Card
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet
 from set_cli.data.scaling import Scaling
-from set_cli.devices import choose_device, describe_device, free_memory, prepare
 from set_cli.errors import SetError
 from set_cli.experiment import make_trainer
-from set_cli.machine import available_cores
 from set_cli.models.rbm import RBM
-from set_cli.network import Network, build_network, estimate_memory, plan_network
 from set_cli.runs.summary import read_rows
-from set_cli.storage import read_json
+from set_cli.system.files import read_json
+from set_cli.system.machine import available_cores
 from set_cli.training import annealing
+from set_cli.training.devices import choose_device, describe_device, free_memory, prepare
 from set_cli.training.evolution import evolve_model
+from set_cli.training.network import Network, build_network, estimate_memory, plan_network
 from set_cli.training.optimizer import build_optimizer
 from set_cli.training.trainers import evaluation_rows
 

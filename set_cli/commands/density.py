@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from set_cli.config import Config
-from set_cli.data.entries import CATALOG
-from set_cli.network import plan_network
+from set_cli.data.catalog import CATALOG
+from set_cli.training.network import plan_network
 
 SMALLEST = 1e-9  # an epsilon that makes every layer sparse which can be
 CLOSE = 1e-6

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.text import Text
 
-from set_cli.live import LiveLine, measured_text
+from set_cli.system.live import LiveLine, measured_text
 
 # bar(title, bytes or None) is a context manager that gives the function to advance it with.
 Bar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]

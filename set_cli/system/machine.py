@@ -24,3 +24,17 @@ def visible_gpus() -> list[str]:
     if (visible := os.environ.get(VISIBLE)) is not None:
         return [name.strip() for name in visible.split(",") if name.strip()]
     return [str(number) for number in range(len(list(DRIVER.glob("*"))))]
+
+
+def prepare_for_torch() -> None:
+    """Environment variables that torch reads when it is first imported; what the user has set stays.
+
+    GOMP_SPINCOUNT   waiting threads sleep after some 0.1 ms: by default they spin for milliseconds, which takes the
+                     cores from everybody else (docs/benchmarks.md, "Waiting threads"). Torch's own products wait far
+                     more often than our kernels, so without those a tenth of it.
+    THP_MEM_ALLOC_ENABLE  tensors of megabytes on huge pages: rows are read at random, and the TLB is small
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        compiled = any(Path(__file__).parent.parent.glob("native/_core*"))
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000" if compiled else "1000")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

@@ -17,9 +17,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from set_cli.config import canonical_json
 from set_cli.errors import DataError, StorageError
-from set_cli.plain_files import open_plain
+from set_cli.system.plain_files import open_plain
 
 TEMPORARY = ".tmp"  # suffix of what is being written; left over only after a kill
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -119,6 +118,11 @@ def truncate(path: Path, length: int) -> None:
     """Shorten a file to so many bytes."""
     with storage_errors(path):
         os.truncate(path, length)
+
+
+def canonical_json(value: object) -> str:
+    """Strict JSON with sorted keys: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_json(path: Path, value: object) -> None:

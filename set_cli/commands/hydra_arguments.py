@@ -13,9 +13,9 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
+from set_cli.commands.hydra_words import GROUPS, KEYS, in_shell, quoted_if_needed, spelt
+from set_cli.config.guesses import NEAR, meaning, nearest
 from set_cli.errors import ConfigError
-from set_cli.guesses import NEAR, meaning, nearest
-from set_cli.spelling import GROUPS, KEYS, in_shell, quoted_if_needed, spelt
 
 OPTIONS = {option: group for group in reversed(GROUPS) for option in KEYS[f"{group}.name"].choices}
 FLAG_WORDS = {"sweep": "-m", "multi": "-m", "usage": "--help", "show_config": "--cfg job", "print_config": "--cfg job"}

@@ -5,19 +5,11 @@ A `Config` exists only once everything in it was checked, so the rest of the cod
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from set_cli.errors import ConfigError
-from set_cli.guesses import did_you_mean, not_a_key
-
-MOST_SHOWN = 60  # characters of what was found
 LARGEST_WIDTH = 2**31 - 1  # neurons are counted in int32
 
 
@@ -58,7 +50,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Dataset(Section):
-    """The data set; what is known of the catalogue's is in set_cli/data/entries.py."""
+    """The data set; what is known of the catalogue's is in set_cli/data/catalog.py."""
 
     name: Annotated[DatasetName, about("the data set; typed as dataset=NAME, which also chooses the pair's settings")]
     path: Annotated[
@@ -343,72 +335,6 @@ class Config(Section):
     checkpoints: Checkpoints
 
 
-UNSCIENTIFIC = {"runs_dir", "resume", "progress", "time_limit", "retry_failed", "snapshots", "checkpoints"}
-
-
-def from_mapping(mapping: Mapping[str, Any]) -> Config:
-    """The checked configuration, or ConfigError with one sentence that names the key."""
-    _refuse_interpolation(mapping)
-    try:
-        return Config.model_validate(dict(mapping))
-    except ValidationError as error:
-        raise ConfigError(sentence(error)) from None
-
-
-def scientific(config: Config) -> dict[str, Any]:
-    """The keys that decide a run's numbers: no paths, threads or progress, nothing without meaning for the method.
-
-    Two commands with the same dictionary are one run; its hash names the folder (`identity`).
-    """
-    keys = config.model_dump(mode="json", exclude=UNSCIENTIFIC | {"backend"})
-    del keys["data"]["dir"], keys["data"]["fetch"], keys["dataset"]["path"], keys["dataset"]["test_path"]
-    sections: dict[str, Section] = {"data": config.data, "train": config.train}
-    for name, values in sections.items():
-        keys[name] = {key: value for key, value in keys[name].items() if not _is_default(values, key)}
-    for section in ("dataset", "model"):
-        keys[section] = {key: value for key, value in keys[section].items() if value is not None}
-    if config.method.name != "set":
-        del keys["zeta"], keys["method"]["regrow_init"]
-    if config.method.name == "dense":
-        del keys["epsilon"]
-        if config.model.sparse_convolutions:
-            keys["model"]["sparse_convolutions"] = False  # without meaning here: one baseline, trained once
-    asked = {"engine": (config.backend.engine, "auto"), "precision": (config.backend.precision, "float32")}
-    if config.method.name == "dense":
-        del asked["engine"]
-    backend = {key: value for key, (value, default) in asked.items() if value != default}
-    return keys | ({"backend": backend} if backend else {})
-
-
-def _is_default(section: Section, key: str) -> bool:
-    """Whether a key has the default of its class, which changes nothing.
-
-    Keys that were added later have one, and are no part of a run's identity at it: older runs keep their folders.
-    """
-    return bool(type(section).model_fields[key].default == getattr(section, key))
-
-
-def canonical_json(value: object) -> str:
-    """Strict JSON with sorted keys: equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def identity(config: Config) -> str:
-    """Eight hexadecimal digits of the SHA-256 of the scientific configuration."""
-    return hashlib.sha256(canonical_json(scientific(config)).encode()).hexdigest()[:8]
-
-
-def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{'train': {'lr': 0.1}} as {'train.lr': 0.1}: the names that one types."""
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     """Every configuration key as one types it (train.lr), in the order of the classes above."""
     keys: list[str] = []
@@ -420,62 +346,12 @@ def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]
     return keys
 
 
-def _refuse_interpolation(mapping: Mapping[str, Any]) -> None:
-    for key, value in flatten(mapping).items():
-        for item in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(item, str) and "${" in item:
-                raise ConfigError(f"{key}: expected a plain value, found the interpolation {item!r}")
-
-
-RANGE = re.compile(r"(\d+)(?:\.\.+|-|:)(\d+)")  # as other programs write one
-PERCENT = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*%")
-ROWS = {"data.holdout", "data.valid", "data.train_limit", "data.test_limit"}
-EXPECTED = {
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "string_type": "text",
-    "string_too_short": "some text",
-    "tuple_type": "a list, such as [300,300]",
-    "too_short": "a list that is not empty",
-}
-
-
-def sentence(error: ValidationError) -> str:
-    """The first fault: what was expected of which key, and what was found."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
-    message, found = first["msg"], first["input"]
-    match first["type"]:
-        case "extra_forbidden":
-            return not_a_key(key, known_keys())
-        case "missing":
-            return f"{key} has no value; give one with {key}=…"
-        case "value_error":
-            return message.removeprefix("Value error, ")
-        case "literal_error":
-            names, found = first["ctx"]["expected"], str(found)[:MOST_SHOWN]
-            near = did_you_mean(found, names.replace("'", "").replace(" or ", ", ").split(", "))
-            return f"{key}={' '.join(found.split())} is not known: expected {names}{near}"
-        case kind:
-            expected = EXPECTED.get(kind, message.replace("Input should be ", ""))
-            return f"{key}: expected {expected}, found {_shown(found)}{_how_to_write(kind, key, found)}"
-
-
-def _shown(found: object) -> str:
-    return "nothing" if found in ("", (), []) else reprlib.repr(found)
-
-
-def _how_to_write(kind: str, key: str, found: object) -> str:
-    """How it is written here: 1e3 as a whole number, 30% as a fraction, 0..4 as a range; what a number of rows is."""
-    if not kind.startswith(("int", "float")) or isinstance(found, bool) or not isinstance(found, str | int | float):
-        return ""
-    percent = PERCENT.fullmatch(found) if isinstance(found, str) else None
-    if key in ROWS and (percent or (isinstance(found, float) and 0 < found < 1)):
-        return "; it is a number of rows, not a part of them"
-    if isinstance(found, float) and kind.startswith("int") and abs(found) < 2**53:
-        whole = int(found)
-        return f"; write {key}={whole}" + ("" if found.is_integer() else f" or {key}={whole + 1}" if found > 0 else "")
-    if percent and kind.startswith("float"):
-        return f"; write {key}={float(percent[1]) / 100:.12g}"
-    span = RANGE.fullmatch(found) if isinstance(found, str) else None
-    return f"; a range, for a sweep with -m, is {key}=range({span[1]},{int(span[2]) + 1})" if span else ""
+def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'train': {'lr': 0.1}} as {'train.lr': 0.1}: the names that one types."""
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

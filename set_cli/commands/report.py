@@ -15,7 +15,7 @@ import click
 
 import set_cli
 from set_cli.errors import DataError, SetError
-from set_cli.terminal import printable, terminal_width
+from set_cli.system.terminal import printable, terminal_width
 
 if TYPE_CHECKING:
     from set_cli.report.collect import FinishedRun
@@ -118,7 +118,7 @@ def report(
         if output is None:
             click.echo(text, nl=False)
         else:
-            from set_cli.storage import write_atomic
+            from set_cli.system.files import write_atomic
 
             write_atomic(output, lambda stream: stream.write(text.encode()))
         if figures is not None:

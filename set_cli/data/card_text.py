@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from set_cli.data.catalog import Card, Digest, Form, SourceFile
+from set_cli.data.card import Card, Digest, Form, SourceFile
 
 
 def card_text(card: Card) -> str:

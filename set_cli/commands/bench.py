@@ -10,9 +10,8 @@ import click
 
 import set_cli
 from set_cli.errors import ConfigError, OutOfMemory, SetError
-from set_cli.machine import available_cores
-from set_cli.single import prepare_for_torch
-from set_cli.terminal import terminal_width
+from set_cli.system.machine import available_cores, prepare_for_torch
+from set_cli.system.terminal import terminal_width
 
 if TYPE_CHECKING:
     from set_cli.bench.measure import Row

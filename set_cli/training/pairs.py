@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from set_cli.config import Config
-from set_cli.data.catalog import Card, Form
+from set_cli.data.card import Card, Form
+from set_cli.data.catalog import CATALOG
 from set_cli.data.custom import check_path
-from set_cli.data.entries import CATALOG
 from set_cli.data.files import data_folder
 from set_cli.data.prepare import needs_labels
 from set_cli.data.sources import choose_form, identify, uses_imports
 from set_cli.errors import ConfigError, DataError, NotApplicable
-from set_cli.storage import sha256
+from set_cli.system.files import sha256
 
 
 def check_pair(config: Config) -> None:

@@ -77,7 +77,7 @@ def predict(run: Path, file: Path | None, output: Path | None, label: str | None
     if output is not None and output.suffix.lower() not in ENDINGS:
         raise click.UsageError(f"--output {output}: expected a name that ends in {' or '.join(ENDINGS)}")
     with _endings():
-        from set_cli.single import prepare_for_torch
+        from set_cli.system.machine import prepare_for_torch
 
         prepare_for_torch()
         from set_cli.trained.load import load_run  # torch takes over a second to import
@@ -149,7 +149,7 @@ def _csv(frame: pd.DataFrame) -> str:
 
 
 def _write(found: Predictions, output: Path) -> None:
-    from set_cli.storage import write_arrays, write_atomic
+    from set_cli.system.files import write_arrays, write_atomic
 
     if output.suffix.lower() == ".npz":
         write_arrays(output, found.as_arrays(), compress=True)
@@ -161,6 +161,6 @@ def _write(found: Predictions, output: Path) -> None:
 
 
 def _note(line: str) -> None:
-    from set_cli.terminal import printable
+    from set_cli.system.terminal import printable
 
     click.echo(printable(line), err=True)

@@ -1,4 +1,4 @@
-"""Every configuration key with its meaning, unit, bounds and choices, read from the types in config.py.
+"""Every configuration key with its meaning, unit, bounds and choices, read from the types in config/keys.py.
 
 `set-train --help` and docs/configuration.md are two ways to print it.
 """
@@ -109,7 +109,7 @@ class Key:
 
 
 def keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[Key]:
-    """In the order of config.py."""
+    """In the order of config/keys.py."""
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from keys(field.annotation, f"{prefix}{name}.")

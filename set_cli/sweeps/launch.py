@@ -13,17 +13,17 @@ from typing import Any, Literal
 
 from set_cli.config import Config
 from set_cli.errors import NOT_APPLICABLE, TIME_IS_UP, DivergedError, NotApplicable, SetError, ended_by_signal
-from set_cli.interrupts import StopSignals
-from set_cli.live import measured_text
-from set_cli.machine import VISIBLE, available_cores, started_together, visible_gpus
-from set_cli.progress import note, say
 from set_cli.runs.folder import Status, already_done, locate, mark_failed, read_epoch, read_reason, tries_again
 from set_cli.runs.summary import SUMMARY
-from set_cli.single import prepare_for_torch, train_and_tell
-from set_cli.storage import read_json
 from set_cli.sweeps.child import Hung, how_it_was_killed, run_in_child
 from set_cli.sweeps.folder import SweepFolder
 from set_cli.sweeps.pace import LOST, pace_line
+from set_cli.sweeps.process import train_and_tell
+from set_cli.system.files import read_json
+from set_cli.system.live import measured_text
+from set_cli.system.machine import VISIBLE, available_cores, prepare_for_torch, started_together, visible_gpus
+from set_cli.system.progress import note, say
+from set_cli.system.signals import StopSignals
 
 SLURM_MOVES = 90.0  # seconds in which Slurm ends a job that it has told to end (KillWait is 30 by default)
 NOTHING_HEARD = {"outcome": LOST, "why": "its process ended without a word", "exit_code": 1}
@@ -211,7 +211,7 @@ def dry_run(number: int, overrides: str, check: Callable[[], Config], *, in_swee
     try:
         config = check()
         prepare_for_torch()
-        from set_cli.forecast import forecast  # needs torch, which takes a second to import
+        from set_cli.sweeps.forecast import forecast  # needs torch, which takes a second to import
 
         path, status = locate(config)
         would = _would(config, path, status, in_sweep)

@@ -15,7 +15,18 @@ import torch
 from torch import nn
 
 from set_cli.config import Config, identity, scientific
-from set_cli.description import (
+from set_cli.errors import DataError
+from set_cli.models.counts import sparse_layers
+from set_cli.models.mlp import LayerPlan
+from set_cli.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from set_cli.runs.degrees import PART, append_degrees, finish_degrees
+from set_cli.runs.environment import differences
+from set_cli.runs.folder import RunFolder, snapshot_epochs, snapshot_path
+from set_cli.runs.inputs import INPUTS, RunInputs, read_inputs, write_inputs
+from set_cli.runs.summary import metric_of, read_rows, write_summary
+from set_cli.system.files import make_folder, read_json, remove, write_arrays
+from set_cli.system.progress import epoch_line, note, result_lines, start_line
+from set_cli.training.contents import (
     describe_parameters,
     finish_parameters,
     layer_degrees,
@@ -23,17 +34,6 @@ from set_cli.description import (
     restore_model,
     topology_arrays,
 )
-from set_cli.errors import DataError
-from set_cli.models.counts import sparse_layers
-from set_cli.models.mlp import LayerPlan
-from set_cli.progress import epoch_line, note, result_lines, start_line
-from set_cli.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from set_cli.runs.degrees import PART, append_degrees, finish_degrees
-from set_cli.runs.environment import differences
-from set_cli.runs.folder import RunFolder, snapshot_epochs, snapshot_path
-from set_cli.runs.inputs import INPUTS, RunInputs, read_inputs, write_inputs
-from set_cli.runs.summary import metric_of, read_rows, write_summary
-from set_cli.storage import make_folder, read_json, remove, write_arrays
 from set_cli.training.passes import NOT_BEGUN, ROWS, State
 from set_cli.training.trainers import Scores
 

@@ -17,17 +17,17 @@ from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from set_cli.composition import compose, plain
+from set_cli.commands.hydra_defaults import compose, plain
+from set_cli.commands.hydra_words import in_shell, parsed_override, quoted_if_needed
 from set_cli.config import Config, flatten, from_mapping, known_keys, scientific
-from set_cli.data.pairs import check_pair, data_label, with_checksum
+from set_cli.config.guesses import not_a_key, option_meant
 from set_cli.errors import ConfigError, Interrupted
-from set_cli.guesses import not_a_key, option_meant
-from set_cli.interrupts import StopSignals
-from set_cli.jobs import Kind, Launcher, StopSweep, dry_run, single_run, sweep_run
-from set_cli.machine import started_together
-from set_cli.progress import note
-from set_cli.spelling import in_shell, parsed_override, quoted_if_needed
 from set_cli.sweeps.folder import SweepFolder
+from set_cli.sweeps.launch import Kind, Launcher, StopSweep, dry_run, single_run, sweep_run
+from set_cli.system.machine import started_together
+from set_cli.system.progress import note
+from set_cli.system.signals import StopSignals
+from set_cli.training.pairs import check_pair, data_label, with_checksum
 
 LAUNCHERS: dict[str, Kind] = {
     "joblib": "joblib",
@@ -252,7 +252,7 @@ def _unknown_key(key: str, arguments: list[str]) -> str:
     wanted = [word for word in arguments if word.partition("=")[0] == key]
     others = [word for word in arguments if "=" in word and word not in wanted and not word.startswith("-")]
     with suppress(Exception):  # what is wrong with the others is said once this word is gone
-        from set_cli.density import epsilon_sentence  # needs torch, which takes a second to import
+        from set_cli.commands.density import epsilon_sentence  # needs torch, which takes a second to import
 
         firsts = [_first(word) for word in others]
         return epsilon_sentence(key, wanted[0].partition("=")[2], from_mapping(compose(firsts)))
