@@ -1,4 +1,4 @@
-"""Write docs/configuration.md, every key and what each pair sets, from set_cli/config and conf/ (`make configuration`)."""
+"""Write docs/configuration.md, every key and what each pair sets, from set_cli/config and conf/."""
 
 from __future__ import annotations
 
