@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from set_cli.sparse.engines import ENGINES, why_missing
 from set_cli.sparse.pattern import Csr, from_positions
+from set_cli.sparse.rules import View
 
 Floats = NDArray[np.floating]
 INSTALLED_ENGINES = [name for name in ENGINES if why_missing(name) is None]
@@ -34,6 +36,12 @@ def cells_of(pattern: Csr) -> set[tuple[int, int]]:
 def random_pattern(n_in: int, n_out: int, nnz: int, rng: np.random.Generator) -> Csr:
     """`nnz` connections anywhere."""
     return from_positions(np.sort(rng.permutation(n_in * n_out)[:nnz]).astype(np.int64), (n_in, n_out))
+
+
+def view_of(pattern: Csr, weights: Floats) -> View:
+    """What a rule sees of such a layer."""
+    structure = (torch.from_numpy(pattern.indptr.copy()), torch.from_numpy(pattern.indices.copy()))
+    return View(pattern.shape, *structure, torch.from_numpy(weights))
 
 
 def dense_weight(pattern: Csr, values: Floats) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ from set_cli.analysis.strength import input_strength
 from set_cli.config import from_mapping
 from set_cli.errors import DataError
 from set_cli.sparse.pattern import Csr, from_positions
-from set_cli.sparse.topology import erdos_renyi
+from set_cli.sparse.rules import erdos_renyi
 from tests.conftest import NO_TORCH, ONE_THREAD, compose_mapping, run_python
 from tests.test_run import train
 

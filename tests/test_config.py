@@ -6,12 +6,13 @@ import copy
 import hashlib
 import itertools
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 from omegaconf import OmegaConf
 
-from set_cli.config import DATASETS, from_mapping, identity, known_keys, scientific
+from set_cli.config import DATASETS, METHODS, facts_of, from_mapping, identity, known_keys, scientific
+from set_cli.config.keys import MethodName
 from set_cli.data.catalog import CATALOG
 from set_cli.errors import ConfigError, NotApplicable
 from set_cli.runs.folder import folder_name
@@ -55,6 +56,9 @@ KEYS = [
     "epsilon",
     "method.name",
     "method.regrow_init",
+    "method.regrowth",
+    "method.removal",
+    "method.wiring",
     "model.activation",
     "model.ais",
     "model.ais_every",
@@ -367,3 +371,22 @@ def test_folder_names(overrides: list[str], name: str, compose: Compose) -> None
 def test_one_number_is_a_list_of_one(compose: Compose) -> None:
     assert compose("model.hidden=100").model.hidden == (100,)
     assert identity(compose("model.hidden=100")) == identity(compose("model.hidden=[100]"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_that_evolves_carries_zeta_and_its_rules_in_its_identity(name: str) -> None:
+    """Two runs that are trained otherwise must not share a folder: the second would be skipped as done."""
+    mapping = cast(dict[str, Any], copy.deepcopy(compose_mapping(f"method={name}")))
+    plain = from_mapping(mapping)
+    ids = {identity(plain)}
+    ids.add(identity(from_mapping(mapping | {"zeta": 0.1})))
+    for rule in ({"removal": "magnitude"}, {"regrow_init": "random"}):
+        ids.add(identity(from_mapping(mapping | {"method": mapping["method"] | rule})))
+    assert len(ids) == (4 if plain.method.evolves else 1)
+    assert ("z0.3" in folder_name(plain)) == plain.method.evolves
+    assert "removal" not in scientific(plain)["method"]  # the default came later than the first runs
+
+
+def test_every_method_has_facts_and_a_file() -> None:
+    assert set(METHODS) == set(get_args(MethodName)) == {path.stem for path in (CONF / "method").glob("*.yaml")}
+    assert facts_of("of another version").is_sparse

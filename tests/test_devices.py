@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from set_cli.models.cnn import build_cnn, plan_cnn
 from set_cli.models.memory import training_bytes
 from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
 from set_cli.runs.folder import locate
-from set_cli.sparse import SparseLinear, device_topology, engines, linear, topology
+from set_cli.sparse import SparseLinear, engines
 from set_cli.sparse.engines import DENSE_ON_GPU, choose
+from set_cli.sparse.engines.device_pattern import positions, transpose
+from set_cli.sparse.evolve import evolve
 from set_cli.sparse.pattern import Csr
 from set_cli.system.files import read_json
 from set_cli.system.progress import NoView
@@ -36,8 +39,8 @@ from set_cli.training.optimizer import build_optimizer
 from set_cli.training.pairs import check_pair
 from set_cli.training.supervised import train_epoch
 from tests.conftest import Compose, compose_mapping, run_python
-from tests.oracles import INSTALLED_ENGINES
-from tests.test_topology import layers
+from tests.oracles import INSTALLED_ENGINES, view_of
+from tests.test_evolve import layers
 
 CPU, CUDA, META = (torch.device(name) for name in ("cpu", "cuda", "meta"))
 FLOAT = torch.float32
@@ -221,16 +224,14 @@ def test_auto_says_aloud_what_it_had_to_do_without(
 @given(layers())
 def test_evolution_in_torch_is_the_cpus(layer: tuple[Csr, np.ndarray[Any, Any], float, int]) -> None:
     pattern, weights, zeta, seed = layer
-    indptr, indices = torch.from_numpy(pattern.indptr.copy()), torch.from_numpy(pattern.indices.copy())
+    view = view_of(pattern, weights)
     for refill in (True, False):
-        expected = topology.evolve(pattern, weights, zeta, np.random.default_rng(seed), refill=refill)
-        found = device_topology.evolve(
-            pattern.shape, indptr, indices, torch.from_numpy(weights), zeta, np.random.default_rng(seed), refill=refill
-        )
-        for name in ("indptr", "indices"):
+        expected = evolve(view, zeta, np.random.default_rng(seed), refill=refill)
+        with native.without_kernels():  # as on a GPU
+            found = evolve(view, zeta, np.random.default_rng(seed), refill=refill)
+        for name in ("indptr", "indices", "source"):
             assert getattr(found, name).dtype == torch.int32
-            np.testing.assert_array_equal(getattr(found, name).numpy(), getattr(expected.pattern, name))
-        np.testing.assert_array_equal(found.source.numpy(), expected.source)
+            assert torch.equal(getattr(found, name), getattr(expected, name))
         assert (found.pruned, found.zeros, found.regrown) == (expected.pruned, expected.zeros, expected.regrown)
 
 
@@ -239,28 +240,26 @@ def test_the_other_order_in_torch_is_the_cpus(layer: tuple[Csr, np.ndarray[Any, 
     pattern = layer[0]
     structure = (torch.from_numpy(pattern.indptr.copy()), torch.from_numpy(pattern.indices.copy()))
     transposed, order = pattern.transposed_order()
-    found = device_topology.transpose(pattern.shape, *structure)
+    found = transpose(pattern.shape, *structure)
     for tensor, array in zip(found, (transposed.indptr, transposed.indices, order), strict=True):
         assert tensor.dtype == torch.int32
         np.testing.assert_array_equal(tensor.numpy(), array)
-    np.testing.assert_array_equal(device_topology.positions(pattern.shape, *structure).numpy(), pattern.positions())
+    np.testing.assert_array_equal(positions(pattern.shape, *structure).numpy(), pattern.positions())
 
 
 @pytest.mark.parametrize("regrow_init", ["zero", "random"])
 @pytest.mark.parametrize("refill", [True, False])
-def test_a_layer_on_a_gpu_evolves_as_one_on_the_cpu(
-    regrow_init: str, refill: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_layer_on_a_gpu_evolves_as_one_on_the_cpu(regrow_init: str, refill: bool) -> None:
     found = []
-    for on_host in (True, False):
-        monkeypatch.setattr(linear, "_on_host", lambda tensor, answer=on_host: answer)
+    for kernels in (nullcontext, native.without_kernels):
         layer = SparseLinear(60, 40, epsilon=5, seed=0, engine="torch")
         optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
         x = torch.randn(16, 60, generator=torch.Generator().manual_seed(1))
         for epoch in range(3):
             layer(x).square().sum().backward()
             optimizer.step()
-            layer.evolve(0.3, optimizer=optimizer, seed=epoch, refill=refill, regrow_init=regrow_init)
+            with kernels():
+                layer.evolve(0.3, optimizer=optimizer, seed=epoch, refill=refill, regrow_init=regrow_init)
             layer(x)
         found.append(
             (layer.indptr, layer.indices, layer.weight.detach(), optimizer.state[layer.weight]["momentum_buffer"])

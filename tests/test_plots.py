@@ -15,11 +15,10 @@ from PIL import Image, ImageSequence
 
 from set_cli.analysis.images import border_and_centre
 from set_cli.analysis.paper_p import hidden_degrees, paper_p_value
-from set_cli.config import from_mapping
+from set_cli.config import METHODS, from_mapping
 from set_cli.report.collect import FinishedRun, read_run
 from set_cli.report.drawing import draw_report
 from set_cli.report.plots import STYLES, input_movie, plot_curves, plot_degrees, plot_input_maps, plot_scale_free
-from set_cli.report.rows import METHODS
 from set_cli.runs.degrees import read_degrees
 from set_cli.system.files import sha256
 from tests.conftest import NO_TORCH, ONE_THREAD, REPORT, compose_mapping, run_python

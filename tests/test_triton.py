@@ -16,7 +16,7 @@ from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import find_engine, masked, triton_rows
 from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.pattern import Csr, from_positions
-from set_cli.sparse.topology import erdos_renyi
+from set_cli.sparse.rules import erdos_renyi
 from tests.conftest import run_python
 from tests.oracles import tolerance
 

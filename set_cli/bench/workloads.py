@@ -26,7 +26,7 @@ from set_cli.models.mlp import build_mlp, plan_mlp
 from set_cli.models.rbm import RBM, build_rbm, plan_rbm
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import find_engine, why_missing
-from set_cli.sparse.topology import erdos_renyi
+from set_cli.sparse.rules import erdos_renyi
 from set_cli.training.contrastive import Divergence
 from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import build_optimizer, drop_gradients

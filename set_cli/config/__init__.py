@@ -5,6 +5,7 @@ from set_cli.config.check import sentence as sentence
 from set_cli.config.identity import identity as identity
 from set_cli.config.identity import scientific as scientific
 from set_cli.config.keys import DATASETS as DATASETS
+from set_cli.config.keys import METHODS as METHODS
 from set_cli.config.keys import Augment as Augment
 from set_cli.config.keys import Backend as Backend
 from set_cli.config.keys import Config as Config
@@ -12,5 +13,6 @@ from set_cli.config.keys import Data as Data
 from set_cli.config.keys import Dataset as Dataset
 from set_cli.config.keys import Model as Model
 from set_cli.config.keys import Train as Train
+from set_cli.config.keys import facts_of as facts_of
 from set_cli.config.keys import flatten as flatten
 from set_cli.config.keys import known_keys as known_keys

@@ -6,6 +6,7 @@ A `Config` exists only once everything in it was checked, so the rest of the cod
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -159,11 +160,37 @@ class Model(Section):
         return self.ais_every or max(1, round(epochs / 50))
 
 
+@dataclass(frozen=True, slots=True)
+class MethodFacts:
+    """What the code needs to know of a method beside its rules.
+
+    evolves    whether connections are removed and regrown after each epoch
+    is_sparse  whether layers have the connections that epsilon says, instead of all
+    """
+
+    evolves: bool
+    is_sparse: bool
+
+
+MethodName = Literal["dense", "fixprob", "set"]
+METHODS: dict[MethodName, MethodFacts] = {  # in the order of the paper's tables
+    "dense": MethodFacts(evolves=False, is_sparse=False),
+    "fixprob": MethodFacts(evolves=False, is_sparse=True),
+    "set": MethodFacts(evolves=True, is_sparse=True),
+}
+UNKNOWN = MethodFacts(evolves=False, is_sparse=True)
+
+
+def facts_of(method: str) -> MethodFacts:
+    """The facts of a method of this name, as a run folder has it; of one that is not known, those of a sparse one."""
+    return METHODS.get(method, UNKNOWN)  # type: ignore[call-overload, no-any-return]
+
+
 class Method(Section):
-    """What is trained: SET, or one of the paper's baselines."""
+    """A named configuration of rules: SET, or one of the paper's baselines. The rules are in sparse/rules.py."""
 
     name: Annotated[
-        Literal["set", "fixprob", "dense"],
+        MethodName,
         about("set: prunes and regrows after every epoch; fixprob: fixed random topology; dense: fully connected"),
     ]
     regrow_init: Annotated[
@@ -172,6 +199,27 @@ class Method(Section):
             "value of a new connection; zero: as the authors' MLP; random: normal, standard deviation 0.1 (rbm: 0.05)"
         ),
     ]
+    removal: Annotated[
+        Literal["signed", "magnitude"],
+        about(
+            "which connections are removed, a fraction zeta of them; signed: the weights closest to zero of each sign "
+            "(the paper's); magnitude: those closest to zero, whatever their sign"
+        ),
+    ] = "signed"
+    regrowth: Annotated[
+        Literal["random"], about("where connections grow; random: in any cell without one (the paper's)")
+    ] = "random"
+    wiring: Annotated[
+        Literal["erdos_renyi"], about("the connections at the start; erdos_renyi: random ones (the paper's Eq. 1)")
+    ] = "erdos_renyi"
+
+    @property
+    def evolves(self) -> bool:
+        return METHODS[self.name].evolves
+
+    @property
+    def is_sparse(self) -> bool:
+        return METHODS[self.name].is_sparse
 
 
 class Backend(Section):
@@ -333,6 +381,11 @@ class Config(Section):
     data: Data
     snapshots: Snapshots
     checkpoints: Checkpoints
+
+    @property
+    def wired_epsilon(self) -> float | None:
+        """epsilon, or None where the method's layers have every connection."""
+        return self.epsilon if self.method.is_sparse else None
 
 
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:

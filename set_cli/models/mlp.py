@@ -16,7 +16,7 @@ from set_cli.config import Model
 from set_cli.models.activations import Activation, ReLU, SReLU
 from set_cli.models.stack import BatchContiguousLinear, SparseSequential
 from set_cli.sparse import SparseLinear
-from set_cli.sparse.topology import connection_probability
+from set_cli.sparse.rules import connection_probability
 from set_cli.system import streams
 
 

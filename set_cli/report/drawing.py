@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from set_cli.config import facts_of
 from set_cli.data.catalog import CATALOG
 from set_cli.errors import DataError
 from set_cli.report.collect import FinishedRun
@@ -97,7 +98,7 @@ def experiment_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
         place = (run.summary["dataset"], run.summary["model"])
         experiments[experiment_of(run.summary)].append(run)
         others = {key: value for key, value in run.summary["settings"].items() if key != "model.hidden"}
-        if run.summary["method"] == "set" and _picture_shape(run) is not None:
+        if facts_of(run.summary["method"]).evolves and _picture_shape(run) is not None:
             widths[*place, settings_text(others)].append(run)
     for kind, groups in (("curves", experiments), ("inputs", widths)):
         counts: dict[str, int] = defaultdict(int)
@@ -113,12 +114,12 @@ def experiment_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
 def topology_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
     """Of each configuration with sparse layers: degrees; of one that evolves the paper's test, and pictures' inputs."""
     for run, *_ in by_configuration(runs):
-        if run.summary["method"] == "dense":
+        if not facts_of(run.summary["method"]).is_sparse:
             continue
         name = _file_name("-".join(run.path.parts[-3:]))
         title = "/".join(run.path.parts[-3:])
         yield Drawing(f"{title}: degrees", f"{name}-degrees", _degrees(run), f"{title}: {WORDS['degrees']}")
-        if run.summary["method"] != "set":
+        if not facts_of(run.summary["method"]).evolves:
             continue
         words = f"{title}: {WORDS['scale-free']}"
         yield Drawing(f"{title}: the paper's test", f"{name}-scale-free", _scale_free(run), words)

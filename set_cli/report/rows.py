@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from set_cli.config import METHODS
 from set_cli.report.apart import OF_ONE_METHOD, told_apart
 from set_cli.report.collect import FinishedRun, LeftOut
 from set_cli.report.paper import paper_value
@@ -38,9 +39,6 @@ COLUMNS = [
     "paper",
     "difference",
 ]
-
-METHODS = ["dense", "fixprob", "set"]  # the order of the paper's tables
-
 
 LOST = ("diverged", "failed", "killed")  # endings after which a mean is one over the survivors
 
@@ -204,7 +202,7 @@ def _order(row: dict[str, Any]) -> tuple[object, ...]:
 
 def order_of(summary: Mapping[str, Any]) -> tuple[int, float, float]:
     """A sort key for configurations of one experiment: the paper's order of methods, then epsilon and zeta."""
-    method = METHODS.index(summary["method"]) if summary["method"] in METHODS else len(METHODS)
+    method = [*METHODS, summary["method"]].index(summary["method"])
     return method, summary["epsilon"] or 0, summary["zeta"] or 0
 
 

@@ -13,6 +13,7 @@ from set_cli.analysis.measure import keep_analysis, measure_run, read_analysis
 from set_cli.analysis.overlap import Overlap, correlate_degrees, measure_overlap
 from set_cli.analysis.power_law import Comparison as Rival
 from set_cli.analysis.records import Analysis, DegreeRow, StrengthRow
+from set_cli.config import facts_of
 from set_cli.errors import DataError, StorageError
 from set_cli.report.collect import FinishedRun
 from set_cli.report.rows import by_configuration
@@ -57,7 +58,7 @@ def analyze_runs(runs: Sequence[FinishedRun], tell: Tell = lambda run, what: Non
     missing: list[str] = []
     for run in runs:
         checksums = run.summary["sha256"]
-        if "degrees.npz" not in checksums or run.summary["method"] == "dense":
+        if "degrees.npz" not in checksums or not facts_of(run.summary["method"]).is_sparse:
             continue
         try:
             analysis = read_analysis(run.path, checksums)

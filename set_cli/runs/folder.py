@@ -38,9 +38,9 @@ MOST_COPIES = 1000  # of one run, made with resume=never
 def folder_name(config: Config) -> str:
     """<method>-e<epsilon>-z<zeta>-s<seed>-<id>; what has no meaning for the method is left out."""
     parts: list[str] = [config.method.name]
-    if config.method.name != "dense":
+    if config.method.is_sparse:
         parts.append(f"e{_short(config.epsilon)}")
-    if config.method.name == "set":
+    if config.method.evolves:
         parts.append(f"z{_short(config.zeta)}")
     return "-".join([*parts, f"s{config.seed}", identity(config)])
 

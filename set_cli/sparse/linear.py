@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
-from set_cli.sparse import device_topology, topology
 from set_cli.sparse.engines import Engine, choose, find_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
+from set_cli.sparse.evolve import Evolution, LastStep, evolve
 from set_cli.sparse.pattern import Csr, check_pattern
+from set_cli.sparse.rules import REGROWTH, REMOVAL, View, erdos_renyi
 
 HALF = (torch.bfloat16, torch.float16)
 INITIAL_DEVIATION = 0.05  # of `init=normal`: N(0, 1) / 20 as the authors' SciPy RBM
@@ -93,7 +94,7 @@ class SparseLinear(nn.Module):
         self.in_features, self.out_features = in_features, out_features
         self._engine = None if engine == "auto" else find_engine(engine)
         rng = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
-        pattern = topology.erdos_renyi(in_features, out_features, epsilon, rng)
+        pattern = erdos_renyi(in_features, out_features, epsilon, rng)
         weights = initial_weights(pattern, init, rng)
         self.weight = nn.Parameter(torch.from_numpy(weights).to(torch.get_default_dtype()))
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
@@ -155,28 +156,40 @@ class SparseLinear(nn.Module):
         refill: bool = True,
         regrow_init: str = "zero",
         regrow_deviation: float = REGROW_DEVIATION,
-    ) -> topology.Evolution | None:
-        """Prune and regrow the layer's connections (paper, Algorithm 1); what was done, None for a full layer.
+        removal: str = "signed",
+        regrowth: str = "random",
+        last_step: LastStep | None = None,
+    ) -> Evolution | None:
+        """Prune and regrow the layer's connections (paper, Algorithm 1); return what was done, None for a full layer.
 
-        zeta         fraction of the positive and of the negative weights to remove, 0 <= zeta < 1
+        zeta         fraction to remove, 0 <= zeta < 1; removal='signed' takes it of the positive and of the negative
+                     weights
         optimizer    its state follows the connections: survivors keep theirs (momentum, Adam's moments), new
                      connections start with none. Give every optimiser that trains this layer.
         refill       False removes without regrowing: the paper's rule after the last epoch
         regrow_init  value of a new connection: 'zero' or 'random' (normal, of standard deviation regrow_deviation)
+        removal      which connections go, a name of sparse.rules.REMOVAL: 'signed' (SET's) or 'magnitude'
+        regrowth     where connections grow, a name of sparse.rules.REGROWTH: 'random' (SET's)
+        last_step    what a rule that looks at gradients needs of the latest step
 
         Call it between optimiser steps: gradients are dropped, and a backward through a forward from before the call
-        is an error. Raises ValueError for a zeta out of range or weights that are not finite.
+        is an error. Raises ValueError for a zeta out of range, a rule that is not known, or weights that are not
+        finite.
         """
         if not 0 <= zeta < 1:
             raise ValueError(f"zeta: expected 0 <= zeta < 1, got {zeta}")
         if regrow_init not in ("zero", "random"):
             raise ValueError(f"regrow_init: expected 'zero' or 'random', got {regrow_init!r}")
+        for key, name, table in (("removal", removal, REMOVAL), ("regrowth", regrowth, REGROWTH)):
+            if name not in table:
+                raise ValueError(f"{key}: expected one of {', '.join(table)}, got {name!r}")
         if self.nnz == self.in_features * self.out_features:
             return None
         if not torch.isfinite(self.weight).all():
             raise ValueError("expected finite weights to evolve, got NaN or infinity")
         rng = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
-        change = self._change(zeta, rng, refill)
+        remove, grow = REMOVAL[removal], REGROWTH[regrowth]
+        change = evolve(self._view(last_step), zeta, rng, removal=remove, regrowth=grow, refill=refill)
         is_new = change.source < 0
         new_values = self.weight.new_zeros(len(change.source))
         if regrow_init == "random":
@@ -186,19 +199,12 @@ class SparseLinear(nn.Module):
             self._move_optimizer_state(optimizer, change.source)
         self._replace_weight(torch.where(is_new, new_values, _gather(self.weight, change.source)))
         self._store(change.indptr, change.indices)
-        return topology.Evolution(
-            self.pattern, change.source.cpu().numpy(), change.pruned, change.zeros, change.regrown
-        )
+        return change
 
-    def _change(self, zeta: float, rng: np.random.Generator, refill: bool) -> device_topology.DeviceEvolution:
-        """What Algorithm 1 does to the connections, computed where they lie."""
-        weights = self.weight.detach()
-        if not _on_host(weights):
-            shape, structure = (self.in_features, self.out_features), (self.indptr, self.indices)
-            return device_topology.evolve(shape, *structure, weights, zeta, rng, refill=refill)
-        found = topology.evolve(self.pattern, weights.numpy(), zeta, rng, refill=refill)
-        indptr, indices, source = map(torch.from_numpy, (found.pattern.indptr, found.pattern.indices, found.source))
-        return device_topology.DeviceEvolution(indptr, indices, source, found.pruned, found.zeros, found.regrown)
+    def _view(self, last_step: LastStep | None) -> View:
+        gradients = () if last_step is None else (last_step.inputs, last_step.output_gradients)
+        shape = (self.in_features, self.out_features)
+        return View(shape, self.indptr, self.indices, self.weight.detach(), *gradients)
 
     def extra_repr(self) -> str:
         return (
@@ -284,7 +290,3 @@ def _gather(values: Tensor, source: Tensor) -> Tensor:
     if not len(values):
         return values.new_zeros(len(source))
     return values.detach().index_select(0, source.clamp(min=0))
-
-
-def _on_host(tensor: Tensor) -> bool:
-    return tensor.is_cpu

@@ -26,7 +26,7 @@ def forecast(config: Config, done: int | None = 0) -> dict[str, Any]:
     Reads custom files, for only they say how many features there are. Errors of set_cli.errors as the run itself.
     """
     card, rows, tested = _data(config)
-    plans = plan_network(config.model, None if config.method.name == "dense" else config.epsilon, card)
+    plans = plan_network(config.model, config.wired_epsilon, card)
     device, _ = choose_device(config.backend)
     memory = estimate_memory(config, plans, device, rows, tested, card.shape)
     of_data = card.rows * card.features * (4 if card.kind == "real" else 1) + SCIKIT_LEARN * card.bundled
@@ -59,7 +59,7 @@ def _disk_bytes(config: Config, plans: list[LayerPlan]) -> float:
     """Two checkpoints, the snapshots, and the degrees of every epoch."""
     sparse = sum(plan.connections_asked for plan in plans if plan.sparse)
     full = sum(plan.n_in * plan.n_out for plan in plans if not plan.sparse)
-    epochs = config.train.epochs if config.method.name == "set" else 0
+    epochs = config.train.epochs if config.method.evolves else 0
     snapshots = 1 + epochs // config.snapshots.epochs_between(config.train.epochs)
     per_connection = PER_CONNECTION_ON_DISK["snapshot"] + (4 if config.snapshots.weights else 0)
     degrees = 4 * (1 + epochs) * sum(plan.n_in + plan.n_out for plan in plans if plan.sparse)

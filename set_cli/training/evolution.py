@@ -24,7 +24,7 @@ class Change:
 
 def evolve_model(model: nn.Module, optimizer: torch.optim.Optimizer, config: Config, epoch: int) -> Change:
     """Algorithm 1's step after an epoch; after the last epoch what is removed is not refilled."""
-    if config.method.name != "set":
+    if not config.method.evolves:
         return Change()
     deviation = INITIAL_DEVIATION if config.model.name == "rbm" else REGROW_DEVIATION
     pruned = zeros = regrown = 0
@@ -36,6 +36,8 @@ def evolve_model(model: nn.Module, optimizer: torch.optim.Optimizer, config: Con
             refill=epoch < config.train.epochs,
             regrow_init=config.method.regrow_init,
             regrow_deviation=deviation,
+            removal=config.method.removal,
+            regrowth=config.method.regrowth,
         )
         if evolution is not None:
             pruned += evolution.pruned

@@ -48,7 +48,7 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
     Raises ConfigError where an engine is not there, or a layer too large for its indices; OutOfMemory where training
     it would take more than is free; NotApplicable where the data does not suit it.
     """
-    epsilon = None if config.method.name == "dense" else config.epsilon
+    epsilon = config.wired_epsilon
     model, card = config.model, data.card
     plans = plan_network(model, epsilon, card)
     choices = _choose_engines(config, plans, device)
@@ -119,7 +119,7 @@ def _check_memory(config: Config, plans: list[LayerPlan], memory: Memory, device
     free = free_memory(device)
     if free is not None and memory.least > free:
         keys = {"rbm": ["model.hidden"], "mlp": ["model.hidden"], "cnn": ["model.channels", "model.hidden"]}
-        smaller = keys[config.model.name] + ["epsilon"] * (config.method.name != "dense") + ["train.batch_size"]
+        smaller = keys[config.model.name] + ["epsilon"] * config.method.is_sparse + ["train.batch_size"]
         raise OutOfMemory(
             f"expected at least {in_words(memory.least)} of free memory on the {device.type} to train "
             f"{round(sum(plan.connections_asked for plan in plans)):,} connections, found {in_words(free)}; take a "

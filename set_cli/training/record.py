@@ -149,7 +149,7 @@ class Record:
         Topology, rows, then the checkpoint that vouches for them: every instant between leaves a whole state.
         """
         epoch, folder = row["epoch"], self._folder
-        if self._config.method.name == "set":
+        if self._config.method.evolves:
             self._add_topology(epoch)
         folder.append_row("metrics.jsonl", row)
         parts = zip(("train", "evaluate", "evolve"), times, times[1:], strict=False)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from set_cli import native
-from set_cli.sparse.device_topology import positions, transpose
 from set_cli.sparse.pattern import Csr, check_pattern
 
 
@@ -87,3 +86,25 @@ class DevicePattern:
         if versions != self._versions:
             check_pattern(self.csr)
             self._versions, self._by_output, self._cells, self._native = versions, None, None, None
+
+
+def transpose(shape: tuple[int, int], indptr: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The connections in rows of outputs: indptr, indices and the order of their values, all int32."""
+    n_in, n_out = shape
+    sorted_outputs, order = torch.sort(indices, stable=True)
+    inputs = _rows(n_in, indptr, indices).to(torch.int32)
+    outputs = torch.arange(n_out + 1, dtype=torch.int32, device=indices.device)
+    starts = torch.searchsorted(sorted_outputs, outputs)
+    return starts.to(torch.int32), inputs[order], order.to(torch.int32)
+
+
+def positions(shape: tuple[int, int], indptr: Tensor, indices: Tensor) -> Tensor:
+    """(nnz,) int64: input * n_out + output of every connection, ascending."""
+    n_in, n_out = shape
+    return _rows(n_in, indptr, indices) * n_out + indices
+
+
+def _rows(n_in: int, indptr: Tensor, indices: Tensor) -> Tensor:
+    """The input of every connection; how many there are is given, so that nothing waits for the GPU."""
+    inputs = torch.arange(n_in, device=indices.device)
+    return inputs.repeat_interleave(indptr.diff(), output_size=len(indices))

@@ -5,26 +5,38 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from set_cli import native
+from set_cli.sparse.evolve import Evolution, splice
+from set_cli.sparse.evolve import evolve as evolve_view
 from set_cli.sparse.pattern import Csr, check_pattern, full_pattern
-from set_cli.sparse.topology import connection_probability, erdos_renyi, evolve, prune, regrow, sample_distinct
-from tests.oracles import cells_of, pruned_by_hand, random_pattern
+from set_cli.sparse.rules import connection_probability, erdos_renyi, signed_magnitude
+from set_cli.sparse.sampling import sample_distinct
+from tests.oracles import cells_of, pruned_by_hand, random_pattern, view_of
 
 
-@pytest.fixture(scope="module", params=["compiled", "numpy"], autouse=True)
+@pytest.fixture(scope="module", params=["compiled", "torch"], autouse=True)
 def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every test with the compiled kernels and without."""
     with nullcontext() if request.param == "compiled" else native.without_kernels():
         yield
 
 
+def evolve(
+    pattern: Csr, weights: np.ndarray[Any, Any], zeta: float, rng: np.random.Generator, *, refill: bool = True
+) -> Evolution:
+    return evolve_view(view_of(pattern, weights), zeta, rng, refill=refill)
+
+
 # A drawn truth table: weights, zeta, and which connections stay (o) or go (.).
+NOTHING = view_of(Csr(np.zeros(2, np.int32), np.empty(0, np.int32), (1, 1)), np.empty(0, np.float32))
 PRUNE_TABLE = [
     ([0.1, 0.2, 0.3, 0.4], 0.5, "..oo"),
     ([-0.1, -0.2, -0.3, -0.4], 0.5, "..oo"),
@@ -43,7 +55,9 @@ PRUNE_TABLE = [
 
 @pytest.mark.parametrize(("weights", "zeta", "stays"), PRUNE_TABLE)
 def test_prune_table(weights: list[float], zeta: float, stays: str) -> None:
-    assert "".join("o" if keep else "." for keep in prune(np.array(weights, np.float32), zeta)) == stays
+    view = view_of(full_pattern(1, len(weights)), np.array(weights, np.float32)) if weights else NOTHING
+    kept = signed_magnitude(view, zeta, np.random.default_rng(0))
+    assert "".join("o" if keep else "." for keep in kept.tolist()) == stays
 
 
 @st.composite
@@ -73,7 +87,7 @@ def test_evolve_agrees_with_the_oracle(
     assert evolution.zeros == np.count_nonzero(weights == 0)
     # Every survivor is where it was, and its source says so; every other connection is new.
     survivors = {cell: i for i, cell in enumerate(before) if i not in gone}
-    found = {cell: int(source) for cell, source in zip(after, evolution.source, strict=True) if source >= 0}
+    found = {cell: int(source) for cell, source in zip(after, evolution.source.tolist(), strict=True) if source >= 0}
     assert found == survivors
     assert not (set(after) - found.keys()) & survivors.keys()
 
@@ -121,13 +135,15 @@ def test_sample_refuses_more_than_there_is() -> None:
 def test_regrow_is_uniform_over_the_empty_cells() -> None:
     rng = np.random.default_rng(1)
     pattern = random_pattern(4, 5, 8, rng)
+    view = view_of(pattern, np.ones(8, np.float32))
     empty = sorted(set(range(20)) - set(pattern.positions().tolist()))
     draws = 20_000
     hits = np.zeros(20)
     for _ in range(draws):
         ranks = sample_distinct(12, 3, rng)
-        after, source = regrow(pattern, np.ones(8, dtype=bool), ranks)
-        hits[after.positions()[source < 0]] += 1
+        indptr, indices, source = splice(view, torch.ones(8, dtype=torch.bool), torch.from_numpy(ranks))
+        after = Csr(indptr.numpy(), indices.numpy(), (4, 5))
+        hits[after.positions()[source.numpy() < 0]] += 1
     assert hits[pattern.positions()].sum() == 0
     share = 3 / len(empty)
     assert np.abs(hits[empty] - draws * share).max() < 5 * math.sqrt(draws * share * (1 - share))

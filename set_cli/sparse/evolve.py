@@ -1,0 +1,129 @@
+"""SET's algorithm: remove connections of a layer, then grow as many elsewhere.
+
+Mocanu et al., Nature Communications 9:2383 (2018), Algorithm 1 (Box 1). Which connections go and which come is up to
+the rules (rules.py). The code runs in torch's operations, on any device; where the compiled kernels are they take over
+on the CPU, with the same result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from set_cli import native
+from set_cli.sparse.engines.device_pattern import positions
+from set_cli.sparse.pattern import Csr
+from set_cli.sparse.rules import Regrowth, Removal, View, random_cells, signed_magnitude
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evolution:
+    """What one evolution did to a layer.
+
+    shape            (n_in, n_out)
+    indptr, indices  the connections afterwards, int32, in rows of inputs
+    source           (nnz,) int32: where each connection lay before, -1 for a new one. Whatever is stored per connection
+                     (weight, momentum) follows with one gather.
+    pruned           connections removed, those of weight 0 included
+    zeros            of these, the ones whose weight was exactly 0
+    regrown          connections added
+    """
+
+    shape: tuple[int, int]
+    indptr: Tensor = field(repr=False)
+    indices: Tensor = field(repr=False)
+    source: Tensor = field(repr=False)
+    pruned: int
+    zeros: int
+    regrown: int
+
+    @property
+    def pattern(self) -> Csr:
+        """The connections afterwards as NumPy arrays."""
+        return Csr(self.indptr.cpu().numpy(), self.indices.cpu().numpy(), self.shape)
+
+
+def evolve(
+    view: View,
+    zeta: float,
+    rng: np.random.Generator,
+    *,
+    removal: Removal = signed_magnitude,
+    regrowth: Regrowth = random_cells,
+    refill: bool = True,
+) -> Evolution:
+    """Prune, then regrow exactly as many connections (Algorithm 1).
+
+    zeta    fraction to remove, 0 <= zeta < 1
+    refill  False prunes only: the paper's rule after the last epoch
+    ValueError where there is not one weight for each connection.
+    """
+    if view.weights.shape != (view.nnz,):
+        raise ValueError(f"expected {view.nnz} weights, one per connection, got shape {tuple(view.weights.shape)}")
+    keep = removal(view, zeta, rng)
+    pruned = view.nnz - int(keep.sum())
+    ranks = regrowth(view, keep, pruned if refill else 0, rng)
+    indptr, indices, source = splice(view, keep, ranks)
+    zeros = int((view.weights[~keep] == 0).sum())
+    return Evolution(view.shape, indptr, indices, source, pruned, zeros, len(ranks))
+
+
+def splice(view: View, keep: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """indptr, indices and source of the kept connections and new ones, all int32; see Evolution.
+
+    keep   (nnz,) bool
+    ranks  (count,) int64, ascending and distinct: which of the cells without a kept connection, counted row by row, are
+           filled
+    O(nnz) without rejections, so a layer that is almost full takes no longer than one that is empty.
+    """
+    n_in, n_out = view.shape
+    if native.core is not None and view.indices.is_cpu:
+        nnz = int(keep.sum()) + len(ranks)
+        after = [torch.empty(n, dtype=torch.int32) for n in (n_in + 1, nnz, nnz)]
+        tensors = (view.indptr, view.indices, keep, ranks, *after)
+        native.core.refill(n_in, n_out, *(tensor.contiguous().numpy() for tensor in tensors))
+        return after[0], after[1], after[2]
+    device = view.indices.device
+    survivors = torch.nonzero(keep).squeeze(1)
+    kept = positions(view.shape, view.indptr, view.indices)[survivors]
+    # The r-th empty cell lies at r plus the connections before it; `empty_before` counts the empty cells before each
+    # connection.
+    empty_before = kept - torch.arange(len(kept), device=device)
+    ranks = ranks.to(device)
+    new = ranks + torch.searchsorted(empty_before, ranks, right=True)
+    is_new = torch.zeros(len(kept) + len(new), dtype=torch.bool, device=device)
+    is_new[torch.searchsorted(kept, new) + torch.arange(len(new), device=device)] = True
+    merged, source = torch.empty_like(is_new, dtype=torch.int64), torch.full_like(is_new, -1, dtype=torch.int64)
+    merged[is_new], merged[~is_new] = new, kept
+    source[~is_new] = survivors
+    starts = torch.arange(n_in + 1, device=device) * n_out
+    indptr = torch.searchsorted(merged, starts)
+    return indptr.to(torch.int32), (merged % n_out).to(torch.int32), source.to(torch.int32)
+
+
+class LastStep:
+    """Keeps a layer's inputs and output gradients of the latest step, for rules that look at gradients.
+
+    While it is attached the layer runs by itself, not as part of a fused stack. `detach` ends it.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.inputs: Tensor | None = None
+        self.output_gradients: Tensor | None = None
+        self._handle = layer.register_forward_hook(self._after_forward)
+
+    def detach(self) -> None:
+        """Remove the hook and forget the tensors."""
+        self._handle.remove()
+        self.inputs = self.output_gradients = None
+
+    def _after_forward(self, layer: nn.Module, arguments: tuple[Tensor, ...], y: Tensor) -> None:
+        if y.requires_grad:
+            self.inputs = arguments[0].detach().flatten(end_dim=-2)
+            y.register_hook(self._after_backward)  # type: ignore[no-untyped-call]
+
+    def _after_backward(self, dy: Tensor) -> None:
+        self.output_gradients = dy.detach().flatten(end_dim=-2)
