@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,9 @@ from set_cli.config import Config
 from set_cli.data.account import data_lines, data_record, parts_of
 from set_cli.data.files import data_folder
 from set_cli.data.inputs import Inputs
-from set_cli.data.prepare import DataSet, load_data, needs_labels, training_mean
+from set_cli.data.prepare import DataSet, load_data
 from set_cli.errors import ConfigError, OutOfMemory
 from set_cli.models.counts import count_connections
-from set_cli.models.rbm import RBM, log_odds
 from set_cli.runs.environment import describe_environment
 from set_cli.runs.folder import RunFolder, locate, read_status
 from set_cli.runs.summary import SUMMARY
@@ -29,17 +29,19 @@ from set_cli.system.files import check_writable, read_json
 from set_cli.system.machine import available_cores, started_together
 from set_cli.system.progress import View, make_bar, note
 from set_cli.system.signals import NOT_STARTED, StopSignals
+from set_cli.training.architectures import ARCHITECTURES, make_trainer
 from set_cli.training.contents import describe_inputs, describe_layers, model_arrays, restore_model
 from set_cli.training.devices import choose_device, describe_device, prepare
 from set_cli.training.divergence import Divergence
 from set_cli.training.doubts import doubts_at_end, doubts_at_start, network_lines
 from set_cli.training.evolution import Change, evolve_model
-from set_cli.training.group import ALONE, Group, joined
+from set_cli.training.group import Group, joined
 from set_cli.training.network import Network, build_network, in_words
 from set_cli.training.optimizer import build_optimizer
+from set_cli.training.pairs import check_card
 from set_cli.training.passes import LOSS, NOT_BEGUN, ROWS, State
 from set_cli.training.record import Record
-from set_cli.training.trainers import Contrastive, Scores, Supervised, Trainer
+from set_cli.training.trainers import Scores, Trainer
 
 NOWHERE = (-1, -1)  # no epoch and row to go on from: the run is done
 
@@ -66,8 +68,11 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
     """
     stop.limit(config.time_limit)
     path, status = locate(config)
-    if started_together() and config.model.name == "rbm":
-        raise ConfigError("torchrun is for model=mlp and cnn; expected one process for model=rbm")
+    if started_together() and not ARCHITECTURES[config.model.name].can_be_shared:
+        shared = [name for name, architecture in ARCHITECTURES.items() if architecture.can_be_shared]
+        raise ConfigError(
+            f"torchrun is for model={' and '.join(shared)}; expected one process for model={config.model.name}"
+        )
     device, why = choose_device(config.backend)
     with _memory_errors(), joined(device) as group:
         if group.said_by_first(status == "done"):
@@ -77,9 +82,16 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
         prepare(device, deterministic=config.backend.deterministic)
         torch.set_num_threads(config.backend.threads or max(1, available_cores() // group.local_size))
         torch.set_flush_denormal(True)  # before the threads start, which take it over; why: native/src/team.hpp
-        labels = needs_labels(config.model.name)
+        labels = config.model.facts.needs_labels
         with stop.at_once(NOT_STARTED):
-            data = load_data(config.dataset, config.data, labels=labels, bar=make_bar(config.progress), say=note)
+            data = load_data(
+                config.dataset,
+                config.data,
+                labels=labels,
+                check=partial(check_card, config.model),
+                bar=make_bar(config.progress),
+                say=note,
+            )
         told = _tell(data_lines(data), group)
         network = build_network(config, data, device)
         _tell_what_is_slower(config, device, why, network)
@@ -97,7 +109,7 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
                 return Outcome(path, True, read_json(path / SUMMARY))
             record = Record(config, folder, network.plans, network.model, optimizer)
             with view:
-                inputs = describe_inputs(data, with_mean=config.model.name == "rbm")
+                inputs = describe_inputs(data, with_mean=config.model.facts.needs_probabilities)
                 record.begin(describe_start(config, command, data, network, device, why, group), inputs)
                 for line in told:
                     folder.log(line)
@@ -171,7 +183,7 @@ def _follow(config: Config, data: DataSet, model: nn.Module, optimizer: torch.op
     done, rows = stands
     begun: State = {ROWS: np.array(rows), LOSS: np.array(0.0)} if rows else NOT_BEGUN
     share_state(model, optimizer, group)
-    trainer = Supervised(config, model, group)
+    trainer = make_trainer(config, data, model, [], group)
     inputs = Inputs(data.train, data, next(model.parameters()).device)
     for epoch in range(done + 1, config.train.epochs + 1):
         trainer.train(inputs, optimizer, epoch, lambda *_: None, begun)
@@ -224,15 +236,6 @@ def metrics_row(epoch: int, loss: float, scores: Scores, connections: int, chang
         row |= {f"{part}_{name}": value for name, value in score.items()}
     counts = {"pruned": change.pruned, "pruned_zeros": change.zeros, "regrown": change.regrown}
     return row | {"connections": connections} | counts
-
-
-def make_trainer(
-    config: Config, data: DataSet, model: nn.Module, rows: Sequence[Mapping[str, Any]], group: Group = ALONE
-) -> Trainer:
-    """How this architecture is trained and measured; rows: the epochs so far."""
-    if isinstance(model, RBM):
-        return Contrastive(config, model, log_odds(training_mean(data), len(data.train)), rows)
-    return Supervised(config, model, group)
 
 
 def describe_start(

@@ -402,8 +402,9 @@ def test_a_dense_run_has_no_topology(tmp_path: Path) -> None:
 def test_the_analysis_needs_no_torch(trained: Path) -> None:
     program = (
         f"{NO_TORCH}import json\n"
-        "from pathlib import Path; from set_cli.analysis import run; from set_cli.analysis.measure import measure_run\n"
-        "run.SAMPLES = 6\n"
+        "from pathlib import Path; from set_cli.analysis import measure\n"
+        "from set_cli.analysis.measure import measure_run\n"
+        "measure.SAMPLES = 6\n"
         f"path = Path({str(trained)!r})\n"
         "print(len(measure_run(path, json.loads((path / 'summary.json').read_text())['sha256']).layers))"
     )

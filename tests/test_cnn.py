@@ -25,11 +25,12 @@ from set_cli.models.counts import count_layers, count_totals, sparse_layers
 from set_cli.runs.folder import locate
 from set_cli.sparse import SparseLinear
 from set_cli.system.files import read_arrays, read_json
+from set_cli.training.architectures import make_trainer
+from set_cli.training.group import ALONE
 from set_cli.training.network import build_network
 from set_cli.training.optimizer import build_optimizer
 from set_cli.training.pairs import check_pair, with_checksum
 from set_cli.training.supervised import evaluate
-from set_cli.training.trainers import Supervised
 from tests.conftest import Command, Compose
 from tests.test_run import StopAt, science, train
 
@@ -361,7 +362,7 @@ def test_evaluation_takes_convolutions_in_small_batches(compose: Compose) -> Non
     model = build_network(config, data, torch.device("cpu")).model
     model.register_forward_hook(lambda module, x, y: seen.append(len(y)))
     parts = {"test": Inputs(data.test, data, torch.device("cpu"))}
-    Supervised(config, model).measure(parts, 1, lambda: None)
+    make_trainer(config, data, model, [], ALONE).measure(parts, 1, lambda: None)
     assert max(seen) == 100
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 import pytest
 from omegaconf import OmegaConf
 
-from set_cli.config import DATASETS, METHODS, facts_of, from_mapping, identity, known_keys, scientific
+from set_cli.config import DATASETS, METHODS, from_mapping, identity, known_keys, method_facts, scientific
 from set_cli.config.keys import MethodName
 from set_cli.data.catalog import CATALOG
 from set_cli.errors import ConfigError, NotApplicable
@@ -389,4 +389,4 @@ def test_a_method_that_evolves_carries_zeta_and_its_rules_in_its_identity(name: 
 
 def test_every_method_has_facts_and_a_file() -> None:
     assert set(METHODS) == set(get_args(MethodName)) == {path.stem for path in (CONF / "method").glob("*.yaml")}
-    assert facts_of("of another version").is_sparse
+    assert method_facts("of another version").is_sparse

@@ -26,12 +26,13 @@ from omegaconf import OmegaConf
 from set_cli import native
 from set_cli.config import Config, from_mapping
 from set_cli.data.inputs import Inputs
-from set_cli.data.prepare import DataSet, load_data, needs_labels
+from set_cli.data.prepare import DataSet, load_data
 from set_cli.errors import DivergedError, SetError
-from set_cli.experiment import make_trainer
+from set_cli.training.architectures import make_trainer
 from set_cli.training.divergence import Divergence
 from set_cli.training.doubts import doubts_at_end
 from set_cli.training.evolution import evolve_model
+from set_cli.training.group import ALONE
 from set_cli.training.network import build_network
 from set_cli.training.optimizer import build_optimizer
 from set_cli.training.pairs import check_pair, with_checksum
@@ -62,7 +63,7 @@ def train(config: Config, data: DataSet, seconds: float | None) -> Row:
     torch.manual_seed(config.seed)
     network = build_network(config, data, CPU)
     model, optimizer = network.model, build_optimizer(network.model, config.train)
-    trainer = make_trainer(config, data, model, [])
+    trainer = make_trainer(config, data, model, [], ALONE)
     divergence = Divergence(config, data.card, model, Path("run"))
     inputs, test = Inputs(data.train, data, CPU), Inputs(data.test, data, CPU)
     losses: list[float] = []
@@ -138,7 +139,7 @@ def run(
                 config = compose(pair, method, seed, *own, "data.fetch=never", *short)
                 key = repr((config.dataset, config.data))
                 if key not in loaded:
-                    loaded[key] = load_data(config.dataset, config.data, labels=needs_labels(config.model.name))
+                    loaded[key] = load_data(config.dataset, config.data, labels=config.model.facts.needs_labels)
                 row = train(config, loaded[key], None if digits else seconds)
             except SetError as error:
                 missing.add(pair)

@@ -16,6 +16,7 @@ from set_cli.analysis.paper_p import hidden_degrees, paper_p_value
 from set_cli.analysis.power_law import SAMPLES, fit_power_law
 from set_cli.analysis.records import Analysis, DegreeRow, GraphRow, LayerRow, Side, StrengthRow, TurnoverRow
 from set_cli.analysis.strength import strength_from_checkpoint
+from set_cli.config import model_facts
 from set_cli.errors import DataError
 from set_cli.runs.checkpoint import CURRENT
 from set_cli.runs.degrees import FINAL, LARGEST_TOPOLOGY, Degrees, read_degrees
@@ -202,7 +203,7 @@ def _has_convolutions(path: Path) -> bool:
     """Whether the layers lie behind convolutions: their inputs are hidden neurons then."""
     config = read_json(path / "config.json")
     try:
-        return bool(config["model"]["name"] == "cnn")
+        return not model_facts(config["model"]["name"]).sees_features
     except (LookupError, TypeError):
         raise DataError(f"{path / 'config.json'}: expected a configuration with a model") from None
 

@@ -6,6 +6,7 @@ from set_cli.config.identity import identity as identity
 from set_cli.config.identity import scientific as scientific
 from set_cli.config.keys import DATASETS as DATASETS
 from set_cli.config.keys import METHODS as METHODS
+from set_cli.config.keys import MODELS as MODELS
 from set_cli.config.keys import Augment as Augment
 from set_cli.config.keys import Backend as Backend
 from set_cli.config.keys import Config as Config
@@ -13,6 +14,7 @@ from set_cli.config.keys import Data as Data
 from set_cli.config.keys import Dataset as Dataset
 from set_cli.config.keys import Model as Model
 from set_cli.config.keys import Train as Train
-from set_cli.config.keys import facts_of as facts_of
 from set_cli.config.keys import flatten as flatten
 from set_cli.config.keys import known_keys as known_keys
+from set_cli.config.keys import method_facts as method_facts
+from set_cli.config.keys import model_facts as model_facts

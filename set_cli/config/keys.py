@@ -96,12 +96,44 @@ class Dataset(Section):
 AisSchedule = Literal["quick", "paper"]
 
 
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of an architecture without torch; what is done with it is in training/architectures.py.
+
+    keys                 of `model` that it needs and others, unless they name them too, do not have
+    needs_labels         whether it learns from labels
+    needs_images         whether its inputs are images
+    needs_probabilities  whether its inputs have to lie between 0 and 1
+    sees_features        whether the inputs of its first layer are the data's features
+    """
+
+    keys: tuple[str, ...]
+    needs_labels: bool = True
+    needs_images: bool = False
+    needs_probabilities: bool = False
+    sees_features: bool = True
+
+
+ModelName = Literal["mlp", "cnn", "rbm"]
+MODELS: dict[ModelName, ModelFacts] = {
+    "mlp": ModelFacts(keys=("activation", "dropout")),
+    "cnn": ModelFacts(
+        keys=("activation", "dropout", "channels", "sparse_convolutions"), needs_images=True, sees_features=False
+    ),
+    "rbm": ModelFacts(keys=("cd_steps", "persistent", "ais", "ais_last"), needs_labels=False, needs_probabilities=True),
+}
+LIKE_MOST = ModelFacts(keys=())
+
+
+def model_facts(name: str) -> ModelFacts:
+    """The facts of an architecture of this name, as a run folder has it."""
+    return MODELS.get(name, LIKE_MOST)  # type: ignore[call-overload, no-any-return]
+
+
 class Model(Section):
     """The architecture. Keys of one architecture are None for the others."""
 
-    name: Annotated[
-        Literal["mlp", "cnn", "rbm"], about("the architecture; typed as model=NAME, which also chooses its settings")
-    ]
+    name: Annotated[ModelName, about("the architecture; typed as model=NAME, which also chooses its settings")]
     hidden: Annotated[
         tuple[Width, ...],
         Field(min_length=1, max_length=1000, strict=False),
@@ -140,9 +172,10 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _keys_belong_to_their_architecture(self) -> Self:
-        own = {"rbm": ("cd_steps", "persistent", "ais", "ais_last"), "cnn": ("channels", "sparse_convolutions")}
-        owners: dict[str, tuple[str, ...]] = {key: (name,) for name, keys in own.items() for key in keys}
-        owners |= dict.fromkeys(("activation", "dropout"), ("mlp", "cnn"))
+        owners: dict[str, list[str]] = {}
+        for name, facts in MODELS.items():
+            for key in facts.keys:
+                owners.setdefault(key, []).append(name)
         for key, names in owners.items():
             if (getattr(self, key) is None) == (self.name in names):
                 needs = "needs" if len(names) == 1 else "need"
@@ -154,6 +187,10 @@ class Model(Section):
         if self.name == "rbm" and len(self.hidden) != 1:
             raise ValueError(f"model.hidden: expected one hidden layer for model=rbm, found {list(self.hidden)}")
         return self
+
+    @property
+    def facts(self) -> ModelFacts:
+        return MODELS[self.name]
 
     def epochs_between_estimates(self, epochs: int) -> int:
         """Epochs between two estimates of log Z: what was asked, or about 50 estimates in the run."""
@@ -181,7 +218,7 @@ METHODS: dict[MethodName, MethodFacts] = {  # in the order of the paper's tables
 UNKNOWN = MethodFacts(evolves=False, is_sparse=True)
 
 
-def facts_of(method: str) -> MethodFacts:
+def method_facts(method: str) -> MethodFacts:
     """The facts of a method of this name, as a run folder has it; of one that is not known, those of a sparse one."""
     return METHODS.get(method, UNKNOWN)  # type: ignore[call-overload, no-any-return]
 

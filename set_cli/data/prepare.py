@@ -28,11 +28,10 @@ from set_cli.data.parts import Part, no_rows
 from set_cli.data.scaling import CHUNK, Scaling, fit_scaling, mean_of
 from set_cli.data.sources import Source, choose_form, identity_of, missing_files, missing_sentence, read_source
 from set_cli.data.split import choose_rows
-from set_cli.errors import ConfigError, DataError, NotApplicable
+from set_cli.errors import ConfigError, DataError
 from set_cli.system.progress import Bar, no_bar
 
 BINARIZE_SEED = 2383  # of the draws that make MNIST binary, the same for every run
-UNLABELLED = ("rbm",)  # the models that need no labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,27 +60,25 @@ class DataSet:
     doubts: tuple[str, ...] = ()
 
 
-def needs_labels(model: str) -> bool:
-    """Whether a model learns from labels."""
-    return model not in UNLABELLED
-
-
 def load_data(
     dataset: Dataset,
     data: DataConfig,
     *,
     labels: bool = True,
+    check: Callable[[Card], None] = lambda card: None,
     bar: Bar = no_bar,
     say: Callable[[str], None] = lambda line: None,
 ) -> DataSet:
     """The data set, fetched where it is missing, verified, split and ready to be scaled.
 
     labels    whether rows without labels are of no use
+    check     may refuse the data as soon as it is known what it is
     bar, say  show what takes long
     DataError where a file is missing or altered; ConfigError where the split asks for more rows than there are, or the
-    data does not suit the model (NotApplicable).
+    check raises.
     """
     card, parts, checksums, origin = _read(dataset, data, labels, bar, say)
+    check(card)
     if dataset.binarize is not None:  # before the split: a row's draws do not depend on which part it becomes
         parts = {split: binarize(part, dataset.binarize, i) for i, (split, part) in enumerate(parts.items())}
     whole: dict[str, Part] = {split: part for split, part in parts.items() if len(part)}
@@ -140,11 +137,6 @@ def _read(
     """Card, rows, checksums and origin of the data set, in the source's order (no test rows without the test files)."""
     if dataset.name == "custom":
         card, parts = read_custom(dataset, missing=data.missing, labels=labels)
-        if not labels and card.kind == "real":
-            raise NotApplicable(
-                f"{dataset.path} has values outside 0 to 1, which model=rbm cannot take as probabilities: scale each "
-                "column to 0 to 1 in the file (scikit-learn's MinMaxScaler), or use model=mlp"
-            )
         return card, parts, custom_checksums(dataset), "custom"
     card = CATALOG[dataset.name]
     if card.bundled:

@@ -69,10 +69,14 @@ def expected_bytes(
     rows: int,
     shape: Sequence[int] | None,
     evaluation_rows: int,
+    annealed_rows: int,
+    step_values: float,
 ) -> int:
     """What training is expected to take at its peak beyond the program and its data; measured within a fifth.
 
-    evaluation_rows  of a batch of test rows; all else as `training_bytes`
+    evaluation_rows  of a batch of test rows
+    annealed_rows    rows of the widest layer's outputs that annealed chains amount to
+    step_values      values of one row that a step has in memory at its peak; all else as `training_bytes`
     """
     sparse = [plan for plan in plans if plan.sparse]
     dense = [plan.n_in * plan.n_out * FLOAT for plan in plans if not plan.sparse]
@@ -87,19 +91,22 @@ def expected_bytes(
     largest = max((p.connections_asked for p in sparse if engines.get(p.name) == "torch"), default=0)
     products += round(largest * TORCH_PRODUCTS)
     batch = -(-min(rows, config.train.batch_size) // PADDED) * PADDED
-    step = batch * _values_at_once(config, plans, shape) * FLOAT
+    step = batch * step_values * FLOAT
     widest = max(plan.n_out for plan in plans)
-    if config.model.name == "rbm":
-        evaluation = (COPIES_IN_EVALUATION * evaluation_rows + AIS_CHAINS) * widest * FLOAT
-    else:
-        evaluation = COPIES_IN_EVALUATION * evaluation_rows * widest * FLOAT
+    evaluation = (COPIES_IN_EVALUATION * evaluation_rows + annealed_rows) * widest * FLOAT
     return round(max(building, kept + products + max(step, evaluation)))
 
 
-def _values_at_once(config: Config, plans: Sequence[LayerPlan], shape: Sequence[int] | None) -> float:
-    """Values of one row that a training step has in memory at its peak."""
-    if config.model.name == "rbm":
-        return COPIES_OF_UNITS * (plans[0].n_in + plans[0].n_out)
+def values_of_units(plans: Sequence[LayerPlan], shape: Sequence[int] | None) -> float:
+    """Values of one row that a step of contrastive divergence has in memory at its peak."""
+    return COPIES_OF_UNITS * (plans[0].n_in + plans[0].n_out)
+
+
+def values_of_layers(plans: Sequence[LayerPlan], shape: Sequence[int] | None) -> float:
+    """Values of one row that a supervised step has in memory at its peak.
+
+    shape  of an image, for the convolutions
+    """
     images = [plan for plan in plans if plan.convolution]
     others = [plan for plan in plans if not plan.convolution]
     return COPIES_OF_IMAGES * _values(images, shape) + COPIES * _values(others, None)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from set_cli.config import facts_of
+from set_cli.config import method_facts, model_facts
 from set_cli.data.catalog import CATALOG
 from set_cli.errors import DataError
 from set_cli.report.collect import FinishedRun
@@ -98,7 +98,7 @@ def experiment_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
         place = (run.summary["dataset"], run.summary["model"])
         experiments[experiment_of(run.summary)].append(run)
         others = {key: value for key, value in run.summary["settings"].items() if key != "model.hidden"}
-        if facts_of(run.summary["method"]).evolves and _picture_shape(run) is not None:
+        if method_facts(run.summary["method"]).evolves and _picture_shape(run) is not None:
             widths[*place, settings_text(others)].append(run)
     for kind, groups in (("curves", experiments), ("inputs", widths)):
         counts: dict[str, int] = defaultdict(int)
@@ -114,12 +114,12 @@ def experiment_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
 def topology_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
     """Of each configuration with sparse layers: degrees; of one that evolves the paper's test, and pictures' inputs."""
     for run, *_ in by_configuration(runs):
-        if not facts_of(run.summary["method"]).is_sparse:
+        if not method_facts(run.summary["method"]).is_sparse:
             continue
         name = _file_name("-".join(run.path.parts[-3:]))
         title = "/".join(run.path.parts[-3:])
         yield Drawing(f"{title}: degrees", f"{name}-degrees", _degrees(run), f"{title}: {WORDS['degrees']}")
-        if not facts_of(run.summary["method"]).evolves:
+        if not method_facts(run.summary["method"]).evolves:
             continue
         words = f"{title}: {WORDS['scale-free']}"
         yield Drawing(f"{title}: the paper's test", f"{name}-scale-free", _scale_free(run), words)
@@ -173,7 +173,7 @@ def _read(run: FinishedRun) -> dict[str, NDArray[np.int32]]:
 def _picture_shape(run: FinishedRun) -> tuple[int, int] | None:
     """(height, width) of the data's pictures where the first layer is on them; None where there are none."""
     card = CATALOG.get(run.summary["dataset"])
-    on_pixels = run.summary["model"] != "cnn"
+    on_pixels = model_facts(run.summary["model"]).sees_features
     return None if card is None or card.shape is None or not on_pixels else (card.shape[-2], card.shape[-1])
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
 
-from set_cli.config import facts_of
+from set_cli.config import method_facts
 from set_cli.report.rows import Configuration, experiment_of, method_text
 
 UNITS = {"accuracy": (" %", "points"), "log_probability": (" nats", "nats")}
@@ -38,7 +38,7 @@ def _sentence(configurations: Sequence[Configuration]) -> str:
         row = configuration.row
         if row["method"] not in best or row["last_mean"] > best[row["method"]].row["last_mean"]:
             best[row["method"]] = configuration
-    sparse = [one for method, one in best.items() if facts_of(method).is_sparse]
+    sparse = [one for method, one in best.items() if method_facts(method).is_sparse]
     if len(best) < 2 or not sparse:
         return ""
     first = max(sparse, key=lambda one: one.row["last_mean"])

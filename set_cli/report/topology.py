@@ -13,7 +13,7 @@ from set_cli.analysis.measure import keep_analysis, measure_run, read_analysis
 from set_cli.analysis.overlap import Overlap, correlate_degrees, measure_overlap
 from set_cli.analysis.power_law import Comparison as Rival
 from set_cli.analysis.records import Analysis, DegreeRow, StrengthRow
-from set_cli.config import facts_of
+from set_cli.config import method_facts, model_facts
 from set_cli.errors import DataError, StorageError
 from set_cli.report.collect import FinishedRun
 from set_cli.report.rows import by_configuration
@@ -58,7 +58,7 @@ def analyze_runs(runs: Sequence[FinishedRun], tell: Tell = lambda run, what: Non
     missing: list[str] = []
     for run in runs:
         checksums = run.summary["sha256"]
-        if "degrees.npz" not in checksums or not facts_of(run.summary["method"]).is_sparse:
+        if "degrees.npz" not in checksums or not method_facts(run.summary["method"]).is_sparse:
             continue
         try:
             analysis = read_analysis(run.path, checksums)
@@ -99,7 +99,7 @@ def pair_topologies(first: FinishedRun, second: FinishedRun) -> list[PairRow]:
     rows = []
     for layer in ours.keys() & theirs.keys():
         a, b = ours[layer], theirs[layer]
-        named = layer == "layer1" and first.summary["model"] != "cnn"
+        named = layer == "layer1" and model_facts(first.summary["model"]).sees_features
         correlation = correlate_degrees(a.out_degrees(), b.out_degrees()) if named else None
         rows.append(PairRow(first.path, second.path, layer, measure_overlap(a, b), correlation))
     return sorted(rows, key=lambda row: row.layer)

@@ -17,24 +17,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from set_cli.config import Config, scientific
+from set_cli.config import Config, model_facts, scientific
 from set_cli.data.card import Card
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet
 from set_cli.data.scaling import Scaling
 from set_cli.errors import SetError
-from set_cli.experiment import make_trainer
 from set_cli.models.rbm import RBM
 from set_cli.runs.summary import read_rows
 from set_cli.system.files import read_json
 from set_cli.system.machine import available_cores
 from set_cli.training import annealing
+from set_cli.training.architectures import evaluation_rows, make_trainer
 from set_cli.training.devices import choose_device, describe_device, free_memory, prepare
 from set_cli.training.evolution import evolve_model
+from set_cli.training.group import ALONE
 from set_cli.training.network import Network, build_network, estimate_memory, plan_network
 from set_cli.training.optimizer import build_optimizer
-from set_cli.training.trainers import evaluation_rows
 
 STEPS, WARM_UP = 20, 2
 PER_PLAN, IN_ALL = 4.0, 60.0  # seconds: of one plan's steps, and of its measurement; of all that one command asks for
@@ -97,7 +97,7 @@ def duration(config: Config, size: Size, done: int = 0) -> dict[str, Any]:
 
 
 def _is_measured(model: str, every: int, epochs: int, epoch: int) -> bool:
-    return model != "rbm" or epoch % every == 0 or epoch == epochs
+    return model_facts(model).needs_labels or epoch % every == 0 or epoch == epochs
 
 
 def plan_key(keys: Mapping[str, Any]) -> str:
@@ -209,7 +209,7 @@ class _Watch:
 def _epoch_seconds(config: Config, data: DataSet, network: Network, rows: int, watch: _Watch) -> tuple[float, int]:
     """Seconds of an epoch over so many rows, with its evolution; and the steps that were timed."""
     optimizer = build_optimizer(network.model, config.train)
-    trainer = make_trainer(config, data, network.model, [])
+    trainer = make_trainer(config, data, network.model, [], ALONE)
     inputs = Inputs(data.train, data, watch.device)
     times: list[float] = []
 
@@ -243,7 +243,7 @@ def _measure_seconds(config: Config, data: DataSet, network: Network, share: flo
     model = network.model
     parts = {"test": Inputs(data.test, data, watch.device)}
     if not isinstance(model, RBM):
-        trainer = make_trainer(config, data, model, [])
+        trainer = make_trainer(config, data, model, [], ALONE)
         return _seconds(lambda: trainer.measure(parts, 1, watch.check), watch) * share
     from set_cli.training.contrastive import monitor
 

@@ -8,7 +8,6 @@ from set_cli.config import Config
 from set_cli.data.card import Card
 from set_cli.data.catalog import CATALOG
 from set_cli.data.custom import read_custom
-from set_cli.data.prepare import needs_labels
 from set_cli.data.split import check_split
 from set_cli.models.mlp import LayerPlan
 from set_cli.sweeps.durations import Size, duration
@@ -44,7 +43,7 @@ def _data(config: Config) -> tuple[Card, int, int]:
     """Card, training rows and test rows."""
     data = config.data
     if config.dataset.path is not None:
-        labels = needs_labels(config.model.name)
+        labels = config.model.facts.needs_labels
         card, parts = read_custom(config.dataset, missing=data.missing, labels=labels)
         train, valid, test = len(parts["train"]), len(parts["valid"]), len(parts["test"])
     else:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.text import Text
 
+from set_cli.config import model_facts
 from set_cli.system.live import LiveLine, measured_text
 
 # bar(title, bytes or None) is a context manager that gives the function to advance it with.
@@ -68,7 +69,7 @@ def result_lines(summary: Mapping[str, Any], path: Path, runs_dir: str) -> list[
 def next_line(model: str, path: Path, runs_dir: str) -> str:
     """What to do with a run that is done; the last word but one names its folder."""
     report = shlex.join(["set-report", *([] if Path(runs_dir) == Path("runs") else [runs_dir])])
-    if model == "rbm":  # which has no classes to predict
+    if not model_facts(model).needs_labels:  # which has no classes to predict
         return f'compare: {report}; load: set_cli.load("{path}")'
     return f"compare: {report}; predict: set-predict {shlex.quote(str(path))} FILE"
 

@@ -8,18 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from set_cli.config import Config, from_mapping
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
-from set_cli.data.prepare import DataSet, load_data, needs_labels, training_mean
+from set_cli.data.prepare import DataSet, load_data, training_mean
 from set_cli.errors import ConfigError, DataError
-from set_cli.models.rbm import RBM, log_odds
+from set_cli.models.rbm import log_odds
 from set_cli.system.files import sha256
 from set_cli.trained.predict import scaling_of
+from set_cli.training.architectures import ARCHITECTURES
 from set_cli.training.contents import describe_inputs
-from set_cli.training.trainers import Contrastive, Supervised
+from set_cli.training.group import ALONE
 
 if TYPE_CHECKING:
     from set_cli.trained.run import TrainedRun
@@ -69,7 +72,7 @@ def load_part(
         raise ConfigError(f"path is for a run on a file of your own; data_dir says where {dataset.name} lies")
     folder = data_dir if data_dir is not None else _data_folder(run)
     wanted = config.data.model_copy(update={"dir": None if folder is None else str(folder)})
-    data = load_data(dataset, wanted, labels=needs_labels(config.model.name))
+    data = load_data(dataset, wanted, labels=config.model.facts.needs_labels)
     _check_same_data(run, data)
     if run.inputs is not None:
         if not describe_inputs(data, with_mean=run.inputs.mean is not None).agrees_with(run.inputs):
@@ -128,12 +131,12 @@ def measure_part(run: TrainedRun, rows: Part, data: DataSet) -> dict[str, float]
     """What the run measured last, after the last removal, of these rows."""
     model, config = run.trained_network(), run.settings()
     inputs = Inputs(rows, data, next(model.parameters()).device)
-    trainer: Supervised | Contrastive
-    if isinstance(model, RBM):
+
+    def base_bias() -> NDArray[np.float32]:
         mean = training_mean(data) if run.inputs is None or run.inputs.mean is None else run.inputs.mean
-        trainer = Contrastive(config, model, log_odds(mean, len(data.train)), [])
-    else:
-        trainer = Supervised(config, model)
+        return log_odds(mean, len(data.train))
+
+    trainer = ARCHITECTURES[config.model.name].trainer(config, model, base_bias, [], ALONE)
     name = "valid" if config.data.valid else "test"  # the part that an RBM's best epoch is chosen on
     with as_trained(run):
         # An RBM's estimate takes the schedule and the chains of the last epoch.

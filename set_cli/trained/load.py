@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from set_cli.config import Model, sentence
+from set_cli.config import Model, model_facts, sentence
 from set_cli.errors import DataError
 from set_cli.runs.checkpoint import CURRENT, load_checkpoint
 from set_cli.runs.folder import is_run_folder, read_status
@@ -60,8 +60,7 @@ def _read_inputs(path: Path, checksums: Mapping[str, str], outputs_of_rows: int,
         return None
     check_unaltered(path, INPUTS, checksums)
     inputs = read_inputs(path)
-    is_cnn = model == "cnn"  # its first layer is seen by patches
-    if not is_cnn and len(inputs.offset) != outputs_of_rows:
+    if model_facts(model).sees_features and len(inputs.offset) != outputs_of_rows:
         raise DataError(f"{path / INPUTS}: expected {outputs_of_rows} features, found {len(inputs.offset)}")
     return inputs
 

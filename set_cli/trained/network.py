@@ -10,11 +10,9 @@ import torch
 from torch import nn
 
 from set_cli.config import Model
-from set_cli.models.cnn import build_cnn, plan_cnn
-from set_cli.models.mlp import build_mlp, plan_mlp
-from set_cli.models.rbm import build_rbm, plan_rbm
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import choose
+from set_cli.training.architectures import ARCHITECTURES, Ends, Start
 
 
 def build_untrained(
@@ -32,22 +30,13 @@ def build_untrained(
     """
     shapes = [tuple(layer["shape"]) for layer in params["layers"]]
     features, outputs = int(shapes[0][0]), int(shapes[-1][1])
-    match model.name:
-        case "cnn":
-            plans = plan_cnn(model, epsilon, params["images"], outputs)
-        case "rbm":
-            plans = plan_rbm(model, epsilon, features)
-        case "mlp":
-            plans = plan_mlp(model, epsilon, features, outputs)
+    architecture, ends = ARCHITECTURES[model.name], Ends(features, outputs, params.get("images"))
+    plans = architecture.plan(model, epsilon, ends)
     if shapes != [(plan.n_in, plan.n_out) for plan in plans]:  # before anything of their size is allocated
         raise ValueError("params.json has other layers than the configuration")
     named = {plan.name: engines.get(plan.name, "auto") for plan in plans}
-    if model.name == "cnn":
-        return build_cnn(plans, model, epsilon, named, seed, params["images"])
-    if model.name == "rbm":
-        mean = np.full(features, 0.5, np.float32)
-        return build_rbm(plans[0], model, epsilon, named[plans[0].name], seed, mean, 1, n_chains)
-    return build_mlp(plans, model, epsilon, named, seed)
+    start = Start(seed, np.full(features, 0.5, np.float32), 1, n_chains)
+    return architecture.build(plans, model, epsilon, named, ends, start)
 
 
 def engines_of(start: Mapping[str, Any], model: nn.Module) -> dict[str, str]:

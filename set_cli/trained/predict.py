@@ -20,9 +20,10 @@ from set_cli.models.rbm import RBM, log_odds
 from set_cli.runs.inputs import RunInputs
 from set_cli.system import streams
 from set_cli.training import contrastive
+from set_cli.training.architectures import evaluation_rows
 from set_cli.training.sampling import Sampler
 from set_cli.training.supervised import evaluate
-from set_cli.training.trainers import Contrastive, evaluation_rows
+from set_cli.training.trainers import Contrastive
 
 if TYPE_CHECKING:
     from set_cli.trained.run import TrainedRun

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import nn
 
-from set_cli.config import Config
+from set_cli.config import Config, model_facts
 from set_cli.data.catalog import CATALOG
 from set_cli.data.parts import Values
 from set_cli.errors import ConfigError, DataError
@@ -67,7 +67,8 @@ class TrainedRun:
     @property
     def n_classes(self) -> int:
         """Outputs of the network; 0 of an RBM."""
-        return 0 if self.config["model"]["name"] == "rbm" else int(self.params["layers"][-1]["shape"][1])
+        has_classes = model_facts(self.config["model"]["name"]).needs_labels
+        return int(self.params["layers"][-1]["shape"][1]) if has_classes else 0
 
     @property
     def classes(self) -> NDArray[Any]:
@@ -234,7 +235,7 @@ def _derived_inputs(config: Config, features: int) -> RunInputs | None:
     card = CATALOG.get(config.dataset.name)
     if card is None or card.kind == "real" or card.features != features or config.data.scaling != "unit":
         return None
-    if config.model.name == "rbm":  # its base rates are not known
+    if config.model.facts.needs_probabilities:  # its base rates are not known
         return None
     offset, scale = np.zeros(features), np.full(features, 1 / card.maximum)
     names = (card.class_names, card.feature_names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import nn
 from set_cli.config import Config
 from set_cli.data.card import Card
 from set_cli.errors import DivergedError
+from set_cli.training.architectures import ARCHITECTURES
 from set_cli.training.supervised import is_finite
 
 TIMES_CHANCE = 100  # how far above the loss of guessing a training loss may be: in ours that train, it is below 5
@@ -25,8 +25,7 @@ class Divergence:
 
     def __init__(self, config: Config, card: Card, model: nn.Module, folder: Path) -> None:
         self._config, self._model, self._folder = config, model, folder
-        chance = math.log(2) * card.features if config.model.name == "rbm" else math.log(max(2, card.classes))
-        self._largest_loss = TIMES_CHANCE * chance
+        self._largest_loss = TIMES_CHANCE * ARCHITECTURES[config.model.name].chance_loss(card)
 
     def check(
         self, epoch: int, train_loss: float = 0.0, scores: Mapping[str, Mapping[str, float]] | None = None

@@ -79,7 +79,7 @@ def doubts_at_end(config: Config, data: DataSet, row: Mapping[str, float]) -> li
 
     row  of metrics.jsonl, of the last epoch
     """
-    if config.model.name == "rbm":
+    if not config.model.facts.needs_labels:
         found, chance = row["test_log_probability"], independent_log_probability(data)
         what = f"test log-probability {found:.2f} nats is no better than that of independent units ({chance:.2f})"
     else:

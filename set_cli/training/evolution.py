@@ -9,8 +9,8 @@ from torch import nn
 
 from set_cli.config import Config
 from set_cli.models.counts import sparse_layers
-from set_cli.sparse.linear import INITIAL_DEVIATION, REGROW_DEVIATION
 from set_cli.system import streams
+from set_cli.training.architectures import ARCHITECTURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,6 @@ def evolve_model(model: nn.Module, optimizer: torch.optim.Optimizer, config: Con
     """Algorithm 1's step after an epoch; after the last epoch what is removed is not refilled."""
     if not config.method.evolves:
         return Change()
-    deviation = INITIAL_DEVIATION if config.model.name == "rbm" else REGROW_DEVIATION
     pruned = zeros = regrown = 0
     for i, layer in enumerate(sparse_layers(model).values()):
         evolution = layer.evolve(
@@ -35,7 +34,7 @@ def evolve_model(model: nn.Module, optimizer: torch.optim.Optimizer, config: Con
             seed=streams.generator(config.seed, "evolve", epoch, i),
             refill=epoch < config.train.epochs,
             regrow_init=config.method.regrow_init,
-            regrow_deviation=deviation,
+            regrow_deviation=ARCHITECTURES[config.model.name].regrow_deviation,
             removal=config.method.removal,
             regrowth=config.method.regrowth,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,16 +13,14 @@ from set_cli.config import Config, Model
 from set_cli.data.card import Card
 from set_cli.data.prepare import DataSet, training_mean
 from set_cli.errors import ConfigError, NotApplicable, OutOfMemory
-from set_cli.models.cnn import build_cnn, plan_cnn
 from set_cli.models.memory import expected_bytes, training_bytes
-from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
-from set_cli.models.rbm import build_rbm, plan_rbm
+from set_cli.models.mlp import LayerPlan
 from set_cli.sparse.engines import Choice, choose
 from set_cli.sparse.pattern import check_size
 from set_cli.system.progress import note
+from set_cli.training.architectures import ARCHITECTURES, Ends, Start
 from set_cli.training.devices import free_memory
 from set_cli.training.pairs import no_images
-from set_cli.training.trainers import evaluation_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,33 +65,25 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
         raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None
     memory = estimate_memory(config, plans, device, len(data.train), len(data.test), card.shape)
     _check_memory(config, plans, memory, device)
+    ends = Ends(card.features, card.classes, card.shape)
+    rows = len(data.train)
+    mean = training_mean(data) if model.facts.needs_probabilities else np.empty(0, np.float32)
+    start = Start(config.seed, mean, rows, min(config.train.batch_size, rows))
     try:
-        if model.name == "rbm":
-            engine = engines.get(plans[0].name, "auto")
-            mean, rows = training_mean(data), len(data.train)
-            n_chains = min(config.train.batch_size, rows)
-            rbm = build_rbm(plans[0], config.model, epsilon, engine, config.seed, mean, rows, n_chains)
-            return Network(plans, rbm, choices, memory)
-        if model.name == "cnn":
-            assert card.shape is not None
-            return Network(plans, build_cnn(plans, model, epsilon, engines, config.seed, card.shape), choices, memory)
-        return Network(plans, build_mlp(plans, model, epsilon, engines, config.seed), choices, memory)
+        built = ARCHITECTURES[model.name].build(plans, model, epsilon, engines, ends, start)
     except ValueError as error:
         raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None
+    return Network(plans, built, choices, memory)
 
 
 def plan_network(model: Model, epsilon: float | None, card: Card) -> list[LayerPlan]:
     """The layers; NotApplicable where the data are no images large enough for a CNN."""
-    if model.name == "rbm":
-        return plan_rbm(model, epsilon, card.features)
-    if model.name == "mlp":
-        return plan_mlp(model, epsilon, card.features, card.classes)
-    if card.shape is None:
+    if model.facts.needs_images and card.shape is None:
         raise NotApplicable(no_images(card))
     try:
-        return plan_cnn(model, epsilon, card.shape, card.classes)
+        return ARCHITECTURES[model.name].plan(model, epsilon, Ends(card.features, card.classes, card.shape))
     except ValueError as error:
-        raise NotApplicable(f"{card.name} with model=cnn: {error}") from None
+        raise NotApplicable(f"{card.name} with model={model.name}: {error}") from None
 
 
 def _choose_engines(config: Config, plans: list[LayerPlan], device: torch.device) -> dict[str, Choice]:
@@ -111,19 +102,20 @@ def estimate_memory(
     """Of training these layers on so many rows and testing on so many; ConfigError where an engine is not there."""
     engines = {layer: choice.engine.name for layer, choice in _choose_engines(config, plans, device).items()}
     least = training_bytes(plans, engines, config, rows, shape)
-    at_once = min(tested, evaluation_rows(config))
-    return Memory(least, max(least, expected_bytes(plans, engines, config, rows, shape, at_once)))
+    architecture = ARCHITECTURES[config.model.name]
+    at_once, values = min(tested, architecture.evaluation_rows(config)), architecture.step_values(plans, shape)
+    expected = expected_bytes(plans, engines, config, rows, shape, at_once, architecture.annealed_rows, values)
+    return Memory(least, max(least, expected))
 
 
 def _check_memory(config: Config, plans: list[LayerPlan], memory: Memory, device: torch.device) -> None:
     free = free_memory(device)
     if free is not None and memory.least > free:
-        keys = {"rbm": ["model.hidden"], "mlp": ["model.hidden"], "cnn": ["model.channels", "model.hidden"]}
-        smaller = keys[config.model.name] + ["epsilon"] * config.method.is_sparse + ["train.batch_size"]
+        keys = (*ARCHITECTURES[config.model.name].smaller, *["epsilon"] * config.method.is_sparse)
         raise OutOfMemory(
             f"expected at least {in_words(memory.least)} of free memory on the {device.type} to train "
             f"{round(sum(plan.connections_asked for plan in plans)):,} connections, found {in_words(free)}; take a "
-            f"smaller {', '.join(smaller[:-1])} or {smaller[-1]}"
+            f"smaller {', '.join(keys)} or train.batch_size"
         )
     if free is not None and memory.expected > free:
         note(f"note: training may take about {in_words(memory.expected)}, and {in_words(free)} are free")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from set_cli.config import Config
+from set_cli.config import MODELS, Config, Model
 from set_cli.data.card import Card, Form
 from set_cli.data.catalog import CATALOG
 from set_cli.data.custom import check_path
 from set_cli.data.files import data_folder
-from set_cli.data.prepare import needs_labels
 from set_cli.data.sources import choose_form, identify, uses_imports
 from set_cli.errors import ConfigError, DataError, NotApplicable
 from set_cli.system.files import sha256
@@ -20,17 +19,11 @@ def check_pair(config: Config) -> None:
 
     ConfigError where a setting of the data does not suit the model.
     """
-    name, model = config.dataset.name, config.model.name
-    if name in CATALOG and CATALOG[name].kind == "real" and not needs_labels(model):
-        raise NotApplicable(f"{name} has real values, which model={model} cannot take as probabilities; use model=mlp")
-    if model == "rbm" and config.data.scaling != "unit":
-        raise ConfigError("data.scaling: expected unit for model=rbm, whose visible units are probabilities")
-    if model == "rbm" and config.backend.precision != "float32":
-        raise ConfigError("backend.precision: expected float32 for model=rbm; bfloat16 is for model=mlp and cnn")
-    if model == "rbm" and config.data.augment.is_on:
-        raise ConfigError("data.augment moves images for model=mlp and cnn; model=rbm is trained on them as they are")
-    if name in CATALOG and model == "cnn" and CATALOG[name].shape is None:
-        raise NotApplicable(no_images(CATALOG[name]))
+    name, model = config.dataset.name, config.model
+    if name in CATALOG:
+        check_card(model, CATALOG[name])
+    if model.facts.needs_probabilities:
+        _check_probabilities(config)
     if name == "custom":
         if config.dataset.path is None:
             raise NotApplicable("dataset=custom needs dataset.path=file.npz (or .csv, .mat, .svmlight)")
@@ -38,8 +31,35 @@ def check_pair(config: Config) -> None:
         _check_test_path(config)
         return
     card = CATALOG[name]
-    if needs_labels(model) and not card.bundled:
+    if model.facts.needs_labels and not card.bundled:
         _form(config)
+
+
+def check_card(model: Model, card: Card) -> None:
+    """NotApplicable where data like this cannot train the model."""
+    if model.facts.needs_probabilities and card.kind == "real":
+        if card.name != "custom":
+            raise NotApplicable(
+                f"{card.name} has real values, which model={model.name} cannot take as probabilities; use model=mlp"
+            )
+        raise NotApplicable(
+            f"{card.title} has values outside 0 to 1, which model={model.name} cannot take as probabilities: scale "
+            "each column to 0 to 1 in the file (scikit-learn's MinMaxScaler), or use model=mlp"
+        )
+    if model.facts.needs_images and card.shape is None:
+        raise NotApplicable(no_images(card))
+
+
+def _check_probabilities(config: Config) -> None:
+    """ConfigError for settings under which inputs are no probabilities, or are not taken as they are."""
+    name = config.model.name
+    others = " and ".join(other for other, facts in MODELS.items() if not facts.needs_probabilities)
+    if config.data.scaling != "unit":
+        raise ConfigError(f"data.scaling: expected unit for model={name}, whose visible units are probabilities")
+    if config.backend.precision != "float32":
+        raise ConfigError(f"backend.precision: expected float32 for model={name}; bfloat16 is for model={others}")
+    if config.data.augment.is_on:
+        raise ConfigError(f"data.augment moves images for model={others}; model={name} is trained on them as they are")
 
 
 def _check_test_path(config: Config) -> None:
@@ -99,7 +119,7 @@ def data_label(config: Config) -> str:
 def _form(config: Config) -> Form:
     card = CATALOG[config.dataset.name]
     with_test, may_fetch = config.data.holdout == 0, config.data.fetch == "auto"
-    labels = needs_labels(config.model.name)
+    labels = config.model.facts.needs_labels
     return choose_form(card, data_folder(config.data.dir), labels=labels, with_test=with_test, may_fetch=may_fetch)
 
 
@@ -108,5 +128,5 @@ def _identify(config: Config) -> str | None:
     card = CATALOG[config.dataset.name]
     if card.bundled:
         return None
-    data_dir, labels = data_folder(config.data.dir), needs_labels(config.model.name)
+    data_dir, labels = data_folder(config.data.dir), config.model.facts.needs_labels
     return identify(card, _form(config), data_dir, labels=labels, with_test=config.data.holdout == 0)

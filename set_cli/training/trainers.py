@@ -19,20 +19,6 @@ from set_cli.training import annealing, contrastive, supervised
 from set_cli.training.group import ALONE, Group
 from set_cli.training.passes import AfterStep, State
 
-EVALUATION_VALUES = 2**24  # of a layer's outputs at a time
-
-
-def evaluation_rows(config: Config) -> int:
-    """Rows that are measured at a time: where layers are wide, no more than are trained at a time.
-
-    Images grow on their way through convolutions.
-    """
-    if config.model.name == "rbm":
-        return contrastive.EVALUATION_ROWS
-    fitting = 100 if config.model.name == "cnn" else EVALUATION_VALUES // max(config.model.hidden)
-    return min(supervised.EVALUATION_ROWS, max(config.train.batch_size, fitting))
-
-
 Scores = dict[str, dict[str, float]]  # by part, then by what was measured
 
 
@@ -51,10 +37,13 @@ class Trainer(Protocol):
 
 
 class Supervised:
-    """Cross-entropy on labels: an MLP or a CNN; by one process or a group."""
+    """Trains on the cross-entropy of labels, in one process or a group.
 
-    def __init__(self, config: Config, model: nn.Module, group: Group = ALONE) -> None:
-        self._config, self._model, self._group = config, model, group
+    evaluation_rows  rows that are measured at a time
+    """
+
+    def __init__(self, config: Config, model: nn.Module, evaluation_rows: int, group: Group = ALONE) -> None:
+        self._config, self._model, self._rows, self._group = config, model, evaluation_rows, group
         self._parallel = group.parallel(model)
 
     def train(
@@ -66,8 +55,7 @@ class Supervised:
         )
 
     def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
-        rows = evaluation_rows(self._config)
-        return {name: supervised.evaluate(self._model, part, check, rows) for name, part in parts.items()}
+        return {name: supervised.evaluate(self._model, part, check, self._rows) for name, part in parts.items()}
 
 
 class Contrastive:
