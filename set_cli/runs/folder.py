@@ -1,4 +1,4 @@
-"""One run's folder: where it is, who works in it, and what is in it (the file table is in the README)."""
+"""One run's folder: where it is, who works in it, and what is in it (the file table is in docs/run_folder.md)."""
 
 from __future__ import annotations
 
