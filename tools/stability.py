@@ -113,9 +113,16 @@ def main() -> None:
 @click.option("--threads", default=1, show_default=True)
 @click.option("--pairs", help="Comma-separated; all by default.")
 @click.option("--methods", default=",".join(METHODS), show_default=True)
-@click.option("--custom", type=click.Path(path_type=Path), help="A file for dataset=custom.")
+@click.option("--also", nargs=2, multiple=True, metavar="PAIR WORD", help="A set-train word of one pair's runs.")
 def run(
-    output: Path, seeds: int, limit: int, seconds: float, threads: int, pairs: str | None, methods: str, custom: Path
+    output: Path,
+    seeds: int,
+    limit: int,
+    seconds: float,
+    threads: int,
+    pairs: str | None,
+    methods: str,
+    also: tuple[tuple[str, str], ...],
 ) -> None:
     """Train, one JSON line a run; what OUTPUT holds is not trained again."""
     torch.set_num_threads(threads)
@@ -130,11 +137,13 @@ def run(
         for pair, method, seed in runs(chosen, tuple(methods.split(",")), seeds, limit):
             if (pair, method, seed) in done or pair in missing:
                 continue
-            own = [f"dataset.path='{custom}'", "data.holdout=50"] if pair.startswith("custom_") and custom else []
+            own = [word for named, word in also if named == pair]
             digits = pair == "digits_mlp"
             most = MOST_IMAGES if pair.endswith("_cnn") else MOST_ROWS
             short = [] if digits else [f"data.train_limit={most}", "data.test_limit=1000"]
             short += ["model.ais_last=quick"] if pair.endswith("_rbm") else []
+            named = {word.partition("=")[0] for word in own}
+            short = [word for word in short if word.partition("=")[0] not in named]
             try:
                 config = compose(pair, method, seed, *own, "data.fetch=never", *short)
                 key = repr((config.dataset, config.data))
