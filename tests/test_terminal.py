@@ -21,9 +21,9 @@ from rich.console import Console
 
 from set_cli.report.outcome import outcomes_in_words
 from set_cli.report.tables import render
+from set_cli.runs.lines import result_lines
 from set_cli.sweeps.pace import pace_line
 from set_cli.system.live import LiveLine
-from set_cli.system.progress import result_lines
 from set_cli.system.terminal import Column, render_table
 from tests.conftest import ONE_THREAD, REPORT, TRAIN, Command
 from tests.test_report import finished_run, report

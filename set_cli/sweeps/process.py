@@ -14,8 +14,9 @@ from typing import Any
 from set_cli.config import Config, from_mapping
 from set_cli.errors import NOT_APPLICABLE, TIME_IS_UP, NotApplicable, SetError, TimeIsUp
 from set_cli.runs.folder import already_done
+from set_cli.runs.lines import result_lines
 from set_cli.system.machine import prepare_for_torch
-from set_cli.system.progress import make_view, result_lines, say
+from set_cli.system.progress import make_view, say
 from set_cli.system.signals import NOT_STARTED, StopSignals
 
 

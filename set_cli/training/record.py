@@ -23,9 +23,10 @@ from set_cli.runs.degrees import PART, append_degrees, finish_degrees
 from set_cli.runs.environment import differences
 from set_cli.runs.folder import RunFolder, snapshot_epochs, snapshot_path
 from set_cli.runs.inputs import INPUTS, RunInputs, read_inputs, write_inputs
+from set_cli.runs.lines import epoch_line, result_lines, start_line
 from set_cli.runs.summary import metric_of, read_rows, write_summary
 from set_cli.system.files import make_folder, read_json, remove, write_arrays
-from set_cli.system.progress import epoch_line, note, result_lines, start_line
+from set_cli.system.progress import note
 from set_cli.training.contents import (
     describe_parameters,
     finish_parameters,
