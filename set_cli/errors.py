@@ -53,13 +53,13 @@ class OutOfMemory(SetError):
 
 
 class TimeIsUp(SetError):
-    """The run took longer than its time_limit; it can go on later."""
+    """The run took longer than its time_limit; it can be resumed later."""
 
     again = True
 
 
 class Interrupted(SetError):
-    """SIGINT or SIGTERM asked the run to stop; it can go on later."""
+    """SIGINT or SIGTERM asked the run to stop; it can be resumed later."""
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)

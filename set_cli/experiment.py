@@ -39,11 +39,11 @@ from set_cli.training.group import Group, joined
 from set_cli.training.network import Network, build_network, in_words
 from set_cli.training.optimizer import build_optimizer
 from set_cli.training.pairs import check_card
-from set_cli.training.passes import LOSS, NOT_BEGUN, ROWS, State
+from set_cli.training.passes import FRESH, LOSS, ROWS, State
 from set_cli.training.record import Record
 from set_cli.training.trainers import Scores, Trainer
 
-NOWHERE = (-1, -1)  # no epoch and row to go on from: the run is done
+NOWHERE = (-1, -1)  # no epoch and row to resume from: the run is done
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Outcome:
 
 
 def run(config: Config, settings: Mapping[str, Any], command: list[str], view: View, stop: StopSignals) -> Outcome:
-    """Train what the configuration says, or go on with it, or skip it where it is done.
+    """Train what the configuration says, resume it, or skip it where it is done.
 
     settings  what differs from the defaults of this data set and model, for the record
     command   the command line, for the record
@@ -144,7 +144,8 @@ def _train(
 
     def after_step(rows: int, of: int, state: Callable[[], State]) -> None:
         view.step(record.epoch + 1, rows, of)
-        # After the last step the checkpoint of the whole epoch is next. What the others of a group draw, none holds.
+        # After the last step the checkpoint of the whole epoch is next. Dropout state of other processes is not saved,
+        # so only a single process checkpoints within an epoch.
         if record.is_due and rows < of and group.size == 1:
             divergence.check(record.epoch + 1)
             record.paused |= stop.was_paused()
@@ -153,12 +154,12 @@ def _train(
 
     tested = {name: part for name, part in inputs.items() if name != "train"}
     view.start(record.title, config.train.epochs, record.epoch)
-    final, begun, seconds = None, record.begun, record.seconds
+    final, resume_from, seconds = None, record.resume_from, record.seconds
     divergence = Divergence(config, data.card, model, record.path)
     for epoch in range(record.epoch + 1, config.train.epochs + 1):
         times = [time.perf_counter() - seconds]
-        loss = trainer.train(inputs["train"], optimizer, epoch, after_step, begun)
-        begun, seconds = NOT_BEGUN, 0.0
+        loss = trainer.train(inputs["train"], optimizer, epoch, after_step, resume_from)
+        resume_from, seconds = FRESH, 0.0
         times.append(time.perf_counter())
         divergence.check(epoch, loss)
         found = trainer.measure(tested, epoch, check)
@@ -176,18 +177,18 @@ def _train(
 
 
 def _follow(config: Config, data: DataSet, model: nn.Module, optimizer: torch.optim.Optimizer, group: Group) -> None:
-    """What the other processes of a group do: train on their share; what they measure nothing of, they are told."""
+    """The loop of every process but the first: train on its share of each batch, then receive the evolved network."""
     stands = group.said_by_first(NOWHERE)
     if stands == NOWHERE:
         return
     done, rows = stands
-    begun: State = {ROWS: np.array(rows), LOSS: np.array(0.0)} if rows else NOT_BEGUN
+    resume_from: State = {ROWS: np.array(rows), LOSS: np.array(0.0)} if rows else FRESH
     share_state(model, optimizer, group)
     trainer = make_trainer(config, data, model, [], group)
     inputs = Inputs(data.train, data, next(model.parameters()).device)
     for epoch in range(done + 1, config.train.epochs + 1):
-        trainer.train(inputs, optimizer, epoch, lambda *_: None, begun)
-        begun = NOT_BEGUN
+        trainer.train(inputs, optimizer, epoch, lambda *_: None, resume_from)
+        resume_from = FRESH
         share_state(model, optimizer, group)
 
 
@@ -207,7 +208,7 @@ def _tell(lines: list[str], group: Group) -> list[str]:
 
 
 def _tell_what_is_slower(config: Config, device: torch.device, why: str, network: Network) -> None:
-    """Where `auto` has to do with less than a machine like this could offer: never in silence."""
+    """Print a note where `auto` uses less than a machine like this could offer."""
     if config.backend.name == "auto" and device.type == "cpu" and torch.version.cuda:
         note(f"note: backend={why}; training on the CPU")
     reasons = [choice.why for choice in network.choices.values() if choice.engine.name == "torch"]

@@ -118,7 +118,7 @@ def test_help_and_version_do_not_import_torch(command: str, flag: str, tmp_path:
         (["--experimental-rerun=x"], 2, "--experimental-rerun is not available"),
         (["--experimental-re", "x"], 2, "--experimental-rerun is not available"),
         (["data.holdout=1438"], 2, "data.holdout and data.valid: expected fewer than the 1438 training rows"),
-        (["resume=must"], 2, "resume=must: expected a run to go on with in"),
+        (["resume=must"], 2, "resume=must: expected a run to resume in"),
         (["dataset=mnist", "data.fetch=never"], 3, "mnist: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k"),
         (
             ["dataset=cifar10", "data.holdout=9", "data.fetch=never"],

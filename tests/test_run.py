@@ -200,7 +200,7 @@ def test_an_interrupted_copy_is_the_one_that_goes_on(compose: Compose) -> None:
 
 def test_resume_must_needs_a_run(compose: Compose) -> None:
     config = compose(*SMALL, "resume=must")
-    with pytest.raises(ConfigError, match="resume=must: expected a run to go on with"):
+    with pytest.raises(ConfigError, match="resume=must: expected a run to resume in"):
         train(config)
     assert not Path(config.runs_dir).exists()
 

@@ -21,7 +21,7 @@ AT_ONCE = 10_000_000  # distances held in memory: 80 MB
 
 @dataclass(frozen=True, slots=True)
 class GraphMeasures:
-    """Of sparse layers one behind the other; connections are taken without direction.
+    """Measures of consecutive sparse layers as one graph; connections are taken without direction.
 
     neurons       of all layers, inputs included
     components    parts without a path between them, single neurons included

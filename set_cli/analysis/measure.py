@@ -125,7 +125,7 @@ def _check_degrees(path: Path, epoch: int, patterns: Mapping[str, Csr], degrees:
 
 
 def _degree_rows(degrees: Degrees, tell: Tell) -> list[DegreeRow]:
-    """At the start, in the last topology that was trained, and in what the last removal left."""
+    """Degree rows of the start, of the last topology that was trained, and of what the last removal left."""
     found: list[tuple[str, Side, NDArray[np.int32]]] = []
     hidden = hidden_degrees(degrees)
     for name, values in degrees.items():
@@ -209,7 +209,7 @@ def _has_convolutions(path: Path) -> bool:
 
 
 def _strength_rows(path: Path, checksums: Checksums, layers: Mapping[str, Csr]) -> list[StrengthRow]:
-    """Of the layer that is on the data."""
+    """Strengths of the inputs of the layer that sees the data."""
     check_unaltered(path, CURRENT, checksums, LARGEST_TOPOLOGY)
     name = next(iter(layers))
     try:

@@ -13,7 +13,7 @@ from set_cli.sparse.pattern import Csr
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Of two patterns of one shape.
+    """How many connections two patterns of one shape have in common.
 
     first, second  their connections
     common         those that both have

@@ -34,7 +34,7 @@ def paper_p_value(degrees: NDArray[np.integer]) -> float | None:
 
 
 def hidden_degrees(degrees: Mapping[str, NDArray[np.int32]]) -> dict[str, NDArray[np.int32]]:
-    """By the layer that reaches them (epochs + 1, neurons): connections of hidden neurons, before and behind them.
+    """Connections of hidden neurons on both sides, (epochs + 1, neurons), by the layer that reaches them.
 
     degrees  '<layer>/in_degree' and '<layer>/out_degree', as degrees.npz has them. What a dense layer adds is the same
              for every neuron and left out. Layers are kept apart: together, narrow and wide ones would be a mixture of

@@ -88,7 +88,7 @@ class StrengthRow(Row):
 
 
 class Analysis(Row):
-    """Of one run; sources are the SHA-256 of the files that it was made from, by name."""
+    """Analysis of one run; sources are the SHA-256 of the files that it was made from, by name."""
 
     version: int
     sources: dict[str, str]

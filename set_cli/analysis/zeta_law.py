@@ -39,7 +39,7 @@ class ZetaLaw:
 
 
 def histogram(degrees: NDArray[np.integer]) -> Histogram:
-    """Of the neurons that have a connection."""
+    """Histogram of the degrees of the neurons that have a connection."""
     values, counts = np.unique(degrees[degrees > 0], return_counts=True)
     return Histogram(values.astype(np.int64), counts.astype(np.int64))
 
@@ -57,7 +57,7 @@ def fit_laws(samples: Sequence[Histogram]) -> list[ZetaLaw | None]:
 
 
 def resample(sample: Histogram, law: ZetaLaw, count: int, generator: np.random.Generator) -> list[Histogram]:
-    """As many random samples of the same size: below x_min the sample's own degrees, from there on the law's."""
+    """Draw random samples of the same size: below x_min the sample's own degrees, from there on the law's."""
     body = sample.values < law.x_min
     shares = np.append(sample.counts[body], sample.counts[~body].sum()) / sample.counts.sum()
     drawn = generator.multinomial(int(sample.counts.sum()), shares, size=count)
@@ -97,7 +97,7 @@ def log_likelihoods(values: NDArray[np.int64], alpha: float, x_min: int) -> Floa
 
 
 def _mean_logs(sample: Histogram) -> Floats:
-    """Of every degree x: the mean of log(k / x) over the neurons with k >= x."""
+    """Mean of log(k / x) over the neurons with k >= x, for every degree x."""
     above = np.cumsum(sample.counts[::-1])[::-1].astype(np.float64)
     # Step by step: differences of two logarithms would leave nothing of large degrees close together.
     steps = above[1:] * np.log1p(np.diff(sample.values) / sample.values[:-1])

@@ -117,7 +117,7 @@ def peak_memory(workload: str, engine: str, device: torch.device = CPU) -> float
 
 
 def _grown_memory(workload: str, engine: str, device: torch.device) -> float:
-    """In the child: peak memory of the work minus what was there before."""
+    """Peak memory of the work minus what was there before, measured in the child process."""
     if device.type != "cpu":
         task = prepare(workload, engine, device)
         for _ in range(3):

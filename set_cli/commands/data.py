@@ -127,7 +127,7 @@ def _echo_markdown(text: str) -> None:
     from rich.table import Table
 
     class Folded(TableElement):
-        """Of an address too long for its column nothing is cut off."""
+        """Text that is folded, not cut off, where an address is too long for its column."""
 
         def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
             for part in super().__rich_console__(console, options):

@@ -68,9 +68,9 @@ def compose_and_run(
     except (BrokenPipeError, Interrupted):
         raise
     except Exception as error:
-        if not sweep.has_begun():  # nothing of ours: what was typed cannot be composed
+        if not sweep.has_started():  # nothing of ours: what was typed cannot be composed
             if stop.received is not None:  # Hydra makes new exceptions of those that pass through it
-                stop.check("nothing was begun")
+                stop.check("nothing was started")
             if isinstance(error, MissingConfigException):
                 raise ConfigError(_unknown_option(error)) from None
             raise ConfigError(_composition_error(error, arguments)) from None

@@ -141,7 +141,7 @@ def _tell_figures(found: Predictions, run: TrainedRun, *, err: bool) -> None:
 
 
 def _csv(frame: pd.DataFrame) -> str:
-    """For stdout: on a terminal without characters that would steer it."""
+    """The predictions as CSV for stdout, on a terminal without control characters."""
     text = frame.to_csv(index=False)
     if not sys.stdout.isatty():
         return text

@@ -201,7 +201,7 @@ def _text(
 
 @contextmanager
 def _progress(runs: Sequence[FinishedRun]) -> Iterator[Callable[[FinishedRun, str], None]]:
-    """On a terminal a bar that counts runs and says what is measured; elsewhere a line per run."""
+    """Show progress: on a terminal a bar that counts runs and says what is measured, elsewhere a line per run."""
     places = {run.path: i for i, run in enumerate(runs)}
     if not sys.stderr.isatty():
         said: set[Path] = set()
@@ -237,7 +237,7 @@ def _draw(comparison: Comparison, folder: Path) -> None:
 
 
 def _say_what_is_left_out(comparison: Comparison, folders: tuple[Path, ...]) -> None:
-    """On stderr: nothing that was found is dropped silently."""
+    """Print on stderr what was found and not counted."""
     from set_cli.report.significance import compare_methods, in_words
 
     if not comparison.rows:
@@ -261,7 +261,7 @@ def _say_what_is_left_out(comparison: Comparison, folders: tuple[Path, ...]) -> 
 
 
 def _say_what_came_out(comparison: Comparison) -> None:
-    """In short, where a few experiments were compared; and how many seeds would tell more."""
+    """Print the outcome of a few experiments in words, and how many seeds would tell more."""
     from set_cli.report.outcome import outcomes_in_words
     from set_cli.report.reproduce import sweep_command
     from set_cli.report.significance import too_few_in_words, too_few_seeds

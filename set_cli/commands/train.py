@@ -54,14 +54,14 @@ def _guarded() -> int:
     try:
         with StopSignals() as stop:
             _refuse_switches(command[1:])
-            with stop.at_once("nothing was begun"):
+            with stop.at_once("nothing was started"):
                 from set_cli.commands.hydra_arguments import understand  # Hydra takes a third of a second to import
                 from set_cli.commands.hydra_defaults import default_values
 
             typed = understand(command[1:])
             if typed.help:
                 return _help(default_values(typed.words))
-            with stop.at_once("nothing was begun"):
+            with stop.at_once("nothing was started"):
                 from set_cli.commands.hydra_compose import compose_and_run
             dry, arguments = typed.dry_run, typed.arguments
             if dry:  # nobody else's machine is asked for something that is not to be done
@@ -98,13 +98,13 @@ def _help(defaults: Mapping[str, Any]) -> int:
 def _stop(sweep: SweepFolder, number: int) -> None:
     """What a signal to a sweep does: its runs stop. Before the first began there is nothing to wait for."""
     sweep.ask_to_stop(number)
-    if not sweep.has_begun():
-        raise Interrupted(number, f"interrupted by {signal.Signals(number).name}; nothing was begun")
+    if not sweep.has_started():
+        raise Interrupted(number, f"interrupted by {signal.Signals(number).name}; nothing was started")
 
 
 @contextmanager
 def _sweep_folder(command: list[str]) -> Iterator[SweepFolder]:
-    """Where the processes of a sweep meet; those on other machines of a cluster have this folder in common with us."""
+    """Folder in which the processes of a sweep meet; it is on the file system that the machines of a cluster share."""
     on_other_machines = any(LAUNCHER.match(word) and "submitit" in word for word in command)
     parent = Path.cwd() if on_other_machines else Path(tempfile.gettempdir())
     with storage_errors(parent):

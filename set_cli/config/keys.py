@@ -260,7 +260,7 @@ class Method(Section):
 
 
 class Backend(Section):
-    """Where and how it is computed."""
+    """Device, engine, precision and threads that compute."""
 
     name: Annotated[
         Literal["auto", "cpu", "cuda"], about("the device; auto: a GPU where torch finds one, else the CPU")

@@ -104,12 +104,12 @@ class Key:
 
     @property
     def typed(self) -> str:
-        """As one types it: a group stands for its name."""
+        """The key as one types it: a group stands for its name."""
         return self.name.removesuffix(".name")
 
 
 def keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[Key]:
-    """In the order of config/keys.py."""
+    """Every key, in the order of config/keys.py."""
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from keys(field.annotation, f"{prefix}{name}.")
@@ -163,7 +163,7 @@ def _bounds(metadata: Sequence[Any]) -> tuple[str, str]:
 
 
 def sections() -> dict[str, str]:
-    """By name, what each section of keys is about: the first line of its class."""
+    """What each section of keys is about, by name: the first line of its class."""
     found = {"": "Of every run"}
     for name, field in Config.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):

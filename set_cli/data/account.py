@@ -27,7 +27,7 @@ def data_lines(data: DataSet) -> list[str]:
 
 
 def data_record(data: DataSet) -> dict[str, Any]:
-    """For run.json: rows of each part, features, and the classes in the order of the network's outputs."""
+    """Rows of each part, features, and the classes in the order of the network's outputs, for run.json."""
     parts = parts_of(data)
     return {name: len(part) for name, part in parts.items()} | {
         "tested_on": data.tested_on,

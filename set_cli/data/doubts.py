@@ -107,7 +107,7 @@ def _sample(x: Values) -> Values:
 
 
 def _other_scale(card: Card, name: str, train: Values, x: Values) -> Iterator[str]:
-    """By the middle of each feature's spread: a rare value, or a feature that is nearly always 0, decides nothing."""
+    """Compare the middle of each feature's spread, so that rare values decide nothing."""
     ratios, outside = [], 0
     step = max(1, CELLS // len(train))
     for i in range(0, card.features, step):

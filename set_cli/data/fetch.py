@@ -27,7 +27,7 @@ SLOW_SECONDS, SLOW_BYTES = 60.0, 60_000  # fewer bytes in so many seconds count 
 RETRIES = 2  # of a mirror that breaks off
 BLOCK = 2**16
 INCOMING = ".incoming"  # folder of what is not whole yet
-PART = ".part"  # suffix of a download that broke off; the next one goes on from there
+PART = ".part"  # suffix of a download that broke off; the next one resumes there
 
 
 def fetch(card: Card, form: Form, data_dir: Path, *, with_test: bool, bar: Bar, say: Callable[[str], None]) -> None:
@@ -101,7 +101,7 @@ def _download(url: str, target: Path, file: SourceFile, limit: int, bar: Bar) ->
         try:
             check_file(part, file.digest)
         except DataError:
-            part.unlink()  # going on from it would give the same bytes again
+            part.unlink()  # resuming it would give the same bytes again
             raise ValueError("what it sent does not have the catalogue's checksum") from None
         os.replace(part, temporary)
 
@@ -122,7 +122,7 @@ def _download(url: str, target: Path, file: SourceFile, limit: int, bar: Bar) ->
 
 
 def _remove_strays(incoming: Path) -> None:
-    """Files of a process that was killed, except what can be gone on from; pooch would take one for the download."""
+    """Files of a process that was killed, except what can be resumed; pooch would take one for the download."""
     for path in incoming.iterdir():
         if path.suffix != PART:
             path.unlink()
@@ -155,7 +155,7 @@ def _receive(url: str, part: Path, file: SourceFile, limit: int, bar: Bar) -> No
             for block in _at_speed(_blocks(response.raw)):
                 have += len(block)
                 if have > most:
-                    part.unlink()  # nothing can be gone on from
+                    part.unlink()  # nothing can be resumed
                     raise ValueError(f"it sends more than the {most:,} bytes that were expected")
                 stream.write(block)
                 advance(len(block))

@@ -41,7 +41,7 @@ def advising(card: Card) -> Iterator[None]:
 
 
 def data_folder(configured: str | None) -> Path:
-    """Where the data sets lie: data.dir, else the environment variable SET_DATA_DIR, else ./datasets."""
+    """Folder of the data sets: data.dir, else the environment variable SET_DATA_DIR, else ./datasets."""
     return Path(configured or os.environ.get("SET_DATA_DIR") or "datasets")
 
 
@@ -146,7 +146,7 @@ def _read_limited(stream: BinaryIO, path: Path, limit: int) -> bytes:
 
 
 def _unpack(raw: bytes, path: Path, limit: int) -> bytes:
-    """At most one byte more than allowed, so that a file that unpacks to gigabytes is refused cheaply."""
+    """Unpack at most one byte more than allowed, so that a file that unpacks to gigabytes is refused cheaply."""
     content = io.BytesIO()  # grows with what is there: read(limit) would ask for the whole limit at once
     with gzip.GzipFile(fileobj=io.BytesIO(raw)) as unpacked:
         while content.tell() <= limit and (block := unpacked.read(min(BLOCK, limit + 1 - content.tell()))):

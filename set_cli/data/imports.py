@@ -146,7 +146,7 @@ def _is_published(path: Path, file: SourceFile, form: Form) -> bool:
 
 
 def _target(card: Card, form: Form, folder: Path, file: SourceFile, path: Path) -> Path:
-    """Where the file is to lie; DataError where an intact published file, or another packing, lies there."""
+    """Path of the imported file; DataError where an intact published file, or another packing, lies there."""
     target = folder / (file.name + ".gz" if path.suffix == ".gz" and not file.name.endswith(".gz") else file.name)
     there = find(folder, file)
     if there is None or (there == target and os.path.samefile(there, path)):

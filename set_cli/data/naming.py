@@ -24,7 +24,7 @@ def class_text(card: Card, i: int) -> str:
 
 
 def class_name(card: Card, i: int) -> str:
-    """As in the file."""
+    """Name of a class as in the file."""
     return card.class_names[i] if i < len(card.class_names) else str(i)
 
 

@@ -48,7 +48,7 @@ class Scaling:
 
 
 def unscaled(features: int) -> Scaling:
-    """For rows that are scaled already."""
+    """The scaling of rows that are scaled already."""
     return Scaling(np.zeros(features), np.ones(features))
 
 
@@ -99,7 +99,7 @@ def _spread(train: Part) -> _Spread:
 
 
 def _spread_of_doubles(card: Card, train: Part) -> _Spread:
-    """As `_spread`, of values that may lie close together far from 0 (Unix seconds), or be huge or tiny.
+    """Spread of values that may lie close together far from 0 (Unix seconds), or be huge or tiny.
 
     Everything is measured from the first row in units of the largest distance from it, so that nothing is lost to
     rounding, overflows or vanishes.

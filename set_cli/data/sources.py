@@ -45,7 +45,7 @@ class Source:
 
 
 def choose_form(card: Card, data_dir: Path, *, labels: bool, with_test: bool, may_fetch: bool) -> Form:
-    """The form to read: the first that is there whole, else one that was begun, else one that can be fetched.
+    """The form to read: the first that is there whole, else one that is there in part, else one that can be fetched.
 
     NotApplicable where only forms without labels can be had and `labels` are needed.
     """
@@ -54,13 +54,13 @@ def choose_form(card: Card, data_dir: Path, *, labels: bool, with_test: bool, ma
     for form in usable:
         if not missing_files(card, form, folder, with_test=with_test):
             return form
-    begun = [f for f in usable if len(missing_files(card, f, folder, with_test=True)) < len(f.files)]
+    partial = [f for f in usable if len(missing_files(card, f, folder, with_test=True)) < len(f.files)]
     obtainable = [form for form in usable if form.can_be_fetched]
     if may_fetch and obtainable:
-        return next((form for form in begun if form in obtainable), obtainable[0])
-    if labels and not begun and not obtainable:
+        return next((form for form in partial if form in obtainable), obtainable[0])
+    if labels and not partial and not obtainable:
         raise NotApplicable(_no_labels(card, usable))
-    return (begun or obtainable or usable)[0]
+    return (partial or obtainable or usable)[0]
 
 
 def identify(card: Card, form: Form, data_dir: Path, *, labels: bool, with_test: bool) -> str | None:
@@ -89,7 +89,7 @@ def _expected(form: Form, folder: Path, pins: Mapping[str, Pin], with_test: bool
 
 
 def identity_of(card: Card, form: Form, checksums: Mapping[str, str], imported: bool, *, labels: bool) -> str | None:
-    """As `identify`, of files with these checksums."""
+    """Identity of files with these checksums; see `identify`."""
     usable = [f for f in card.forms if f.labels or not labels]
     if not imported and form == next((f for f in usable if f.can_be_fetched), None):
         return None

@@ -112,7 +112,7 @@ def _part(part: Part, count: int, how: How, key: str, notes: list[str]) -> tuple
 
 
 def _limit(part: Part, limit: int | None, how: How, key: str, *, each: bool) -> Part:
-    """At most so many rows of a part, at least one of each class where that is asked and possible.
+    """Take at most so many rows of a part, at least one of each class where that is asked and possible.
 
     Rows of a group may be left out here: no other part gets them.
     """

@@ -59,12 +59,12 @@ def inspect(card: Card, data_dir: Path) -> State:
 
 
 def form_at_hand(card: Card, folder: Path) -> Form:
-    """The form that one could train from, else one that was begun, else the first."""
+    """The form that one could train from, else one that is there in part, else the first."""
     missing = {form: len(missing_files(card, form, folder, with_test=True)) for form in card.forms}
     whole = [form for form in card.forms if not missing[form]]
     trainable = [form for form in card.forms if not missing_files(card, form, folder, with_test=False)]
-    begun = [form for form in card.forms if missing[form] < len(form.files)]
-    return (whole or trainable or begun or list(card.forms))[0]
+    partial = [form for form in card.forms if missing[form] < len(form.files)]
+    return (whole or trainable or partial or list(card.forms))[0]
 
 
 def _compare(
@@ -141,7 +141,7 @@ def describe_rows(parts: Parts) -> str:
 
 
 def departures(card: Card, parts: Parts) -> list[str]:
-    """Where the rows are not what the card says, as sentences."""
+    """Sentences about rows that are not what the card says."""
     found = []
     for split, expected in zip(SPLITS, (card.train, card.valid, card.test), strict=True):
         if len(parts[split]) != expected:
@@ -155,7 +155,7 @@ def departures(card: Card, parts: Parts) -> list[str]:
 
 
 def mean(parts: Parts) -> float:
-    """Of the training rows' values."""
+    """Mean of the training rows' values."""
     return float(parts["train"].x.mean(dtype=np.float64))
 
 

@@ -20,12 +20,12 @@ class RandomStream:
         return self._step
 
     def state(self) -> NDArray[np.uint8]:
-        """Where the order stands."""
+        """State of the stream, for a checkpoint."""
         step = np.array([self._step], np.int64).view(np.uint8)
         return np.concatenate([step, self.generator.get_state().numpy()])
 
     def restore(self, state: NDArray[np.uint8]) -> None:
-        """Go on where `state` was taken, from the same seed; on another kind of device with other numbers."""
+        """Resume where `state` was taken, from the same seed; on another kind of device with other numbers."""
         self._step = int(state[:8].view(np.int64)[0])
         of_generator = torch.from_numpy(state[8:].copy())
         if of_generator.shape == self.generator.get_state().shape:

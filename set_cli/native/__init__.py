@@ -46,7 +46,7 @@ def describe() -> dict[str, str | bool]:
 
 @contextmanager
 def without_kernels() -> Iterator[None]:
-    """As on a machine where the compiled kernels are missing: to compare the two, in tests and benchmarks."""
+    """Switch the compiled kernels off, as on a machine without them, for tests and benchmarks."""
     global core, missing
     before = core, missing
     core, missing = None, "the compiled kernels are switched off"

@@ -78,7 +78,7 @@ def _class_default(key: str) -> Any:
 
 
 def _named(run: FinishedRun, keys: Sequence[str]) -> FinishedRun:
-    """With these keys among its settings, where they have a meaning for its method."""
+    """The run with these keys among its settings, where they have a meaning for its method."""
     if not keys:
         return run
     configuration = _configuration(run.group)

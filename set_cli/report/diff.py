@@ -113,7 +113,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _environment(path: Path) -> dict[str, Any]:
-    """Of the last start, by the names one reads in run.json."""
+    """Environment of the last start, by the names that run.json has."""
     starts = read_json(path / "run.json") if (path / "run.json").exists() else []
     last = starts[-1] if isinstance(starts, list) and starts else {}
     if not isinstance(last, dict):

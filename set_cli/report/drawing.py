@@ -91,7 +91,7 @@ def draw_report(runs: Sequence[FinishedRun], folder: Path) -> tuple[list[Path], 
 
 
 def experiment_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
-    """Of each data set, model and settings the curves; of images the input maps of all widths."""
+    """Curves of each data set, model and settings, and for images the input maps of all widths."""
     experiments: dict[tuple[str, str, str], list[FinishedRun]] = defaultdict(list)
     widths: dict[tuple[str, str, str], list[FinishedRun]] = defaultdict(list)
     for run in runs:
@@ -112,7 +112,7 @@ def experiment_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
 
 
 def topology_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
-    """Of each configuration with sparse layers: degrees; of one that evolves the paper's test, and pictures' inputs."""
+    """Degrees of each sparse configuration; for one that evolves also the paper's test and maps of its inputs."""
     for run, *_ in by_configuration(runs):
         if not method_facts(run.summary["method"]).is_sparse:
             continue

@@ -84,7 +84,7 @@ def _frame(axes: Any) -> None:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """As PNG, SVG or PDF by the file's name; the same bytes for the same figure. ConfigError for other names."""
+    """Save as PNG, SVG or PDF by the file's name, the same bytes for the same figure; ConfigError for other names."""
     form = Path(path).suffix.removeprefix(".").lower()
     if form not in FORMATS:
         raise ConfigError(f"{path}: expected a file name that ends in {', '.join(FORMATS)}")
@@ -102,7 +102,7 @@ LOOKS: dict[Any, Any] = dict.fromkeys(
 
 
 def write_figure(figure: Figure, stream: BinaryIO, form: str, *, transparent: bool = False) -> None:
-    """As PNG, SVG or PDF; ticks and their labels are made only now."""
+    """Write a figure as PNG, SVG or PDF; ticks and their labels are made only now."""
     metadata = {"Date": None} if form == "svg" else None
     with rc_context(LOOKS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # of a name in letters that the font lacks: boxes

@@ -14,7 +14,7 @@ CLOSE = 0.005  # of a unit: below it the difference reads 0.00
 
 
 def outcomes_in_words(configurations: Sequence[Configuration]) -> list[str]:
-    """Of every experiment with several methods: how the best sparse one does, and with how much of the dense network.
+    """How the best sparse method does in every experiment with several, and with what share of the dense network.
 
     The figures are those after the last epoch. Rows are compared over the seeds that both have: other seeds are other
     draws and first weights. Whether the difference is more than chance is not said here.

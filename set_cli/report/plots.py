@@ -86,7 +86,7 @@ def plot_curves(runs: Sequence[FinishedRun]) -> Figure:
 
 
 def foremost(configurations: Sequence[list[FinishedRun]]) -> list[list[FinishedRun]]:
-    """As many configurations as can be told apart in one figure: the best of each method and the next best."""
+    """The configurations that can be told apart in one figure: the best of each method and the next best."""
     ranked = sorted(configurations, key=lambda members: -float(np.mean([run.summary["last"] for run in members])))
     first_of_each = {members[0].summary["method"]: members for members in reversed(ranked)}
     chosen = list(first_of_each.values())[:MOST_LINES]
@@ -234,7 +234,7 @@ def _series(runs: Sequence[FinishedRun], metric: str) -> tuple[list[int], NDArra
 
 
 def moments(rows: int, most: int) -> list[int]:
-    """So many epochs, evenly from the start to the last topology that was trained (the last removal is after it)."""
+    """Evenly spaced epochs from the start to the last topology that was trained (the last removal is after it)."""
     last = max(0, rows - 2)
     return sorted({round(i * last / max(1, most - 1)) for i in range(most)})
 

@@ -71,7 +71,7 @@ def _words(
 
 
 def _places(path: Path) -> dict[str, str]:
-    """Where the run's data lay, by key, as its record has it; runs of older versions do not tell.
+    """Paths of the run's data, by key, as its record has them; runs of older versions have none.
 
     What is relative to another folder than the current one is found from here, if it is there.
     """
@@ -94,7 +94,7 @@ def _from_here(place: str, folder: str) -> str:
 
 
 def _typed(value: object) -> str:
-    """As Hydra's grammar reads it; floats to the last digit."""
+    """The value as Hydra's grammar reads it; floats to the last digit."""
     match value:
         case None:
             return "null"

@@ -157,7 +157,7 @@ def _doubts(run: FinishedRun) -> Iterator[str]:
     differences = run.summary.get("differences")
     if isinstance(differences, list) and differences:
         changed = "; ".join(map(str, differences))
-        yield f"interrupted, and gone on otherwise ({changed}): maybe not bit for bit the same"
+        yield f"interrupted, and resumed otherwise ({changed}): maybe not bit for bit the same"
     doubts = run.summary.get("doubts")
     yield from map(str, doubts if isinstance(doubts, list) else [])
     figures = [figure for figure in ("last", "best") if run.summary.get(f"{figure}_chains_agree") is False]
@@ -233,7 +233,7 @@ def by_configuration(runs: Iterable[FinishedRun]) -> list[list[FinishedRun]]:
 
 
 def _missing_seeds(configurations: Sequence[Configuration]) -> list[str]:
-    """Where rows that belong together (same data set, model and settings) have different seeds.
+    """Sentences about rows that belong together (same data set, model and settings) and have different seeds.
 
     What was started and did not finish is listed already.
     """

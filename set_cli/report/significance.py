@@ -54,7 +54,7 @@ class TooFew:
 
     @property
     def methods(self) -> list[str]:
-        """By their names, each once."""
+        """Names of the compared methods, each once."""
         return list(dict.fromkeys(str(runs[0].summary["method"]) for runs in self.members))
 
 
@@ -104,12 +104,12 @@ def _common_seeds(first: list[FinishedRun], second: list[FinishedRun]) -> set[in
 
 
 def _least_p(first: list[FinishedRun], second: list[FinishedRun]) -> float:
-    """Of the seeds that both have, all on one side."""
+    """Smallest p that the seeds of both can give: all differences on one side."""
     return 2.0 ** (1 - len(_common_seeds(first, second)))
 
 
 def _are_rivals(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Of other methods, and equally sparse where both are: other pairs of a sweep differ in more than the method.
+    """Whether two rows differ in the method only: equally sparse where both are sparse.
 
     Equally sparse: of one epsilon, or a FixProb with as many connections as SET has at its end (the paper's pair).
     """

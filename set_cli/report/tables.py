@@ -138,7 +138,7 @@ def _named(name: str) -> Column[Configuration]:
 
 
 def _sorted(configurations: Sequence[Configuration], sort: str | None) -> list[Configuration]:
-    """By a column's figures; rows without one come last."""
+    """Rows sorted by a column's figures; those without one come last."""
     if sort is None:
         return list(configurations)
     down = sort.startswith("-")

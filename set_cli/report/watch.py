@@ -1,4 +1,4 @@
-"""The comparison on a terminal, anew every few seconds, with the runs that go on."""
+"""The comparison on a terminal, printed anew every few seconds, with the runs in progress."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Read = dict[Path, tuple[object, FinishedRun | LeftOut]]
 
 
 def watch_runs(folders: Sequence[Path]) -> None:
-    """Until Ctrl-C. A run is read again when its status or its rows have changed."""
+    """Print the comparison until Ctrl-C. A run is read again when its status or its rows have changed."""
     console = Console(no_color=True)
     read: Read = {}
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:

@@ -1,4 +1,4 @@
-"""Checkpoints: everything needed to go on with a run bit for bit, as arrays in an npz without pickles."""
+"""Checkpoints: everything needed to resume a run bit for bit, as arrays in an npz without pickles."""
 
 from __future__ import annotations
 

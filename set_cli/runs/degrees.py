@@ -1,7 +1,7 @@
 """degrees.npz: in- and out-degree of every neuron of every sparse layer, every epoch.
 
-While a run goes on the degrees are appended to degrees.part, one fixed-size record per epoch, so that recording costs
-the same in every epoch; at the end they become one compressed npz.
+During training the degrees are appended to degrees.part, one fixed-size record per epoch, so that recording costs the
+same in every epoch; at the end they become one compressed npz.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def describe_environment(command: list[str]) -> dict[str, Any]:
     }
 
 
-# What a run that goes on must find as it was to end with the same bits.
+# What a resumed run must find as it was, to end with the same bits.
 DECIDING = ("threads", "processes", "kernels", "device", "python", "cpu", "set_cli")
 DECIDING_PACKAGES = ("torch", "triton", "numpy", "scipy")
 
@@ -46,7 +46,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _deciding(start: Mapping[str, Any]) -> dict[str, Any]:
-    """By the names in which a difference is told."""
+    """What decides the bits of a run, by the names that a message uses."""
     found = {"processes": 1} | {key: start[key] for key in DECIDING if key in start}
     found |= {name: start["packages"].get(name) for name in DECIDING_PACKAGES}
     found |= {f"engine of {name}": layer["engine"] for name, layer in start["layers"].items()}

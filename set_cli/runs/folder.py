@@ -63,7 +63,7 @@ def locate(config: Config) -> tuple[Path, Status | None]:
     latest = copies[max(free - 1, 0)]
     status = read_status(latest)
     if config.resume == "must" and status is None:
-        raise ConfigError(f"resume=must: expected a run to go on with in {base}, found none; resume=auto starts it")
+        raise ConfigError(f"resume=must: expected a run to resume in {base}, found none; resume=auto starts it")
     return latest, status
 
 
@@ -144,7 +144,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.epoch = 0  # completed epochs, as status.json says
-        self._begun = False  # before the first write a failure leaves the folder as it was
+        self._started = False  # before the first write a failure leaves the folder as it was
         self._done = False  # and after the last one too
         make_folder(path)
         with storage_errors(path / "run.lock"):
@@ -168,7 +168,7 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if error is not None and self._begun and not self._done:
+            if error is not None and self._started and not self._done:
                 with suppress(StorageError):  # the disk may be what failed; the first error is the one to report
                     self._record_failure(error)
         finally:
@@ -206,7 +206,7 @@ class RunFolder:
 
     def add_start(self, start: Mapping[str, Any]) -> None:
         """Add one entry to run.json: each start of the run has its own. An earlier failure is history now."""
-        self._begun = True
+        self._started = True
         remove(self.path / "error.txt")
         path = self.path / "run.json"
         starts = read_json(path) if path.exists() else []

@@ -83,6 +83,6 @@ def _watch(child: subprocess.Popen[str], minutes: float | None, sweep: SweepFold
 
 
 def how_it_was_killed(exit_code: int) -> str:
-    """Of an exit code above 128: the signal, and what it may mean."""
+    """Signal of an exit code above 128, and what it may mean."""
     name = signal.Signals(exit_code - 128).name
     return f"killed by {name}" + (" (so the system ends what takes too much memory)" if name == "SIGKILL" else "")

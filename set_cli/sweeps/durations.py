@@ -126,7 +126,7 @@ def _earlier(config: Config) -> Pace | None:
 
 @functools.cache
 def _recorded(folder: Path) -> dict[str, list[tuple[tuple[str, str, int], Pace]]]:
-    """By plan, where earlier runs in this folder were trained, and their pace."""
+    """Pace of the earlier runs in this folder, by plan."""
     found: dict[str, list[tuple[tuple[str, str, int], Pace]]] = {}
     paths = sorted(folder.glob("*/timing.jsonl"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in paths[:NEWEST]:

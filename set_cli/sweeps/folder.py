@@ -17,7 +17,7 @@ VARIABLE = "SET_SWEEP_FOLDER"  # hands the folder on to the jobs, and to Hydra's
 
 
 class SweepFolder:
-    """Of a sweep that is under way."""
+    """Folder in which the processes of a running sweep exchange results, locks and stop requests."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -31,10 +31,10 @@ class SweepFolder:
         write_json(self._path / f"outcome-{number:06d}.json", {"number": number, **outcome})
 
     def outcomes(self) -> list[dict[str, Any]]:
-        """In the order of the jobs."""
+        """Outcomes in the order of the runs."""
         return [read_json(path) for path in sorted(self._path.glob("outcome-*.json"))]
 
-    def has_begun(self) -> bool:
+    def has_started(self) -> bool:
         """Whether a job has noted anything."""
         return any(self._path.glob("outcome-*.json"))
 
@@ -48,12 +48,12 @@ class SweepFolder:
         return locked(self._path / f"run-{name}.lock", waiting)
 
     def wait_for_others(self) -> None:
-        """Until all jobs have ended that begun or were submitted; those that wait in a queue, until we are to stop."""
+        """Wait until all started and submitted runs have ended; for queued ones, until a stop is requested."""
         submitted = len(list(self._path.glob(".submitit/*/*_submitted.pkl")))
         while True:
-            begun = [path.name[8:14] for path in self._path.glob("outcome-*.json")]
-            busy = any(map(self._is_under_way, begun))
-            if not busy and (len(begun) >= submitted or self.asked_to_stop() is not None):
+            started = [path.name[8:14] for path in self._path.glob("outcome-*.json")]
+            busy = any(map(self._is_under_way, started))
+            if not busy and (len(started) >= submitted or self.asked_to_stop() is not None):
                 return
             time.sleep(POLL)
 

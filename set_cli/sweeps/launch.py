@@ -32,7 +32,7 @@ Checked = tuple[Config, Mapping[str, Any]]
 
 
 class StopSweep(BaseException):
-    """Out of the loop over a sweep's runs: no exception that Hydra would take for one run's."""
+    """Ends the whole sweep. A BaseException, since Hydra catches Exception and counts it as one failed run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def _outcome(
         return run | {"outcome": "already done", "why": _result(path), "exit_code": 0}
     if not (config.retry_failed or tries_again(path, status)):
         return run | {"outcome": f"{status} before", "why": read_reason(path), "exit_code": 1}
-    begun = time.monotonic()
+    start = time.monotonic()
     try:
         exit_code = _train(sweep, _announced(sweep, number, config, path, launcher), settings, command, launcher)
     except Hung as error:
@@ -145,7 +145,7 @@ def _outcome(
     if exit_code == NOT_APPLICABLE:
         return {"outcome": "skipped", "why": "see above", "exit_code": 0}
     if exit_code == 0:
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - start
         return run | {"outcome": "done", "why": _result(path), "exit_code": 0, "seconds": seconds}
     if exit_code > 128 and not ended_by_signal(exit_code) and not sweep.asked_to_die():
         mark_failed(path, how_it_was_killed(exit_code), again=exit_code == 128 + signal.SIGKILL)
@@ -168,7 +168,7 @@ def _announced(sweep: SweepFolder, number: int, config: Config, path: Path, laun
 def _train(
     sweep: SweepFolder, config: Config, settings: Mapping[str, Any], command: list[str], launcher: Launcher
 ) -> int:
-    """In a child, with its share of the cores, on a GPU of its own where there are several."""
+    """Train in a child process with its share of the cores, on a GPU of its own where there are several."""
     at_once = launcher.at_once
     if at_once > 1 and config.backend.threads is None:
         share = max(1, available_cores() // at_once)

@@ -232,7 +232,7 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def try_locked(path: Path) -> Iterator[bool]:
-    """The same where nobody else holds it; else False, at once."""
+    """Take the lock if it is free, and yield whether it was. Never waits."""
     with _lock_file(path) as descriptor:
         yield _lock_at_once(descriptor)
 

@@ -43,7 +43,7 @@ class LiveLine(Progress):
         self.reset(self._only, total=epochs, completed=done)
 
     def move(self, done: float, epoch: int) -> None:
-        """So many epochs are done, parts of one included, and this one is under way."""
+        """Show how many epochs are done, parts of one included, and which one is in progress."""
         self._epoch = epoch
         self.update(self._only, completed=done)
 

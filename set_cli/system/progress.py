@@ -32,7 +32,7 @@ def note(line: str) -> None:
 
 
 def _print(line: str, stream: TextIO) -> None:
-    """Where nobody reads us any more (`| head`, a closed terminal) go on in silence: training is worth more."""
+    """Print a line; continue in silence where nobody reads any more (`| head`, a closed terminal)."""
     try:
         print(line, file=stream, flush=True)
     except OSError as error:

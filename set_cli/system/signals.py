@@ -68,12 +68,12 @@ class StopSignals:
         self._paused = True
 
     def was_paused(self) -> bool:
-        """Whether the process was stopped (Ctrl-Z) and went on since the last call."""
+        """Whether the process was stopped (Ctrl-Z) and continued since the last call."""
         paused, self._paused = self._paused, False
         return paused
 
     def limit(self, minutes: float | None) -> None:
-        """From now on `check` raises TimeIsUp once so many minutes are over; None: never."""
+        """Make `check` raise TimeIsUp once so many minutes are over; None: never."""
         self._minutes = math.inf if minutes is None else minutes
         self._deadline = time.monotonic() + 60 * self._minutes
 

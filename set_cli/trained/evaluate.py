@@ -88,7 +88,7 @@ def load_part(
 
 
 def _find_file(run: TrainedRun, key: str, given: str | Path | None, checksum: str | None) -> str | None:
-    """Where a file of the user's own lies: as given, else as the run was told, from here or from its own folder."""
+    """Path of a file of the user's own: as given, else as in the run's record, from here or from the run's folder."""
     if checksum is None:  # the run had no such file
         return None
     told = run.start.get("options", {}).get(f"dataset.{key}")

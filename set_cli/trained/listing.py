@@ -44,7 +44,7 @@ TYPES = {
 
 
 def list_runs(folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """See set_cli.runs."""
+    """One row for every run in or below `folder`, as `set_cli.runs` says."""
     path = Path(folder)
     if not path.is_dir():
         raise DataError(f"{path}: no such folder; set-train makes runs/")

@@ -25,7 +25,7 @@ from set_cli.training.contents import restore_model
 
 
 def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
-    """See set_cli.load."""
+    """The trained run in `folder`, as `set_cli.load` says."""
     path = Path(folder)
     if not path.is_dir() or not is_run_folder(os.listdir(path)):
         raise DataError(f"{path}: expected a run folder, {runs_inside(path)}")

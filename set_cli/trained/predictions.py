@@ -82,7 +82,7 @@ class Predictions:
 
 
 def predict_file(run: TrainedRun, path: Path, label: str | None = None, *, ignore_labels: bool = False) -> Predictions:
-    """Of the rows in a file; DataError where they are not the run's, or have labels that it does not know.
+    """Predict the rows of a file; DataError where they are not the run's, or have labels that it does not know.
 
     label  the column or array that holds the labels; None: as in training
     """
@@ -110,7 +110,7 @@ def _trained_on(run: TrainedRun, path: Path, rows: int) -> list[str]:
 
 
 def predict_test_rows(run: TrainedRun) -> Predictions:
-    """Of the run's own test rows; their accuracy is summary.json's after the last removal."""
+    """Predict the run's own test rows; their accuracy is summary.json's after the last removal."""
     part, data = evaluate.load_part(run, "test", None, None, None)
     words = "test rows" if data.tested_on == "test" else "held-out rows"
     return _predicted(run, part.x, part.y, f"{words} of {run.config['dataset']['name']}")

@@ -76,7 +76,7 @@ def _figures(run: TrainedRun) -> str:
 
 
 def _so_far(run: TrainedRun) -> str:
-    """Of a run that is not finished: what metrics.jsonl has."""
+    """Figures of a run that is not finished, from metrics.jsonl."""
     names = [f"test_{metric}" for metric in METRICS if f"test_{metric}" in run.metrics]
     if not names:
         return "nothing was measured yet"

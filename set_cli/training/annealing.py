@@ -108,7 +108,7 @@ def _chains(model: RBM, base: Tensor, v: Tensor, sampler: Sampler, seed: int) ->
 
 
 class TorchChains:
-    """Of any RBM, on any device."""
+    """Annealed chains of any RBM, on any device."""
 
     def __init__(self, model: RBM, base_bias: Tensor, v: Tensor, sampler: Sampler) -> None:
         self._model, self._base, self._v, self._sampler = model, base_bias, v, sampler

@@ -25,7 +25,7 @@ MODEL, OPTIMIZER = "model/", "optimizer/"  # prefixes in a checkpoint
 
 
 def describe_layers(plans: list[LayerPlan], choices: Mapping[str, Choice]) -> dict[str, Any]:
-    """For run.json: the engine of each layer and why."""
+    """Engine of each layer and why it was chosen, for run.json."""
     return {
         plan.name: {"engine": choices[plan.name].engine.name, "why": choices[plan.name].why, "topology": plan.reason}
         if plan.sparse
@@ -62,7 +62,7 @@ def finish_parameters(params: dict[str, Any], model: nn.Module) -> dict[str, Any
 
 
 def describe_inputs(data: DataSet, *, with_mean: bool) -> RunInputs:
-    """For inputs.npz: how the network gets the rows of this data set.
+    """How the network gets the rows of this data set, for inputs.npz.
 
     with_mean  of the training rows too, which an RBM's estimates of log Z start from
     """

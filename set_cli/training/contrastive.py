@@ -16,7 +16,7 @@ from set_cli.models.rbm import RBM
 from set_cli.native import units
 from set_cli.system import streams
 from set_cli.training.optimizer import add_l1_gradient, clip_gradients, connection_weights, drop_gradients
-from set_cli.training.passes import NOT_BEGUN, AfterStep, Pass, State
+from set_cli.training.passes import FRESH, AfterStep, Pass, State
 from set_cli.training.sampling import Sampler
 
 EVALUATION_ROWS = 1000  # per batch
@@ -30,19 +30,19 @@ def train_epoch(
     config: Config,
     epoch: int,
     after_step: AfterStep,
-    begun: State = NOT_BEGUN,
+    resume_from: State = FRESH,
 ) -> float:
     """One pass of CD-k or persistent CD; mean reconstruction cross-entropy (nats per row), every row used once.
 
     Values between 0 and 1 are probabilities: each batch draws its visible units anew.
-    begun  the state of a pass that was left, as `after_step` could get it
+    resume_from  state of an interrupted epoch, from a checkpoint; empty at the start
     """
     assert config.model.cd_steps is not None
     seed = streams.torch_seed(config.seed, "rbm", epoch)
-    one_pass = Pass(len(inputs), config.train.batch_size, config.seed, epoch, inputs.device, begun)
+    one_pass = Pass(len(inputs), config.train.batch_size, config.seed, epoch, inputs.device, resume_from)
     divergence = Divergence(model, config.model.cd_steps, seed, one_pass.steps_done)
-    if begun:
-        divergence.sampler.stream.restore(begun["units"])
+    if resume_from:
+        divergence.sampler.stream.restore(resume_from["units"])
     weights = connection_weights(model)
 
     def state() -> dict[str, NDArray[Any]]:
@@ -67,7 +67,7 @@ class Divergence:
     The model's phase starts at the data's hidden units or at the chains. Its last hidden units are probabilities, all
     others draws (Hinton's practical guide, 3). Hinton 2002; Tieleman 2008.
 
-    batches  that were differentiated before, of a pass that goes on
+    batches  that were differentiated before, of a pass that is resumed
     """
 
     def __init__(self, model: RBM, steps: int, seed: int, batches: int = 0) -> None:
@@ -98,7 +98,7 @@ class Divergence:
         return loss
 
     def _in_one_call(self, kernels: units.Connections, v: Tensor) -> float:
-        """With random numbers of the kernels' own."""
+        """Differentiate in one call of the kernels, with random numbers of their own."""
         model = self._model
         model.check_units(v, model.n_visible)  # the kernels see addresses only
         if model.chains is not None:
@@ -145,5 +145,5 @@ def monitor(model: RBM, inputs: Inputs, seed: int) -> dict[str, float]:
 
 
 def _cross_entropy(a: Tensor, v: Tensor) -> Tensor:
-    """Of 0s and 1s v (n, units) under the probabilities sigmoid(a), summed: by rows, so that threads do not matter."""
+    """Cross-entropy of v (n, units) under sigmoid(a), summed by rows so that threads do not matter."""
     return F.binary_cross_entropy_with_logits(a, v, reduction="none").sum(dim=1).double().sum()

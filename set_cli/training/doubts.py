@@ -17,7 +17,7 @@ STRONG = 0.01  # of weight decay and L1: fifty times the paper's, from which dig
 
 
 def doubts_at_start(config: Config, plans: Sequence[LayerPlan], model: nn.Module, rows: int) -> list[str]:
-    """Of the network that is to be trained, and of the training.
+    """Sentences about the network and its training that make the result doubtful, before it starts.
 
     rows  training rows
     """
@@ -75,7 +75,7 @@ def _full_layers(config: Config, plans: Sequence[LayerPlan]) -> str | None:
 
 
 def doubts_at_end(config: Config, data: DataSet, row: Mapping[str, float]) -> list[str]:
-    """Of what came out: a network that has learned nothing, and what may be the cause.
+    """Sentences about a network that has learned nothing, and what may be the cause.
 
     row  of metrics.jsonl, of the last epoch
     """

@@ -99,7 +99,7 @@ def _choose_engines(config: Config, plans: list[LayerPlan], device: torch.device
 def estimate_memory(
     config: Config, plans: list[LayerPlan], device: torch.device, rows: int, tested: int, shape: Sequence[int] | None
 ) -> Memory:
-    """Of training these layers on so many rows and testing on so many; ConfigError where an engine is not there."""
+    """Memory for training these layers on `rows` and testing on `tested` rows; ConfigError for a missing engine."""
     engines = {layer: choice.engine.name for layer, choice in _choose_engines(config, plans, device).items()}
     least = training_bytes(plans, engines, config, rows, shape)
     architecture = ARCHITECTURES[config.model.name]

@@ -17,13 +17,13 @@ State = Mapping[str, NDArray[Any]]
 # Called with (rows done, rows in all, how to get the pass's state) after every step; may raise to stop.
 AfterStep = Callable[[int, int, Callable[[], State]], None]
 ROWS, LOSS = "rows", "loss"
-NOT_BEGUN: State = {}
+FRESH: State = {}
 
 
 class Pass:
     """Batches of an epoch's rows in an order that seed and epoch decide, and the loss so far.
 
-    begun  the `state` of a pass that was left; empty for a new one
+    resume_from  the `state` of an interrupted pass; empty for a new one
     group  of processes that share each batch
     """
 
@@ -34,13 +34,13 @@ class Pass:
         seed: int,
         epoch: int,
         device: torch.device,
-        begun: State = NOT_BEGUN,
+        resume_from: State = FRESH,
         group: Group = ALONE,
     ) -> None:
         self._order = torch.from_numpy(streams.generator(seed, "data", epoch).permutation(rows))
         self._batch_size, self._group = batch_size, group
-        self.done = int(begun[ROWS]) if begun else 0
-        self._loss = torch.tensor(float(begun[LOSS]) if begun else 0.0, dtype=torch.float64, device=device)
+        self.done = int(resume_from[ROWS]) if resume_from else 0
+        self._loss = torch.tensor(float(resume_from[LOSS]) if resume_from else 0.0, dtype=torch.float64, device=device)
 
     def __len__(self) -> int:
         return len(self._order)

@@ -1,4 +1,4 @@
-"""The record of one training: what is written when, so that every instant leaves a state to go on from."""
+"""The record of one training: what is written when, so that every instant leaves a state to resume from."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from set_cli.training.contents import (
     restore_model,
     topology_arrays,
 )
-from set_cli.training.passes import NOT_BEGUN, ROWS, State
+from set_cli.training.passes import FRESH, ROWS, State
 from set_cli.training.trainers import Scores
 
 APPENDED = ("metrics.jsonl", "timing.jsonl", PART)
@@ -50,10 +50,10 @@ class Record:
     """Writes a run folder while model and optimiser are trained, and restores them from it.
 
     epoch  completed epochs
-    begun  the state of the epoch in progress, where a checkpoint within it is gone on from; its seconds so far, and
+    resume_from  state of the epoch in progress, where a checkpoint within it is resumed; its seconds so far, and
            whether the process was stopped in them
     path   the run's folder
-    title  which run it is, and from where it goes on
+    title  which run it is, and from where it resumes
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Record:
         self._model, self._optimizer = model, optimizer
         self.path = folder.path
         self.title = str(folder.path)
-        self.begun: State = NOT_BEGUN
+        self.resume_from: State = FRESH
         self.seconds, self.paused = 0.0, False
         self._saved_at, self._within = time.monotonic(), False
 
@@ -114,12 +114,12 @@ class Record:
     def _take_up(self, arrays: Mapping[str, Any]) -> None:
         within = {name.removeprefix(WITHIN): value for name, value in arrays.items() if name.startswith(WITHIN)}
         self.seconds, self.paused = float(within.pop(SECONDS, 0.0)), bool(within.pop(PAUSED, False))
-        self.begun, self._within = within, bool(within)
+        self.resume_from, self._within = within, bool(within)
 
     @property
     def rows_done(self) -> int:
         """Rows of the epoch in progress that the checkpoint has seen."""
-        return int(self.begun[ROWS]) if self.begun else 0
+        return int(self.resume_from[ROWS]) if self.resume_from else 0
 
     @property
     def is_due(self) -> bool:
@@ -133,7 +133,7 @@ class Record:
         self._checkpoint(self.epoch, {WITHIN + name: value for name, value in within.items()})
 
     def where(self) -> str:
-        """From where the newest checkpoint goes on."""
+        """The place at which the newest checkpoint resumes."""
         return f"in epoch {self.epoch + 1}" if self._within else f"after epoch {self.epoch}"
 
     def rows(self) -> list[dict[str, Any]]:
@@ -209,7 +209,7 @@ class Record:
             if other > epoch:
                 remove(snapshot_path(self._folder.path, other))
 
-    def _checkpoint(self, epoch: int, within: State = NOT_BEGUN) -> None:
+    def _checkpoint(self, epoch: int, within: State = FRESH) -> None:
         arrays = {**model_arrays(self._model, self._optimizer), **within}
         lengths = self._folder.lengths(*APPENDED)
         save_checkpoint(self._folder.path, Checkpoint(identity(self._config), epoch, arrays, lengths))
@@ -217,7 +217,7 @@ class Record:
 
 
 def _check_same_data(path: Path, before: Mapping[str, str], checksums: Mapping[str, str]) -> None:
-    """DataError where the run that is to go on was trained on other data."""
+    """DataError where the run that is to be resumed was trained on other data."""
     if before != checksums:
         changed = ", ".join(
             sorted(name for name in before.keys() | checksums if before.get(name) != checksums.get(name))

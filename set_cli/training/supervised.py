@@ -19,7 +19,7 @@ from set_cli.system import streams
 from set_cli.training.group import ALONE, Group
 from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import add_l1_gradient, clip_gradients, connection_weights, drop_gradients
-from set_cli.training.passes import NOT_BEGUN, AfterStep, Pass, State
+from set_cli.training.passes import FRESH, AfterStep, Pass, State
 
 EVALUATION_ROWS = 1000  # per batch
 
@@ -31,13 +31,13 @@ def train_epoch(
     config: Config,
     epoch: int,
     after_step: AfterStep,
-    begun: State = NOT_BEGUN,
+    resume_from: State = FRESH,
     group: Group = ALONE,
     parallel: nn.Module | None = None,
 ) -> float:
     """Mean training loss (nats per row) over one pass; every row is used once, the last partial batch too.
 
-    begun     the state of a pass that was left, as `after_step` could get it
+    resume_from  state of an interrupted epoch, from a checkpoint; empty at the start
     group     of processes that share each batch
     parallel  the model as the group trains it
     """
@@ -48,9 +48,9 @@ def train_epoch(
     for i, activation in enumerate(activations):
         of_process = (group.rank,) if group.rank else ()
         activation.reseed(streams.torch_seed(seed, "dropout", epoch, i, *of_process), inputs.device)
-        if f"dropout{i}" in begun:  # not of the others of a group, which no checkpoint holds
-            activation.stream.restore(begun[f"dropout{i}"])
-    one_pass = Pass(len(inputs), train.batch_size, seed, epoch, inputs.device, begun, group)
+        if f"dropout{i}" in resume_from:  # not of the others of a group, which no checkpoint holds
+            activation.stream.restore(resume_from[f"dropout{i}"])
+    one_pass = Pass(len(inputs), train.batch_size, seed, epoch, inputs.device, resume_from, group)
     maps = _epoch_transforms(config.data.augment, inputs, streams.generator(seed, "augment", epoch))
     weights = connection_weights(model)
     halves = config.backend.precision == "bfloat16"

@@ -23,14 +23,14 @@ Scores = dict[str, dict[str, float]]  # by part, then by what was measured
 
 
 class Trainer(Protocol):
-    """train one epoch, or what is left of it (its mean loss); measure the parts after it, those that are due.
+    """Trains one epoch, or what is left of it, and returns its mean loss; measures the parts that are due after it.
 
-    begun  the state in which the epoch was left
+    resume_from  state of an interrupted epoch, from a checkpoint; empty at the start
     check  called every so often; may raise to stop
     """
 
     def train(
-        self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, begun: State
+        self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, resume_from: State
     ) -> float: ...
 
     def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores: ...
@@ -47,11 +47,11 @@ class Supervised:
         self._parallel = group.parallel(model)
 
     def train(
-        self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, begun: State
+        self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, resume_from: State
     ) -> float:
         group, parallel = self._group, self._parallel
         return supervised.train_epoch(
-            self._model, inputs, optimizer, self._config, epoch, after_step, begun, group, parallel
+            self._model, inputs, optimizer, self._config, epoch, after_step, resume_from, group, parallel
         )
 
     def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
@@ -62,7 +62,7 @@ class Contrastive:
     """Contrastive divergence: an RBM.
 
     base_bias  (n_visible,) of the base-rate model that estimates of log Z begin with
-    rows       the epochs so far, of a run that goes on
+    rows       the epochs so far, of a run that is resumed
     """
 
     def __init__(
@@ -74,9 +74,9 @@ class Contrastive:
         self._best = max((row[key] for row in rows if key in row), default=-math.inf)
 
     def train(
-        self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, begun: State
+        self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, resume_from: State
     ) -> float:
-        return contrastive.train_epoch(self._model, inputs, optimizer, self._config, epoch, after_step, begun)
+        return contrastive.train_epoch(self._model, inputs, optimizer, self._config, epoch, after_step, resume_from)
 
     def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
         """What is due. An epoch that seems the best so far is estimated again as the last one is.

@@ -78,7 +78,7 @@ def read_arrays(
 
 
 def _known(dataset: Dataset, listing: Listing, of_test: bool) -> Dataset:
-    """For the second file, only the names that it has."""
+    """The configuration; for the second file, with those names only that it has."""
     if not of_test:
         return dataset
     named = {key: getattr(dataset, key) for key in ("features", "label", "group")}

@@ -195,7 +195,7 @@ def _unpack_zip(content: bytes, name: str, limit: int) -> tuple[bytes, str]:
 
 
 def _bounded(stream: IO[bytes], name: str, limit: int) -> bytes:
-    """At most one block more than allowed is unpacked, so that a bomb is refused cheaply."""
+    """Unpack at most one block more than allowed, so that a bomb is refused cheaply."""
     content = io.BytesIO()
     while content.tell() <= limit and (block := stream.read(BLOCK)):
         content.write(block)

@@ -117,5 +117,5 @@ def check_values(table: Table, name: str, missing: str, *, of_training: bool) ->
 
 
 def first(wrong: NDArray[np.bool_]) -> tuple[int, ...]:
-    """Where the first True is."""
+    """Position of the first True."""
     return tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape))

@@ -33,7 +33,7 @@ FACTS, VALUES, LABELS = "converted.json", "x.f32", "y.u8"
 
 
 def conversion_folder(folder: Path, sha256: str) -> Path:
-    """Where the conversion of the file with this checksum lies."""
+    """Folder of the conversion of the file with this checksum."""
     return folder / f"converted-{sha256[:16]}"
 
 
