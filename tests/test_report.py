@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 
 from set_cli.data.catalog import CATALOG
-from set_cli.report.collect import FinishedRun, LeftOut, find_run_folders, read_run
+from set_cli.report.collect import ADDED, FinishedRun, LeftOut, find_run_folders, read_run
 from set_cli.report.paper import TABLE, paper_value
 from set_cli.report.rows import COLUMNS, compare, settings_text
 from set_cli.report.tables import render
+from set_cli.runs.summary import VERSION
 from set_cli.system.files import canonical_json, sha256
 from tests.conftest import NO_TORCH, REPORT, Command, run_python
 
@@ -294,6 +295,40 @@ def test_a_figure_that_is_not_finite_is_unreadable(tmp_path: Path) -> None:
     run = read_run(path)
     assert isinstance(run, LeftOut)
     assert "best is not finite" in run.detail
+
+
+def test_a_key_that_a_later_version_added_is_none_where_a_run_lacks_it(tmp_path: Path) -> None:
+    run = read_run(finished_run(tmp_path, 0, 70, 71))
+    assert isinstance(run, FinishedRun)
+    assert [run.summary[key] for key in ADDED] == [None] * len(ADDED)
+
+
+@pytest.mark.parametrize("key", ADDED)
+def test_a_key_that_a_later_version_added_is_checked_where_it_is_there(key: str, tmp_path: Path) -> None:
+    run = read_run(finished_run(tmp_path, 0, 70, 71, **{key: {}}))
+    assert isinstance(run, LeftOut)
+    assert f"{key} is missing or of the wrong type" in run.detail
+
+
+@pytest.mark.parametrize("version", [-1, 1.5, True, "1", None])
+def test_a_version_that_is_none_is_unreadable(version: object, tmp_path: Path) -> None:
+    run = read_run(finished_run(tmp_path, 0, 70, 71, version=version))
+    assert isinstance(run, LeftOut)
+    assert "version is" in run.detail
+
+
+def test_the_summary_of_a_newer_version_is_read_for_the_keys_that_are_known(tmp_path: Path) -> None:
+    path = finished_run(tmp_path, 0, 70, 71, version=VERSION + 1, kilowatt_hours=[3])
+    run = read_run(path)
+    assert isinstance(run, FinishedRun)
+    assert run.summary["version"] == VERSION + 1
+    change(path, "summary.json", '"last"', '"last_of_five"')
+    refused = read_run(path)
+    assert isinstance(refused, LeftOut)
+    assert refused.detail.endswith(
+        f"last is missing or of the wrong type; a newer set_cli wrote this run (summary version {VERSION + 1}, known "
+        f"here: {VERSION}): report it with that"
+    )
 
 
 def test_a_pipe_in_place_of_a_file_is_unreadable(tmp_path: Path) -> None:
