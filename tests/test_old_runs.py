@@ -18,9 +18,8 @@ from set_cli.runs.environment import DECIDING_PACKAGES, describe_environment
 from set_cli.runs.folder import locate, read_status
 from set_cli.runs.summary import VERSION, read_rows
 from set_cli.system.files import canonical_json, read_json
+from tests.builders import rows_of_digits, science, train
 from tests.conftest import TRAIN, Command, compose_mapping, run_python
-from tests.test_run import science, train
-from tests.test_trained import rows_of_digits
 
 OLD = Path(__file__).parent / "old_runs"
 RUNS, _ = find_run_folders([OLD])
