@@ -1,11 +1,11 @@
-"""Shared fixtures: a composed configuration, the commands in a child process, real data where it is."""
+"""Shared fixtures: a composed configuration, commands in a child process, real data, the compiled kernels."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ import torch
 from hypothesis import settings
 from omegaconf import OmegaConf
 
+from set_cli import native
 from set_cli.config import Config, from_mapping
 
 np.seterr(all="raise")
@@ -91,3 +92,25 @@ def real_data() -> str:
     if not folder:
         pytest.skip("SET_DATA_DIR is not set: no real data here")
     return folder
+
+
+@pytest.fixture(params=["portable", "avx2", "avx512"])
+def simd(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every instruction set that this processor has, in turn."""
+    core = native.core
+    assert core is not None
+    before = core.simd()
+    if not core.use_simd(request.param):
+        pytest.skip(f"this processor or this build has no {request.param}")
+    yield request.param
+    core.use_simd(before)
+
+
+@pytest.fixture
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two threads also for the little work that tests have."""
+    monkeypatch.setattr(native, "WORK_PER_THREAD", 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

@@ -30,8 +30,8 @@ from set_cli.config import from_mapping
 from set_cli.errors import DataError
 from set_cli.sparse.pattern import Csr, from_positions
 from set_cli.sparse.rules import erdos_renyi
+from tests.builders import train
 from tests.conftest import NO_TORCH, ONE_THREAD, compose_mapping, run_python
-from tests.test_run import train
 
 
 def pattern_of(rows: list[list[int]], n_out: int) -> Csr:

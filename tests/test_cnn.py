@@ -31,8 +31,8 @@ from set_cli.training.network import build_network
 from set_cli.training.optimizer import build_optimizer
 from set_cli.training.pairs import check_pair, with_checksum
 from set_cli.training.supervised import evaluate
+from tests.builders import StopAt, science, train
 from tests.conftest import Command, Compose
-from tests.test_run import StopAt, science, train
 
 CIFAR10 = (3, 32, 32)
 SMALL = (

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ import pytest
 import set_cli
 from set_cli import native
 from set_cli.config.reference import keys
+from tests.builders import ONE_EPOCH, start, wait_for
 from tests.conftest import ONE_THREAD, REPORT, TRAIN, Command, run_python
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = ("train.epochs=1", "model.hidden=[20]", ONE_THREAD)
 
 
 def one_sentence(stderr: str) -> str:
@@ -39,7 +38,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def test_trains_reports_and_skips(set_train: Command, set_report: Command, tmp_path: Path) -> None:
-    first = set_train(*SMALL)
+    first = set_train(*ONE_EPOCH)
     assert (first.returncode, first.stderr) == (0, "")
     lines = first.stdout.splitlines()
     assert lines[1].startswith("epoch 1/1  loss ")
@@ -50,11 +49,11 @@ def test_trains_reports_and_skips(set_train: Command, set_report: Command, tmp_p
     folder = tmp_path / lines[-1].split()[-2]
     assert (folder / "train.log").read_text().splitlines() == lines
     assert (folder / "summary.json").exists()
-    again = set_train(*SMALL)
+    again = set_train(*ONE_EPOCH)
     assert again.returncode == 0
     assert again.stdout == f"already done, skipped: {folder.relative_to(tmp_path)}\n"
     command = json.loads((folder / "run.json").read_text())[0]["command"]
-    assert command[1:] == list(SMALL)
+    assert command[1:] == list(ONE_EPOCH)
     (row,) = json.loads(set_report("--format", "json").stdout)
     assert (row["method"], row["n"], row["settings"]) == ("set", 1, "model.hidden=[20] train.epochs=1")
 
@@ -128,7 +127,7 @@ def test_help_and_version_do_not_import_torch(command: str, flag: str, tmp_path:
         (["model.hidden=[2000000000]"], 2, "model.hidden or epsilon is too large: expected at most 2147483647"),
         (["model.hidden=[3000000,3000000]", "method=dense"], 7, "expected at least 100,585.5 GiB of free memory"),
         (["runs_dir=/proc/no"], 6, "/proc/no/digits/mlp/"),
-        (["train.lr=1000000", *SMALL], 4, "runs/digits/mlp/"),
+        (["train.lr=1000000", *ONE_EPOCH], 4, "runs/digits/mlp/"),
     ],
 )
 def test_every_refusal_is_one_sentence_with_its_exit_code(
@@ -162,17 +161,17 @@ def test_hydras_own_switches_work(set_train: Command, tmp_path: Path) -> None:
 def test_an_own_config_folder_adds_options(set_train: Command, tmp_path: Path) -> None:
     (tmp_path / "mine" / "method").mkdir(parents=True)
     (tmp_path / "mine" / "method" / "slow_set.yaml").write_text("name: set\nregrow_init: random\n")
-    result = set_train("--config-dir", "mine", "method=slow_set", *SMALL)
+    result = set_train("--config-dir", "mine", "method=slow_set", *ONE_EPOCH)
     assert result.returncode == 0, result.stderr
     (config,) = (tmp_path / "runs").rglob("config.json")
     assert json.loads(config.read_text())["method"] == {"name": "set", "regrow_init": "random"}
 
 
 def test_flags_stand_anywhere(set_train: Command) -> None:
-    result = set_train("dataset=digits", "-m", "seed=0,1", *SMALL)
+    result = set_train("dataset=digits", "-m", "seed=0,1", *ONE_EPOCH)
     assert (result.returncode, result.stderr) == (0, "")
     assert "sweep of 2: 2 done" in result.stdout
-    again = set_train("seed=0,1", *SMALL, "--multirun", "--dry-run")
+    again = set_train("seed=0,1", *ONE_EPOCH, "--multirun", "--dry-run")
     assert "2 in all: 2 skip: done" in again.stdout
 
 
@@ -182,7 +181,7 @@ def test_flags_stand_anywhere(set_train: Command) -> None:
 def test_a_file_of_any_name_is_read(name: str, set_train: Command, tmp_path: Path) -> None:
     rows = [f"{number},{number % 2},{number % 3}" for number in range(60)]
     (tmp_path / name).write_text("\n".join(["a,b,label", *rows]) + "\n")
-    words = ("dataset=custom", f"dataset.path={name}", "data.holdout=15", "runs_dir=my runs (2)", *SMALL)
+    words = ("dataset=custom", f"dataset.path={name}", "data.holdout=15", "runs_dir=my runs (2)", *ONE_EPOCH)
     result = set_train(*words)
     assert (result.returncode, result.stderr.count("Error")) == (0, 0), result.stderr
     (start,) = (tmp_path / "my runs (2)").rglob("run.json")
@@ -209,16 +208,16 @@ def test_help_lists_every_key_with_its_meaning_and_its_value(set_train: Command)
 
 
 def test_a_dry_run_says_how_long_and_from_what(set_train: Command) -> None:
-    new = set_train("--dry-run", *SMALL).stdout
+    new = set_train("--dry-run", *ONE_EPOCH).stdout
     assert re.search(r"1 in all: 1 train; about \d+ s \(from 20 timed steps\); ", new), new
-    set_train(*SMALL)
-    known = set_train("--dry-run", *SMALL, "seed=1", "train.epochs=3").stdout
+    set_train(*ONE_EPOCH)
+    known = set_train("--dry-run", *ONE_EPOCH, "seed=1", "train.epochs=3").stdout
     assert re.search(r"about \d+ s \(from 1 earlier run\); ", known), known
-    assert "timed steps" in set_train("--dry-run", *SMALL, "epsilon=3").stdout  # another plan
+    assert "timed steps" in set_train("--dry-run", *ONE_EPOCH, "epsilon=3").stdout  # another plan
 
 
 def test_a_sweep_runs_every_combination_and_a_failure_costs_one_run(set_train: Command, set_report: Command) -> None:
-    sweep = ("-m", "method=set,dense", "train.lr=0.01,1000000", *SMALL)
+    sweep = ("-m", "method=set,dense", "train.lr=0.01,1000000", *ONE_EPOCH)
     result = set_train(*sweep)
     assert result.returncode == 1
     assert "sweep of 4: 2 done, 2 diverged" in result.stdout
@@ -237,7 +236,7 @@ def test_a_sweep_runs_every_combination_and_a_failure_costs_one_run(set_train: C
 
 
 def test_a_configuration_error_inside_a_sweep_is_listed(set_train: Command, tmp_path: Path) -> None:
-    result = set_train("-m", "epsilon=2,nan,3", *SMALL)
+    result = set_train("-m", "epsilon=2,nan,3", *ONE_EPOCH)
     assert result.returncode == 1
     assert "sweep of 3: 2 done, 1 failed (exit code 2)" in result.stdout
     starts = [json.loads(path.read_text()) for path in tmp_path.rglob("run.json")]
@@ -246,22 +245,8 @@ def test_a_configuration_error_inside_a_sweep_is_listed(set_train: Command, tmp_
 
 
 def test_a_baseline_is_trained_once_in_an_epsilon_zeta_sweep(set_train: Command) -> None:
-    result = set_train("-m", "method=dense", "epsilon=2,3", "zeta=0.1,0.2", *SMALL)
+    result = set_train("-m", "method=dense", "epsilon=2,3", "zeta=0.1,0.2", *ONE_EPOCH)
     assert "sweep of 4: 1 done, 3 already done" in result.stdout
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-P", "-c", TRAIN, *arguments]
-    return subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-
-
-def wait_for(folder: Path, pattern: str) -> None:
-    deadline = time.monotonic() + 60
-    while not any(folder.glob(pattern)):
-        assert time.monotonic() < deadline, f"{pattern} did not appear"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -309,7 +294,7 @@ def test_a_child_that_ends_well_in_spite_of_a_signal_still_ends_the_sweep(tmp_pa
         "def too_late(*arguments):\n    code = real(*arguments)\n    os.kill(os.getpid(), 15)\n    return code\n"
         "j.run_in_child = too_late; t.main()"
     )
-    result = run_python("-c", program, "-m", "seed=0,1", *SMALL, folder=tmp_path)
+    result = run_python("-c", program, "-m", "seed=0,1", *ONE_EPOCH, folder=tmp_path)
     assert result.returncode == 143
     assert "sweep of 2: 1 done, 1 not started" in result.stdout
 
@@ -320,7 +305,7 @@ def test_a_bug_in_one_job_costs_one_run_of_a_sweep(tmp_path: Path) -> None:
         "def broken(config, *rest):\n    return 1 / config.seed and real(config, *rest)\n"
         "j.run_in_child = broken; t.main()"
     )
-    result = run_python("-c", program, "-m", "seed=0,1", *SMALL, folder=tmp_path)
+    result = run_python("-c", program, "-m", "seed=0,1", *ONE_EPOCH, folder=tmp_path)
     assert result.returncode == 1
     assert "ZeroDivisionError" in result.stderr
     assert "sweep of 2: 1 failed (exit code 1), 1 done" in result.stdout
@@ -354,9 +339,9 @@ def test_a_closed_pipe_does_not_end_training(tmp_path: Path) -> None:
     assert log.read_text().splitlines()[-3].startswith("done: set on digits")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], list(SMALL)])
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], list(ONE_EPOCH)])
 def test_a_pipe_that_is_closed_at_once_is_no_traceback(arguments: list[str], tmp_path: Path) -> None:
-    run_python("-c", TRAIN, *SMALL, folder=tmp_path)  # so that the last of the three says "already done"
+    run_python("-c", TRAIN, *ONE_EPOCH, folder=tmp_path)  # so that the last of the three says "already done"
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-P", "-c", TRAIN, *arguments]
@@ -366,7 +351,7 @@ def test_a_pipe_that_is_closed_at_once_is_no_traceback(arguments: list[str], tmp
 
 
 def test_progress_none_prints_the_result_only(set_train: Command) -> None:
-    assert len(set_train("progress=none", *SMALL).stdout.splitlines()) == 3
+    assert len(set_train("progress=none", *ONE_EPOCH).stdout.splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -381,12 +366,12 @@ def test_idle_threads_sleep_unless_the_user_says_otherwise(
     variables: dict[str, str], spins: str | None, tmp_path: Path
 ) -> None:
     program = f"import atexit, os; atexit.register(lambda: print(os.environ.get('GOMP_SPINCOUNT'))); {TRAIN}"
-    result = run_python("-c", program, *SMALL, folder=tmp_path, **variables)
+    result = run_python("-c", program, *ONE_EPOCH, folder=tmp_path, **variables)
     assert result.stdout.splitlines()[-1] == str(spins)
 
 
 def test_rich_progress_shows_loss_accuracy_connections_and_time(set_train: Command) -> None:
-    shown = set_train("progress=rich", *SMALL, COLUMNS="200", TTY_COMPATIBLE="1", TERM="xterm").stdout
+    shown = set_train("progress=rich", *ONE_EPOCH, COLUMNS="200", TTY_COMPATIBLE="1", TERM="xterm").stdout
     for part in ("epoch 1/1", "loss", "test", "connections", "left"):
         assert part in shown
 
@@ -415,14 +400,14 @@ def test_the_wheel_works_from_any_folder(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     check = f"import set_cli; assert set_cli.__file__.startswith({str(installed)!r}), set_cli.__file__; "
-    result = run_python("-c", check + TRAIN, *SMALL, folder=elsewhere, PYTHONPATH=str(installed))
+    result = run_python("-c", check + TRAIN, *ONE_EPOCH, folder=elsewhere, PYTHONPATH=str(installed))
     assert result.returncode == 0, result.stderr
     report = run_python("-c", check + REPORT, "--format", "html", folder=elsewhere, PYTHONPATH=str(installed))
     assert "All rows: digits, mlp, " in report.stdout  # with the page's own files from the wheel
 
 
 def test_a_finished_run_is_skipped_without_torch_and_its_backend(set_train: Command, tmp_path: Path) -> None:
-    assert set_train(*SMALL).returncode == 0
+    assert set_train(*ONE_EPOCH).returncode == 0
     program = f"import sys; sys.modules['torch'] = None; {TRAIN}"
-    again = run_python("-c", program, *SMALL, "backend=cuda", folder=tmp_path)
+    again = run_python("-c", program, *ONE_EPOCH, "backend=cuda", folder=tmp_path)
     assert (again.returncode, again.stdout.startswith("already done, skipped: ")) == (0, True), again.stderr

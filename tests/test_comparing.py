@@ -21,9 +21,8 @@ from set_cli.report.diff import compare_two
 from set_cli.report.reproduce import reproduce_command, sweep_command
 from set_cli.report.significance import compare_methods, in_words
 from set_cli.training.pairs import with_checksum
+from tests.builders import finished_run, report, train
 from tests.conftest import ONE_THREAD, Command, compose_mapping
-from tests.test_report import finished_run, report
-from tests.test_run import train
 
 
 def runs_of(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from set_cli.config import Dataset
 from set_cli.data.prepare import DataSet, load_data
 from set_cli.errors import ConfigError, DataError
-from tests.test_data import data_config
+from tests.builders import data_config
 
 RNG = np.random.default_rng(0)
 IMAGES: NDArray[np.uint8] = RNG.integers(0, 256, (8, 2, 3)).astype(np.uint8)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from set_cli.config import Augment, Data, Dataset
+from set_cli.config import Dataset
 from set_cli.data import parse
 from set_cli.data.card import Digest, SourceFile
 from set_cli.data.catalog import CATALOG
@@ -20,38 +20,8 @@ from set_cli.data.files import data_folder
 from set_cli.data.prepare import load_data
 from set_cli.data.readers.binary import read_cifar, read_idx
 from set_cli.errors import ConfigError, DataError
-
-NO_AUGMENT = Augment(rotation=0.0, shift=0.0, flip=False)
-
-
-def data_config(
-    folder: Path | str | None = None,
-    holdout: int = 0,
-    valid: int = 0,
-    train_limit: int | None = None,
-    test_limit: int | None = None,
-    scaling: str = "standardize",
-    **keys: object,
-) -> Data:
-    return Data.model_validate(
-        {
-            "dir": None if folder is None else str(folder),
-            "fetch": "never",
-            "holdout": holdout,
-            "valid": valid,
-            "train_limit": train_limit,
-            "test_limit": test_limit,
-            "scaling": scaling,
-            "augment": NO_AUGMENT,
-            **keys,
-        }
-    )
-
-
-def idx(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
-    """An IDX file of unsigned bytes, written by hand."""
-    sizes = b"".join(n.to_bytes(4, "big") for n in array.shape)
-    return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
+from tests.builders import data_config
+from tests.raw_files import idx
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from set_cli.system.progress import NoView
 from set_cli.system.signals import StopSignals
 from set_cli.training.pairs import check_pair, data_label, with_checksum
 from tests.conftest import ONE_THREAD, Command, Compose, run_python
-from tests.test_data import idx
+from tests.raw_files import idx
 
 ROOT = Path(__file__).resolve().parent.parent
 SetData = Callable[..., Result]

@@ -38,9 +38,9 @@ from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import build_optimizer
 from set_cli.training.pairs import check_pair
 from set_cli.training.supervised import train_epoch
+from tests.builders import layers
 from tests.conftest import Compose, compose_mapping, run_python
 from tests.oracles import INSTALLED_ENGINES, view_of
-from tests.test_evolve import layers
 
 CPU, CUDA, META = (torch.device(name) for name in ("cpu", "cuda", "meta"))
 FLOAT = torch.float32

@@ -15,8 +15,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 from set_cli.data.account import data_lines, data_record
 from set_cli.data.prepare import load_data
 from set_cli.errors import DataError
-from tests.own_data import load_own, said
-from tests.test_data import data_config
+from tests.builders import data_config, load_own, said
 
 Patch = pytest.MonkeyPatch
 Array = NDArray[Any]

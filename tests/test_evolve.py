@@ -19,6 +19,7 @@ from set_cli.sparse.evolve import evolve as evolve_view
 from set_cli.sparse.pattern import Csr, check_pattern, full_pattern
 from set_cli.sparse.rules import connection_probability, erdos_renyi, signed_magnitude
 from set_cli.sparse.sampling import sample_distinct
+from tests.builders import layers
 from tests.oracles import cells_of, pruned_by_hand, random_pattern, view_of
 
 
@@ -58,18 +59,6 @@ def test_prune_table(weights: list[float], zeta: float, stays: str) -> None:
     view = view_of(full_pattern(1, len(weights)), np.array(weights, np.float32)) if weights else NOTHING
     kept = signed_magnitude(view, zeta, np.random.default_rng(0))
     assert "".join("o" if keep else "." for keep in kept.tolist()) == stays
-
-
-@st.composite
-def layers(draw: st.DrawFn) -> tuple[Csr, np.ndarray[tuple[int], np.dtype[np.float32]], float, int]:
-    """A layer of any density up to 1, weights with ties and exact zeros, a zeta from 0 to 0.99."""
-    n_in, n_out = draw(st.integers(1, 12)), draw(st.integers(1, 12))
-    nnz = draw(st.integers(0, n_in * n_out))
-    seed = draw(st.integers(0, 2**32))
-    zeta = draw(st.integers(0, 99)) / 100
-    rng = np.random.default_rng(seed)
-    values = rng.choice([0, 0.1, -0.1, 0.5], nnz) + rng.integers(0, 2, nnz) * rng.standard_normal(nnz)
-    return random_pattern(n_in, n_out, nnz, rng), values.astype(np.float32), zeta, seed
 
 
 @given(layers())

@@ -36,8 +36,9 @@ from set_cli.data.pins import PINS, Pin, write_pins
 from set_cli.data.prepare import DataSet, load_data
 from set_cli.errors import DataError, StorageError
 from set_cli.system.progress import Bar, no_bar
+from tests.builders import data_config
 from tests.conftest import ONE_THREAD, TRAIN
-from tests.test_data import data_config, idx
+from tests.raw_files import idx
 
 RNG = np.random.default_rng(0)
 CONTENT = RNG.bytes(200_000)

@@ -20,9 +20,9 @@ from set_cli.system.files import read_json
 from set_cli.training.loss import cross_entropy
 from set_cli.training.network import build_network
 from set_cli.training.optimizer import build_optimizer
+from tests.builders import StopAt, science, train
 from tests.conftest import Compose
 from tests.oracles import INSTALLED_ENGINES, dense_weight, tolerance
-from tests.test_run import StopAt, science, train
 
 pytestmark = [
     pytest.mark.gpu,

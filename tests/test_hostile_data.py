@@ -44,7 +44,7 @@ from set_cli.data.readers.text import read_amat, read_debd, read_letters, read_s
 from set_cli.errors import DataError
 from set_cli.system.progress import no_bar
 from tests.conftest import run_python
-from tests.test_readers import (
+from tests.raw_files import (
     SIZES,
     amat,
     archive,

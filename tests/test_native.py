@@ -7,7 +7,7 @@ import itertools
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,51 +22,19 @@ from set_cli.models.stack import BatchContiguousLinear, SparseSequential
 from set_cli.native.elementwise import Draws, activate
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import CROSSOVER, choose, compiled
-from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.pattern import Csr
 from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import MomentumSGD
+from tests.builders import device_pattern, pattern_with_special_rows
 from tests.conftest import run_python
 from tests.oracles import dense_weight, philox_words, random_pattern, tolerance
 
 core = native.core
-pytestmark = pytest.mark.skipif(core is None, reason=f"no compiled kernels here: {native.missing}")
+pytestmark = [
+    pytest.mark.skipif(core is None, reason=f"no compiled kernels here: {native.missing}"),
+    pytest.mark.usefixtures("two_threads"),
+]
 CPU = torch.device("cpu")
-SIMD = ["portable", "avx2", "avx512"]
-
-
-@pytest.fixture(params=SIMD)
-def simd(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Every instruction set that this processor has, in turn."""
-    assert core is not None
-    before = core.simd()
-    if not core.use_simd(request.param):
-        pytest.skip(f"this processor or this build has no {request.param}")
-    yield request.param
-    core.use_simd(before)
-
-
-@pytest.fixture(autouse=True)
-def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two threads also for the little work that tests have."""
-    monkeypatch.setattr(native, "WORK_PER_THREAD", 1)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-def device_pattern(pattern: Csr) -> DevicePattern:
-    return DevicePattern(pattern.shape, torch.from_numpy(pattern.indptr), torch.from_numpy(pattern.indices))
-
-
-def pattern_with_special_rows(n_in: int, n_out: int, rng: np.random.Generator) -> Csr:
-    """A random pattern whose first input and output have every connection, and whose last have none."""
-    dense = rng.random((n_in, n_out)) < 0.2
-    dense[0, :] = dense[:, 0] = True
-    dense[-1, :] = dense[:, -1] = False
-    indptr = np.concatenate([[0], dense.sum(axis=1).cumsum()]).astype(np.int32)
-    return Csr(indptr, np.nonzero(dense)[1].astype(np.int32), (n_in, n_out))
 
 
 @pytest.mark.parametrize("n_batch", [0, 1, 2, 15, 16, 17, 31, 33, 64, 100, 127, 128, 129, 300])

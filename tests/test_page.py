@@ -16,9 +16,8 @@ from set_cli.config import from_mapping
 from set_cli.report import html
 from set_cli.report.html import render_page
 from set_cli.report.topology import Topologies, analyze_runs
+from tests.builders import finished_run, report, train
 from tests.conftest import NO_TORCH, ONE_THREAD, REPORT, compose_mapping, run_python
-from tests.test_report import finished_run, report
-from tests.test_run import train
 
 NOTHING = Topologies({}, [], [])
 

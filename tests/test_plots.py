@@ -21,9 +21,8 @@ from set_cli.report.drawing import draw_report
 from set_cli.report.plots import STYLES, input_movie, plot_curves, plot_degrees, plot_input_maps, plot_scale_free
 from set_cli.runs.degrees import read_degrees
 from set_cli.system.files import sha256
+from tests.builders import finished_run, train
 from tests.conftest import NO_TORCH, ONE_THREAD, REPORT, compose_mapping, run_python
-from tests.test_report import finished_run
-from tests.test_run import train
 
 RUN = ("train.epochs=4", "model.hidden=[40,30]", "progress=none", ONE_THREAD)
 

@@ -16,8 +16,8 @@ import set_cli
 from set_cli.commands.predict import predict
 from set_cli.system.files import read_json
 from set_cli.trained.figures import as_text, measure
+from tests.builders import SHORT_CNN, SHORT_MLP, SHORT_RBM, iris_frame, rows_of_digits, train_in
 from tests.conftest import NO_TORCH, run_python
-from tests.test_trained import CNN, MLP, RBM, iris_frame, rows_of_digits, train_in
 
 PREDICT = "import set_cli.commands.predict; set_cli.commands.predict.main()"
 
@@ -48,7 +48,7 @@ def set_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_in(tmp_path_factory.mktemp("digits"), *MLP)
+    return train_in(tmp_path_factory.mktemp("digits"), *SHORT_MLP)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def iris(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("iris")
     iris_frame().to_csv(folder / "iris.csv", index=False)
     held_out = ("dataset=custom", f"dataset.path={folder}/iris.csv", "data.holdout=50")
-    return train_in(folder / "runs", *held_out, *MLP[:-1], "train.epochs=20")
+    return train_in(folder / "runs", *held_out, *SHORT_MLP[:-1], "train.epochs=20")
 
 
 def digits_frame() -> pd.DataFrame:
@@ -97,7 +97,7 @@ def test_predictions_go_to_a_file_and_figures_to_stdout(digits: Path, set_predic
     assert arrays["probability"].shape == (359, 10)
 
 
-@pytest.mark.parametrize("settings", [MLP, CNN])
+@pytest.mark.parametrize("settings", [SHORT_MLP, SHORT_CNN])
 def test_without_a_file_the_runs_own_test_rows_are_predicted(
     settings: tuple[str, ...], set_predict: SetPredict, tmp_path: Path
 ) -> None:
@@ -152,7 +152,7 @@ def test_every_format_of_own_data_is_read(digits: Path, set_predict: SetPredict,
 
 
 def test_an_rbm_tells_what_it_measured(set_predict: SetPredict, tmp_path: Path) -> None:
-    path = train_in(tmp_path / "runs", *RBM)
+    path = train_in(tmp_path / "runs", *SHORT_RBM)
     result = set_predict(path)
     assert result.returncode == 0, result.stderr
     figure = read_json(path / "summary.json")["after_last_removal"]["test"]

@@ -32,6 +32,7 @@ from set_cli.training import annealing
 from set_cli.training.contrastive import Divergence
 from set_cli.training.pairs import with_checksum
 from set_cli.training.sampling import Sampler
+from tests.builders import randomised, sparse_rbm
 from tests.conftest import Compose
 
 Floats = NDArray[np.float64]
@@ -56,22 +57,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def sparse_rbm(n_visible: int, n_hidden: int, engine: str = "torch", seed: int = 0, scale: float = 1.0) -> RBM:
-    """Random connections, weights and biases large enough to matter."""
-    layer = SparseLinear(n_visible, n_hidden, epsilon=2, engine=engine, seed=seed)
-    return randomised(RBM(layer, np.zeros(n_visible, np.float32)), seed, scale)
-
-
 def dense_rbm(n_visible: int, n_hidden: int, seed: int = 0, scale: float = 1.0) -> RBM:
     return randomised(RBM(nn.Linear(n_visible, n_hidden), np.zeros(n_visible, np.float32)), seed, scale)
-
-
-def randomised(rbm: RBM, seed: int, scale: float) -> RBM:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in rbm.parameters():
-            parameter.normal_(std=scale, generator=generator)
-    return rbm
 
 
 def arrays(rbm: RBM) -> tuple[Floats, Floats, Floats]:

@@ -15,11 +15,13 @@ import pandas as pd
 import pytest
 
 from set_cli.data.catalog import CATALOG
-from set_cli.report.collect import FinishedRun, LeftOut, find_run_folders, read_run
+from set_cli.report.collect import ADDED, FinishedRun, LeftOut, find_run_folders, read_run
 from set_cli.report.paper import TABLE, paper_value
-from set_cli.report.rows import COLUMNS, compare, settings_text
+from set_cli.report.rows import COLUMNS, settings_text
 from set_cli.report.tables import render
-from set_cli.system.files import canonical_json, sha256
+from set_cli.runs.summary import VERSION
+from set_cli.system.files import sha256
+from tests.builders import finished_run, report
 from tests.conftest import NO_TORCH, REPORT, Command, run_python
 
 # The keys of the JSON rows that scripts outside the project rely on.
@@ -46,56 +48,6 @@ CONTRACT = [
     "paper",
     "difference",
 ]
-
-
-def finished_run(
-    root: Path,
-    seed: int,
-    last: float,
-    best: float,
-    method: str = "set",
-    dataset: str = "cifar10",
-    name: str | None = None,
-    **changes: Any,
-) -> Path:
-    """A finished run's folder with these figures, its checksums right."""
-    epsilon = None if method == "dense" else 20.0
-    zeta = 0.3 if method == "set" else None
-    path = root / dataset / "mlp" / (name or f"{method}-s{seed}-abcdef01")
-    path.mkdir(parents=True)
-    config = {"dataset": {"name": dataset}, "method": {"name": method}, "seed": seed, "epsilon": epsilon}
-    config |= {"settings": changes.get("settings")}  # stands for whatever makes these settings another configuration
-    (path / "config.json").write_text(canonical_json(config))
-    (path / "params.json").write_text("{}")
-    (path / "metrics.jsonl").write_text('{"epoch": 1}\n')
-    summary = {
-        "dataset": dataset,
-        "model": "mlp",
-        "method": method,
-        "epsilon": epsilon,
-        "zeta": zeta,
-        "seed": seed,
-        "settings": {},
-        "metric": "accuracy",
-        "last": last,
-        "best": best,
-        "best_on": "test",
-        "connections": 381_000 + seed,
-        "connections_final": 279_000 + seed,
-        "parameters": 426_000 + seed,
-        "dense_parameters": 20_373_010,
-        "seconds_per_epoch": 8.0 + seed,
-        "peak_memory_mb": 500.0 + seed,
-        "sha256": {name: sha256(path / name) for name in ("config.json", "params.json", "metrics.jsonl")},
-    } | changes
-    (path / "summary.json").write_text(json.dumps(summary))
-    (path / "status.json").write_text(json.dumps({"status": "done", "epoch": 1, "reason": None}))
-    return path
-
-
-def report(root: Path) -> Any:
-    paths, closed = find_run_folders([root])
-    return compare([*map(read_run, paths), *closed])
 
 
 def test_rows_have_exactly_the_contracts_keys(tmp_path: Path) -> None:
@@ -294,6 +246,41 @@ def test_a_figure_that_is_not_finite_is_unreadable(tmp_path: Path) -> None:
     run = read_run(path)
     assert isinstance(run, LeftOut)
     assert "best is not finite" in run.detail
+
+
+def test_a_key_that_a_later_version_added_is_none_where_a_run_lacks_it(tmp_path: Path) -> None:
+    run = read_run(finished_run(tmp_path, 0, 70, 71))
+    assert isinstance(run, FinishedRun)
+    assert [run.summary[key] for key in ADDED] == [None] * len(ADDED)
+
+
+@pytest.mark.parametrize("key", ADDED)
+def test_a_key_that_a_later_version_added_is_checked_where_it_is_there(key: str, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {key: {}}
+    run = read_run(finished_run(tmp_path, 0, 70, 71, **changes))
+    assert isinstance(run, LeftOut)
+    assert f"{key} is missing or of the wrong type" in run.detail
+
+
+@pytest.mark.parametrize("version", [-1, 1.5, True, "1", None])
+def test_a_version_that_is_none_is_unreadable(version: object, tmp_path: Path) -> None:
+    run = read_run(finished_run(tmp_path, 0, 70, 71, version=version))
+    assert isinstance(run, LeftOut)
+    assert "version is" in run.detail
+
+
+def test_the_summary_of_a_newer_version_is_read_for_the_keys_that_are_known(tmp_path: Path) -> None:
+    path = finished_run(tmp_path, 0, 70, 71, version=VERSION + 1, kilowatt_hours=[3])
+    run = read_run(path)
+    assert isinstance(run, FinishedRun)
+    assert run.summary["version"] == VERSION + 1
+    change(path, "summary.json", '"last"', '"last_of_five"')
+    refused = read_run(path)
+    assert isinstance(refused, LeftOut)
+    assert refused.detail.endswith(
+        f"last is missing or of the wrong type; a newer set_cli wrote this run (summary version {VERSION + 1}, known "
+        f"here: {VERSION}): report it with that"
+    )
 
 
 def test_a_pipe_in_place_of_a_file_is_unreadable(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from set_cli.sparse import SparseLinear
 from set_cli.sparse.evolve import LastStep, evolve
 from set_cli.sparse.pattern import Csr, check_pattern
 from set_cli.sparse.rules import REGROWTH, REMOVAL, WIRING, View, magnitude
+from tests.builders import layers
 from tests.oracles import cells_of, view_of
-from tests.test_evolve import layers
 
 Layer = tuple[Csr, np.ndarray[tuple[int], np.dtype[np.float32]], float, int]
 

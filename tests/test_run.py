@@ -19,11 +19,10 @@ import torch
 
 import set_cli
 from set_cli import experiment, native
-from set_cli.config import Config, Dataset, identity, scientific
+from set_cli.config import Dataset, identity, scientific
 from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import load_data
 from set_cli.errors import BusyError, ConfigError, DataError, DivergedError, Interrupted, StorageError, TimeIsUp
-from set_cli.experiment import Outcome, run
 from set_cli.report.collect import FinishedRun, read_run
 from set_cli.report.rows import compare
 from set_cli.runs import checkpoint as checkpoint_module
@@ -35,44 +34,8 @@ from set_cli.system.progress import NoView
 from set_cli.system.signals import StopSignals
 from set_cli.training import record, supervised
 from set_cli.training.supervised import evaluate
+from tests.builders import MODELS, SMALL, TINY, StopAt, science, train
 from tests.conftest import Compose, run_python
-from tests.faults.runs import MODELS, TINY
-
-SMALL = ("train.epochs=4", "model.hidden=[40,30]", "train.batch_size=100", "data.augment.flip=true")
-
-
-CURRENT_STOP: list[StopSignals] = []
-
-
-def train(config: Config, view: NoView | None = None) -> Outcome:
-    with StopSignals() as stop:
-        CURRENT_STOP.append(stop)
-        return run(config, {}, ["set-train"], view or NoView(), stop)
-
-
-class StopAt(NoView):
-    """Sends this process a signal after the first step of an epoch, or after one with so many rows done."""
-
-    def __init__(self, epoch: int, number: int = signal.SIGINT, rows: int = 0) -> None:
-        self.at, self.number, self.rows = epoch, number, rows
-
-    def step(self, epoch: int, rows: int, of: int) -> None:
-        if epoch == self.at and rows >= self.rows:
-            self.at = -1
-            os.kill(os.getpid(), self.number)
-
-
-def science(path: Path) -> dict[str, str]:
-    """The bytes that may not depend on when or how often a run was interrupted."""
-    files = [path / n for n in ("config.json", "metrics.jsonl", "params.json", "checkpoint.npz", "degrees.npz")]
-    arrays = {}
-    for file in [*files[:3]]:
-        arrays[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
-    for file in [*files[3:], *sorted((path / "topology").iterdir())]:
-        for name, array in read_arrays(file).items():
-            if name != "meta":
-                arrays[f"{file.name}:{name}"] = hashlib.sha256(array.tobytes()).hexdigest()
-    return arrays
 
 
 def test_a_run_folder_has_what_the_contract_says(compose: Compose) -> None:
@@ -320,9 +283,9 @@ def test_a_time_limit_ends_a_run_which_can_go_on(compose: Compose, tmp_path: Pat
     with pytest.raises(TimeIsUp, match="time_limit=1e-09: the run took more minutes"):
         train(config)
     assert not Path(config.runs_dir).exists()  # it was over before anything was begun
-    config = compose(*SMALL)
+    config, stop = compose(*SMALL), StopSignals()
     with pytest.raises(TimeIsUp, match="the same command goes on after epoch 2"):
-        train(config, LateIn(3))
+        train(config, LateIn(3, stop), stop)
     assert locate(config)[1] == "failed"
     assert science(train(config).path) == science(train(compose(*SMALL, f"runs_dir={tmp_path}/whole")).path)
 
@@ -330,12 +293,12 @@ def test_a_time_limit_ends_a_run_which_can_go_on(compose: Compose, tmp_path: Pat
 class LateIn(NoView):
     """Lets the time be up in an epoch."""
 
-    def __init__(self, epoch: int) -> None:
-        self.at = epoch
+    def __init__(self, epoch: int, stop: StopSignals) -> None:
+        self.at, self.stop = epoch, stop
 
     def step(self, epoch: int, rows: int, of: int) -> None:
         if epoch == self.at:
-            CURRENT_STOP[-1].limit(0)
+            self.stop.limit(0)
 
 
 def test_an_epoch_in_which_the_process_was_stopped_has_no_time(compose: Compose) -> None:

@@ -13,7 +13,7 @@ from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import DataSet, training_mean
 from set_cli.data.scaling import Scaling
 from set_cli.errors import DataError
-from tests.own_data import load_own
+from tests.builders import load_own
 
 Patch = pytest.MonkeyPatch
 Y = np.arange(200) % 2

@@ -18,8 +18,7 @@ from set_cli.data.parts import Part, no_rows
 from set_cli.data.prepare import DataSet
 from set_cli.data.split import SPLIT_SEED, Chosen, choose_rows, shares
 from set_cli.errors import ConfigError, DataError
-from tests.own_data import load_own
-from tests.test_data import data_config
+from tests.builders import data_config, load_own
 
 RNG = np.random.default_rng(0)
 

@@ -21,8 +21,8 @@ from set_cli.system.files import read_json, write_json
 from set_cli.training.divergence import Divergence
 from set_cli.training.doubts import doubts_at_end, independent_log_probability
 from set_cli.training.optimizer import build_optimizer, clip_gradients
+from tests.builders import SMALL, train
 from tests.conftest import Command, Compose
-from tests.test_run import SMALL, train
 
 TINY = (*SMALL, "train.epochs=1")
 

@@ -24,8 +24,8 @@ from set_cli.sweeps.launch import Launcher
 from set_cli.sweeps.table import print_outcomes
 from set_cli.system.files import read_json
 from set_cli.system.machine import available_cores, visible_gpus
+from tests.builders import ONE_EPOCH, start, wait_for
 from tests.conftest import ONE_THREAD, TRAIN, Command, Compose, run_python
-from tests.test_commands import SMALL, start, wait_for
 
 needs_joblib = pytest.mark.skipif(
     importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None, reason="hydra-joblib-launcher is missing"
@@ -40,7 +40,7 @@ def statuses(folder: Path) -> list[str]:
 
 @needs_joblib
 def test_two_runs_at_once_share_the_cores(set_train: Command, tmp_path: Path) -> None:
-    result = set_train(*TWO_AT_ONCE, "method=set,dense", "train.lr=0.01,1e6", "epsilon=3", *SMALL[:-1])
+    result = set_train(*TWO_AT_ONCE, "method=set,dense", "train.lr=0.01,1e6", "epsilon=3", *ONE_EPOCH[:-1])
     assert result.returncode == 1
     assert "sweep of 4: 2 done, 2 diverged" in result.stdout
     starts = [read_json(path)[0] for path in (tmp_path / "runs").rglob("run.json")]
@@ -102,7 +102,7 @@ def test_a_process_of_the_launcher_that_dies_is_no_silent_loss(tmp_path: Path) -
 @pytest.mark.faults
 @needs_joblib
 def test_two_jobs_that_are_one_run_train_it_once(set_train: Command) -> None:
-    result = set_train(*TWO_AT_ONCE, "method=dense", "epsilon=2,3", *SMALL)
+    result = set_train(*TWO_AT_ONCE, "method=dense", "epsilon=2,3", *ONE_EPOCH)
     assert result.returncode == 0, result.stdout
     assert re.search("sweep of 2: 1 (already )?done, 1 (already )?done", result.stdout)
 
@@ -206,7 +206,7 @@ def test_every_run_of_a_sweep_has_a_gpu_of_its_own(set_train: Command, tmp_path:
         f"    open(f'{tmp_path}/seen-{{os.getpid()}}', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])\n"
     )
     variables = {"PYTHONPATH": str(shim), "CUDA_VISIBLE_DEVICES": "4,7"}
-    result = set_train(*TWO_AT_ONCE, "seed=0,1", *SMALL, **variables)
+    result = set_train(*TWO_AT_ONCE, "seed=0,1", *ONE_EPOCH, **variables)
     assert result.returncode == 0, result.stderr
     assert {path.read_text() for path in tmp_path.glob("seen-*")} <= {"4", "7"}
     assert len(list(tmp_path.glob("seen-*"))) == 2
@@ -256,9 +256,9 @@ def test_the_table_names_every_outcome(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(set_train: Command, tmp_path: Path) -> None:
-    assert set_train("seed=1", *SMALL).returncode == 0
+    assert set_train("seed=1", *ONE_EPOCH).returncode == 0
     before = sorted(tmp_path.rglob("*"))
-    result = set_train("--dry-run", *TWO_AT_ONCE, "seed=0,1", "dataset=digits,nips", *SMALL)
+    result = set_train("--dry-run", *TWO_AT_ONCE, "seed=0,1", "dataset=digits,nips", *ONE_EPOCH)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert [cells(line)[1] for line in lines[2:6]] == ["train", "skip", "skip: done", "skip"]

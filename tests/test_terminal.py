@@ -25,8 +25,8 @@ from set_cli.runs.lines import result_lines
 from set_cli.sweeps.pace import pace_line
 from set_cli.system.live import LiveLine
 from set_cli.system.terminal import Column, render_table
+from tests.builders import finished_run, report
 from tests.conftest import ONE_THREAD, REPORT, TRAIN, Command
-from tests.test_report import finished_run, report
 
 WIDTHS = (40, 60, 80, 100, 120, 200)
 

@@ -15,37 +15,22 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import torch
-from sklearn.datasets import load_digits, load_iris
 
 import set_cli
 from set_cli.config import from_mapping
 from set_cli.errors import ConfigError, DataError, Interrupted
-from set_cli.experiment import run as train_run
 from set_cli.runs.folder import locate
 from set_cli.runs.inputs import INPUTS, read_inputs
 from set_cli.runs.summary import read_rows
 from set_cli.system.files import read_arrays, read_json, write_json
-from set_cli.system.progress import NoView
-from set_cli.system.signals import StopSignals
 from set_cli.trained.classes import class_labels
 from set_cli.trained.rows import RowsWarning
 from set_cli.trained.run import TrainedRun
 from set_cli.training import supervised
-from set_cli.training.pairs import with_checksum
+from tests.builders import SHORT_CNN, SHORT_MLP, SHORT_RBM, StopAt, iris_frame, rows_of_digits, train_in
 from tests.conftest import ONE_THREAD, compose_mapping
-from tests.test_run import StopAt
 
 Train = Callable[..., Path]
-
-MLP = ("model.hidden=[40,30]", "train.epochs=3", "train.batch_size=50", "train.lr=0.1", "model.init=sparse_fan_in")
-CNN = ("model=cnn", "model.channels=[4,6]", "model.hidden=[30]", "train.epochs=2", "train.batch_size=50")
-RBM = ("model=rbm", "model.hidden=[30]", "train.epochs=2", "train.lr=0.1")
-
-
-def train_in(folder: Path, *overrides: str, view: NoView | None = None) -> Path:
-    config = from_mapping(compose_mapping(f"runs_dir={folder}", "progress=none", ONE_THREAD, *overrides))
-    with StopSignals() as stop:
-        return train_run(with_checksum(config), {}, ["set-train"], view or NoView(), stop).path
 
 
 @pytest.fixture
@@ -57,13 +42,13 @@ def train(tmp_path: Path) -> Train:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One finished SET-MLP on digits, not to be changed."""
-    return train_in(tmp_path_factory.mktemp("digits"), *MLP)
+    return train_in(tmp_path_factory.mktemp("digits"), *SHORT_MLP)
 
 
 @pytest.fixture(scope="module")
 def rbm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One finished SET-RBM on digits, not to be changed."""
-    return train_in(tmp_path_factory.mktemp("rbm"), *RBM)
+    return train_in(tmp_path_factory.mktemp("rbm"), *SHORT_RBM)
 
 
 @pytest.fixture(scope="module")
@@ -72,24 +57,11 @@ def iris(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("iris")
     iris_frame().to_csv(folder / "iris.csv", index=False)
     held_out = ("dataset=custom", f"dataset.path={folder}/iris.csv", "data.holdout=50")
-    return train_in(folder / "runs", *held_out, *MLP[:-1], "train.epochs=20")
-
-
-def iris_frame() -> pd.DataFrame:
-    """Iris in an order that mixes the classes."""
-    bunch = load_iris()
-    frame = pd.DataFrame(bunch.data, columns=["sepal length", "sepal width", "petal length", "petal width"])
-    frame["label"] = bunch.target_names[bunch.target]
-    return frame.iloc[np.random.default_rng(0).permutation(len(frame))].reset_index(drop=True)
-
-
-def rows_of_digits() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    bunch = load_digits()
-    return bunch.data[4::5], bunch.target[4::5]
+    return train_in(folder / "runs", *held_out, *SHORT_MLP[:-1], "train.epochs=20")
 
 
 @pytest.mark.parametrize("method", ["set", "fixprob", "dense"])
-@pytest.mark.parametrize(("model", "settings"), [("mlp", MLP), ("cnn", CNN), ("rbm", RBM)])
+@pytest.mark.parametrize(("model", "settings"), [("mlp", SHORT_MLP), ("cnn", SHORT_CNN), ("rbm", SHORT_RBM)])
 def test_evaluate_gives_the_summarys_figure_to_the_last_digit(
     model: str, settings: tuple[str, ...], method: str, train: Train
 ) -> None:
@@ -112,7 +84,7 @@ def test_evaluate_gives_the_summarys_figure_to_the_last_digit(
 def test_evaluate_computes_with_the_threads_of_the_training(
     method: str, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = train(*MLP, f"method={method}", "backend.threads=2")
+    path = train(*SHORT_MLP, f"method={method}", "backend.threads=2")
     torch.set_num_threads(1)
     threads = []
 
@@ -131,13 +103,13 @@ def test_evaluate_computes_with_the_threads_of_the_training(
 
 @pytest.mark.parametrize("engine", ["torch", "masked", "native"])
 def test_evaluate_computes_with_the_engines_of_the_training(engine: str, train: Train) -> None:
-    path = train(*MLP, "method=fixprob", f"backend.engine={engine}")
+    path = train(*SHORT_MLP, "method=fixprob", f"backend.engine={engine}")
     run = set_cli.load(path)
     assert run.evaluate()["loss"] == run.metrics["test_loss"].iloc[-1]
 
 
 def test_a_run_on_held_out_rows_says_so(train: Train) -> None:
-    run = set_cli.load(train(*MLP, "data.holdout=200"))
+    run = set_cli.load(train(*SHORT_MLP, "data.holdout=200"))
     found = run.evaluate()
     assert (found["accuracy"], found["rows"], found["tested_on"]) == (
         run.summary["after_last_removal"]["test"],
@@ -330,7 +302,7 @@ def test_an_rbm_has_probabilities_of_units_and_rows_but_no_classes(rbm: Path, di
 
 
 def test_an_interrupted_run_is_loaded_as_its_checkpoint_has_it(tmp_path: Path) -> None:
-    overrides = (*MLP, "train.epochs=4")
+    overrides = (*SHORT_MLP, "train.epochs=4")
     with pytest.raises(Interrupted):
         train_in(tmp_path / "runs", *overrides, view=StopAt(3))
     config = from_mapping(compose_mapping(f"runs_dir={tmp_path}/runs", "progress=none", ONE_THREAD, *overrides))
@@ -342,7 +314,7 @@ def test_an_interrupted_run_is_loaded_as_its_checkpoint_has_it(tmp_path: Path) -
 
 
 def test_a_run_that_resumes_must_scale_its_rows_as_before(tmp_path: Path) -> None:
-    overrides = (*MLP, "train.epochs=4")
+    overrides = (*SHORT_MLP, "train.epochs=4")
     with pytest.raises(Interrupted):
         train_in(tmp_path / "runs", *overrides, view=StopAt(3))
     (path,) = (tmp_path / "runs").glob("*/*/*")
@@ -483,8 +455,8 @@ def test_a_run_is_a_table_in_a_notebook_in_which_names_are_text(named: TrainedRu
 
 
 def test_loading_a_folder_of_runs_names_one_and_says_how_to_list_them(train: Train, tmp_path: Path) -> None:
-    first = train(*MLP, "train.epochs=1")
-    train(*MLP, "train.epochs=1", "seed=1")
+    first = train(*SHORT_MLP, "train.epochs=1")
+    train(*SHORT_MLP, "train.epochs=1", "seed=1")
     with pytest.raises(DataError, match="holds 2 runs, such as ") as error:
         set_cli.load(tmp_path / "runs")
     assert str(first) in str(error.value)
@@ -492,8 +464,8 @@ def test_loading_a_folder_of_runs_names_one_and_says_how_to_list_them(train: Tra
 
 
 def test_runs_are_listed_one_row_each(train: Train, tmp_path: Path) -> None:
-    paths = [train(*MLP, "train.epochs=1", f"seed={seed}") for seed in range(3)]
-    paths.append(train(*MLP, "train.epochs=1", "method=dense"))
+    paths = [train(*SHORT_MLP, "train.epochs=1", f"seed={seed}") for seed in range(3)]
+    paths.append(train(*SHORT_MLP, "train.epochs=1", "method=dense"))
     (paths[1] / "metrics.jsonl").write_text("")
     (paths[2] / "status.json").write_text('{"status": "interrupted", "epoch": 1, "reason": "by hand"}')
     frame = set_cli.runs(tmp_path / "runs").set_index("path").loc[[str(path) for path in paths]]
@@ -527,7 +499,9 @@ def test_own_rows_as_people_have_them(tmp_path: Path) -> None:
     parts = {"x_train": images[:90], "y_train": labels[:90], "x_test": images[90:], "y_test": labels[90:]}
     np.savez(tmp_path / "i.npz", allow_pickle=False, **parts)
     for name, rows, answers in (("t", stamps[150:], y[150:]), ("i", images[90:], labels[90:])):
-        run = set_cli.load(train_in(tmp_path / name, "dataset=custom", f"dataset.path={tmp_path}/{name}.npz", *MLP))
+        run = set_cli.load(
+            train_in(tmp_path / name, "dataset=custom", f"dataset.path={tmp_path}/{name}.npz", *SHORT_MLP)
+        )
         expected = run.summary["after_last_removal"]["test"]
         assert run.evaluate()["accuracy"] == expected
         assert repr(run).splitlines()[0].startswith(f"run          custom {name}.npz, mlp, set")
@@ -543,7 +517,7 @@ def test_true_and_false_come_back_as_pandas_reads_them(words: tuple[str, str], t
     frame["label"] = np.where(frame["label"] == "setosa", *reversed(words))
     frame.to_csv(tmp_path / "flags.csv", index=False)
     own = ("dataset=custom", f"dataset.path={tmp_path}/flags.csv", "data.holdout=50")
-    run = set_cli.load(train_in(tmp_path / "runs", *own, *MLP[:-1], "train.epochs=5"))
+    run = set_cli.load(train_in(tmp_path / "runs", *own, *SHORT_MLP[:-1], "train.epochs=5"))
     again = pd.read_csv(tmp_path / "flags.csv")
     assert (run.classes.dtype.kind, again["label"].dtype.kind, run.classes.tolist()) == ("b", "b", [False, True])
     right = float((run.predict(again) == again["label"]).mean())
@@ -564,7 +538,7 @@ def test_rows_of_a_second_file_are_evaluated(tmp_path: Path) -> None:
     frame.iloc[:100].to_csv(tmp_path / "a.csv", index=False)
     frame.iloc[100:].to_csv(tmp_path / "b.csv", index=False)
     files = (f"dataset.path={tmp_path}/a.csv", f"dataset.test_path={tmp_path}/b.csv")
-    run = set_cli.load(train_in(tmp_path / "runs", "dataset=custom", *files, *MLP[:-1]))
+    run = set_cli.load(train_in(tmp_path / "runs", "dataset=custom", *files, *SHORT_MLP[:-1]))
     expected = run.summary["after_last_removal"]["test"]
     assert run.evaluate()["accuracy"] == expected
     assert run.evaluate(frame.iloc[100:], frame["label"].iloc[100:])["accuracy"] == expected

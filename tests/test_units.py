@@ -17,14 +17,14 @@ from set_cli.native import units
 from set_cli.native.units import Connections, DenseChains, SparseChains, Statistics
 from set_cli.training.contrastive import Divergence
 from set_cli.training.sampling import Sampler
-from tests import test_native
+from tests.builders import device_pattern, pattern_with_special_rows, sparse_rbm
 from tests.oracles import dense_weight, philox_words, tolerance
-from tests.test_native import device_pattern, pattern_with_special_rows
-from tests.test_rbm import sparse_rbm
 
 core = native.core
-pytestmark = pytest.mark.skipif(core is None, reason=f"no compiled kernels here: {native.missing}")
-simd, two_threads = test_native.simd, test_native.two_threads  # fixtures, the second in use everywhere
+pytestmark = [
+    pytest.mark.skipif(core is None, reason=f"no compiled kernels here: {native.missing}"),
+    pytest.mark.usefixtures("two_threads"),
+]
 
 Floats = NDArray[np.float64]
 SEED = 0x1234567_89ABCDEF  # both halves of the key

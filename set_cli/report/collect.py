@@ -12,10 +12,13 @@ from typing import Any
 
 from set_cli.errors import DataError
 from set_cli.runs.folder import is_run_folder, read_status, was_killed
-from set_cli.runs.summary import LARGEST_ROWS, REPORTED, SUMMARY
+from set_cli.runs.summary import LARGEST_ROWS, REPORTED, SUMMARY, VERSION
 from set_cli.system.files import canonical_json, read_json, sha256
 
-FIGURES: dict[str, type | tuple[type, ...]] = {
+Types = Mapping[str, type | tuple[type, ...]]
+
+# What every summary has, from the first version on: a run without one of these is unreadable.
+FIGURES: Types = {
     "dataset": str,
     "model": str,
     "method": str,
@@ -34,9 +37,18 @@ FIGURES: dict[str, type | tuple[type, ...]] = {
     "seconds_per_epoch": (float, int),
     "peak_memory_mb": (float, int),
 }
+# What a later version added: None where an older run lacks it, checked like the others where it is there.
+ADDED: Types = {"version": int}
 
-
-COUNTS = ("connections", "connections_final", "parameters", "dense_parameters", "seconds_per_epoch", "peak_memory_mb")
+COUNTS = (
+    "connections",
+    "connections_final",
+    "parameters",
+    "dense_parameters",
+    "seconds_per_epoch",
+    "peak_memory_mb",
+    "version",
+)
 LARGEST = 1e18  # of a figure
 LONGEST = 200  # characters of a name
 MOST_SHOWN = 1000  # characters of a reason
@@ -111,8 +123,7 @@ def read_run(path: Path) -> FinishedRun | LeftOut:
         if status != "done":
             why = "killed" if status == "running" and was_killed(path) else status or "not started"
             return LeftOut(path, why, _reason(path), *_configuration(path))
-        summary = read_json(path / SUMMARY)
-        _check_figures(path, summary)
+        summary = _read_summary(path)
         changed = [name for name in REPORTED if sha256(path / name, LARGEST_ROWS) != summary["sha256"].get(name)]
         if changed:
             return LeftOut(path, "altered", f"{', '.join(changed)} changed after the run", *_configuration(path))
@@ -164,23 +175,45 @@ def _reason(path: Path) -> str:
     return reason[:MOST_SHOWN]
 
 
-def _check_figures(path: Path, summary: object) -> None:
+def _read_summary(path: Path) -> Mapping[str, Any]:
+    """The figures of a finished run; DataError where one is missing or cannot be.
+
+    Keys that are not known here are ignored: a later version may have written them. Its summary is read for the keys
+    that are known, and refused only where one of them is gone.
+    """
+    summary = read_json(path / SUMMARY)
     if not isinstance(summary, dict) or not isinstance(summary.get("sha256"), dict):
         raise DataError(f"{path / SUMMARY}: expected a summary with checksums")
-    for name, kind in FIGURES.items():
-        if name not in summary or not isinstance(summary[name], kind) or isinstance(summary[name], bool):
-            raise DataError(f"{path / SUMMARY}: {name} is missing or of the wrong type")
-        value = summary[name]
-        if isinstance(value, float) and not math.isfinite(value):
-            raise DataError(f"{path / SUMMARY}: {name} is not finite")
-        is_number = isinstance(value, int | float) and name != "seed"
-        if is_number and (abs(value) > LARGEST or (name in COUNTS and value < 0)):
-            raise DataError(f"{path / SUMMARY}: {name} is out of range")
-        if isinstance(value, str) and len(value) > LONGEST:
-            raise DataError(f"{path / SUMMARY}: {name} has more than {LONGEST} characters")
+    complete = {**dict.fromkeys(ADDED), **summary}
+    for name in [*FIGURES, *(name for name in ADDED if name in summary)]:
+        _check_figure(path / SUMMARY, name, complete)
     if not summary["dense_parameters"]:
         raise DataError(f"{path / SUMMARY}: dense_parameters is out of range")
     for key, value in summary["settings"].items():
         parts = value if isinstance(value, list) else [value]
         if any(isinstance(part, dict | list) for part in parts):
             raise DataError(f"{path / SUMMARY}: settings has more than values and lists of them in {key!r:.60}")
+    return complete
+
+
+def _check_figure(file: Path, name: str, summary: Mapping[str, Any]) -> None:
+    """DataError where the figure of that name is missing or cannot be."""
+    value: Any = summary.get(name)
+    is_right_type = isinstance(value, FIGURES[name] if name in FIGURES else ADDED[name]) and not isinstance(value, bool)
+    if name not in summary or not is_right_type:
+        raise DataError(f"{file}: {name} is missing or of the wrong type{_if_newer(summary)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataError(f"{file}: {name} is not finite")
+    is_number = isinstance(value, int | float) and name != "seed"
+    if is_number and (abs(value) > LARGEST or (name in COUNTS and value < 0)):
+        raise DataError(f"{file}: {name} is out of range")
+    if isinstance(value, str) and len(value) > LONGEST:
+        raise DataError(f"{file}: {name} has more than {LONGEST} characters")
+
+
+def _if_newer(summary: Mapping[str, Any]) -> str:
+    """What to do about a figure that is missing because a later version of this program wrote the summary."""
+    version = summary.get("version")
+    if not isinstance(version, int) or not VERSION < version <= LARGEST:
+        return ""
+    return f"; a newer set_cli wrote this run (summary version {version}, known here: {VERSION}): report it with that"

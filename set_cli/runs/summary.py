@@ -1,4 +1,9 @@
-"""summary.json, written last: the figures that set-report reads, and the checksums of what they came from."""
+"""summary.json, written last: the figures that set-report reads, and the checksums of what they came from.
+
+Runs are read by later versions of this program than the one that trained them, and by earlier ones. So a key keeps its
+name and its meaning: a figure that is computed in another way gets another name. A key can be added: VERSION rises with
+it, and readers take it as optional, since older runs lack it (`ADDED` in report/collect.py).
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,7 @@ from set_cli.system.files import parse_json, read_json, sha256, write_json
 from set_cli.system.plain_files import open_plain
 
 SUMMARY = "summary.json"
+VERSION = 1  # of the keys; a summary without a version is older than 1 and has what 1 has, save the version
 # What a report reads is small and checked every time; set_cli.load checks what it reads.
 METRICS = ("accuracy", "log_probability")  # percent, nats: of both more is better
 REPORTED = ("config.json", "params.json", "metrics.jsonl")
@@ -86,6 +92,7 @@ def write_summary(
         *(str(snapshot_path(Path(), epoch)) for epoch in snapshot_epochs(folder)),
     ]
     summary = {
+        "version": VERSION,
         "dataset": scientific["dataset"]["name"],
         "model": scientific["model"]["name"],
         "method": scientific["method"]["name"],

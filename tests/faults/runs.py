@@ -12,29 +12,16 @@ import torch
 
 from set_cli.config import Config, from_mapping
 from set_cli.errors import SetError
-from set_cli.experiment import run
-from set_cli.system.progress import NoView
-from set_cli.system.signals import StopSignals
+from tests.builders import MODELS, TINY, train
 from tests.conftest import compose_mapping
 from tests.faults.shim import Faults, watched
 
-TINY = ("data.train_limit=120", "data.test_limit=60", "train.batch_size=40", "train.epochs=3", "progress=none")
-MODELS = {
-    "mlp": ("model=mlp", "model.hidden=[12,10]", "data.augment.flip=true", "data.augment.rotation=10"),
-    "cnn": ("model=cnn", "model.channels=[4,6]", "model.hidden=[12,10]", "epsilon=2", "model.sparse_convolutions=true"),
-    "rbm": ("model=rbm", "model.hidden=[12]", "epsilon=3", "model.persistent=true", "model.ais_last=quick"),
-}
 METHODS = ("set", "fixprob", "dense")
 
 
 def configure(model: str, method: str, runs_dir: Path, *more: str) -> Config:
     overrides = (*TINY, *MODELS[model], f"method={method}", "backend.threads=1", f"runs_dir={runs_dir}", *more)
     return from_mapping(compose_mapping(*overrides))
-
-
-def train(config: Config) -> None:
-    with StopSignals() as stop:
-        run(config, {}, ["set-train"], NoView(), stop)
 
 
 def in_child(work: Callable[[], object]) -> int:

@@ -17,9 +17,9 @@ from set_cli.errors import BusyError, StorageError
 from set_cli.runs.folder import locate
 from set_cli.runs.summary import read_rows
 from set_cli.system.files import read_json
-from tests.faults.runs import METHODS, MODELS, calls_of, configure, in_child, struck, train
+from tests.builders import MODELS, science, train
+from tests.faults.runs import METHODS, calls_of, configure, in_child, struck
 from tests.faults.shim import KILLED
-from tests.test_run import science
 
 pytestmark = pytest.mark.faults
 SEED = int(os.environ.get("FAULT_SEED", "0"))

@@ -14,8 +14,8 @@ import pytest
 from set_cli.errors import DataError
 from set_cli.runs.checkpoint import CURRENT, PREVIOUS, Checkpoint, load_checkpoint
 from set_cli.runs.folder import locate
-from tests.faults.runs import configure, train
-from tests.test_run import science
+from tests.builders import science, train
+from tests.faults.runs import configure
 
 pytestmark = pytest.mark.faults
 SEED = int(os.environ.get("FAULT_SEED", "0"))

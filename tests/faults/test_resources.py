@@ -21,11 +21,10 @@ from set_cli.errors import OutOfMemory, StorageError
 from set_cli.runs.folder import locate
 from set_cli.system.files import read_json
 from set_cli.system.progress import NoView
+from tests.builders import science, train
 from tests.conftest import TRAIN, run_python
 from tests.faults.command import command
-from tests.faults.runs import configure, in_child, train
-from tests.test_run import science
-from tests.test_run import train as train_with_view
+from tests.faults.runs import configure, in_child
 
 pytestmark = pytest.mark.faults
 
@@ -106,7 +105,7 @@ def test_a_run_folder_that_is_gone_or_moved(tmp_path: Path, record: dict[str, in
                     self.how(self.path)
 
         with pytest.raises(StorageError, match=r"could not be written \(No such file or directory\)"):
-            train_with_view(config, Gone(how, path))
+            train(config, Gone(how, path))
         assert not path.exists()
         record["run folders deleted or moved"] += 1
     (tmp_path / "moved").rename(path)

@@ -21,9 +21,9 @@ from set_cli.runs.summary import read_rows
 from set_cli.system.files import read_json
 from set_cli.training.divergence import Divergence
 from set_cli.training.trainers import Supervised
+from tests.builders import science, train
 from tests.faults.command import Ending, command
-from tests.faults.runs import configure, in_child, train
-from tests.test_run import science
+from tests.faults.runs import configure, in_child
 
 pytestmark = pytest.mark.faults
 SEED = int(os.environ.get("FAULT_SEED", "0"))

@@ -17,9 +17,9 @@ import pytest
 from set_cli.runs.folder import locate
 from set_cli.runs.summary import read_rows
 from set_cli.system.files import read_json
+from tests.builders import MODELS, TINY, science, train
 from tests.conftest import TRAIN, run_python
-from tests.faults.runs import MODELS, TINY, configure, train
-from tests.test_run import science
+from tests.faults.runs import configure
 
 pytestmark = pytest.mark.faults
 SEED = int(os.environ.get("FAULT_SEED", "0"))
