@@ -153,7 +153,7 @@ def _configuration(path: Path) -> tuple[str | None, int | None]:
 
 
 def _versions(path: Path) -> tuple[str, str] | None:
-    """Of set_cli and torch, of the run's last start; None where its record cannot be read."""
+    """Versions of set_cli and torch in the run's last start; None where its record cannot be read."""
     try:
         last = read_json(path / "run.json")[-1]
         return str(last["set_cli"]), str(last.get("packages", {}).get("torch"))
