@@ -11,7 +11,8 @@ from torch.autograd.function import once_differentiable
 
 from set_cli import native
 from set_cli.models.activations import Activation, ReLU, SReLU
-from set_cli.native.elementwise import NO_PARAMETERS, Draws, dropout_arguments
+from set_cli.native import records
+from set_cli.native.elementwise import Draws, dropout, shape, slopes
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.pattern import full_pattern
@@ -154,7 +155,7 @@ class Stack(torch.autograd.Function):
         ctx.states = []
         n_batch = len(dy)
         gradients: list[Tensor] = []
-        calls: list[tuple[Any, ...]] = []
+        calls: list[records.LayerBackward] = []
         alive: list[Tensor] = []
         dy = native.to_columns(dy)
         dz = native.new_columns(*dy.shape) if states[-1].step.draws else dy
@@ -171,15 +172,25 @@ class Stack(torch.autograd.Function):
             relu = 1 / (1 - before.draws.probability) if before and before.is_relu and before.draws else 0.0
             own = [torch.empty_like(parameter) for parameter in state.parameters]
             dw, db = torch.empty_like(state.values), torch.empty_like(state.bias)
-            slopes = tuple(tensor.data_ptr() for tensor in own) or NO_PARAMETERS
-            errors = (dy.data_ptr(), dy.stride(1), dz.data_ptr(), dz.stride(1), *_address(dx))
-            calls.append((*state.common(not relu_behind), *slopes, *errors, dw.data_ptr(), db.data_ptr(), relu))
+            calls.append(
+                records.LayerBackward(
+                    layer=state.record(with_activation=not relu_behind),
+                    slope_gradients=slopes(own),
+                    dy=records.columns(dy),
+                    dz=records.columns(dz),
+                    dx=records.columns(dx),
+                    dw=dw.data_ptr(),
+                    db=db.data_ptr(),
+                    relu=relu,
+                )
+            )
             relu_behind = bool(relu)
             alive += [dy, dz]  # the calls have addresses only
             gradients = [dw.view(n_in, n_out).t() if state.step.transposed else dw, db, *own, *gradients]
             if dx is not None:
                 dy = dz = dx  # an activation's gradient overwrites what came from behind
-        native.core.stack_backward(calls[::-1], n_batch, _threads(states, n_batch))  # type: ignore[union-attr]
+        assert native.core is not None
+        native.core.stack_backward(calls[::-1], n_batch, _threads(states, n_batch))
         return dx, None, *gradients
 
 
@@ -196,8 +207,7 @@ def _run(x: Tensor, steps: list[Step], tensors: Sequence[Tensor], *, keep: bool)
         at += 2 + step.parameters
         _check_step(step, weight, bias, parameters, x)
         n_out = step.pattern.shape[1]
-        shape = (n_batch, n_out)
-        z = native.new_columns(*shape) if keep else turns[number % 2].as_strided(shape, (1, stride))
+        z = native.new_columns(n_batch, n_out) if keep else turns[number % 2].as_strided((n_batch, n_out), (1, stride))
         # ReLU overwrites z: its backward needs no more than the sign, which y has.
         y = native.new_columns(n_batch, n_out) if keep and step.parameters else z
         probability = step.draws.probability if step.draws else 0.0
@@ -205,8 +215,12 @@ def _run(x: Tensor, steps: list[Step], tensors: Sequence[Tensor], *, keep: bool)
         values = weight.t().reshape(-1) if step.transposed else weight
         states.append(State(step, values, bias, parameters, x, z, y, kept))
         x = y
-    calls = [(*state.common(), state.bias.data_ptr(), state.y.data_ptr(), state.y.stride(1)) for state in states]
-    native.core.stack_forward(calls, n_batch, _threads(states, n_batch))  # type: ignore[union-attr]
+    calls = [
+        records.LayerForward(layer=state.record(), bias=state.bias.data_ptr(), y=records.columns(state.y))
+        for state in states
+    ]
+    assert native.core is not None
+    native.core.stack_forward(calls, n_batch, _threads(states, n_batch))
     return x, states
 
 
@@ -222,28 +236,22 @@ class State(NamedTuple):
     y: Tensor
     kept: Tensor
 
-    def common(self, with_activation: bool = True) -> tuple[Any, ...]:
-        """The kernels' first arguments in either direction."""
+    def record(self, with_activation: bool = True) -> records.Layer:
+        """What the kernels need in either direction."""
         draws = self.step.draws if with_activation else None
-        if draws is None:
-            activation: tuple[int | float, ...] = (-1, *NO_PARAMETERS, 0, 0, 1.0, 0, 0)
-        else:
-            addresses = tuple(tensor.data_ptr() for tensor in self.parameters) or NO_PARAMETERS
-            activation = (int(bool(self.parameters)), *addresses, *dropout_arguments(draws, self.kept))
-        return (
-            self.step.pattern.compiled,
-            self.values.data_ptr(),
-            *activation,
-            self.x.data_ptr(), self.x.stride(1), self.z.data_ptr(), self.z.stride(1),
-        )  # fmt: skip
+        return records.Layer(
+            pattern=self.step.pattern.compiled,
+            values=self.values.data_ptr(),
+            shape=records.NO_SHAPE if draws is None else shape(self.parameters),
+            slopes=records.NO_SLOPES if draws is None else slopes(self.parameters),
+            dropout=records.NO_DROPOUT if draws is None else dropout(draws, self.kept),
+            x=records.columns(self.x),
+            z=records.columns(self.z),
+        )
 
 
 def _threads(states: list[State], n_batch: int) -> int:
     return native.threads(n_batch * sum(len(state.step.pattern.indices) for state in states))
-
-
-def _address(x: Tensor | None) -> tuple[int, int]:
-    return (0, 0) if x is None else (x.data_ptr(), x.stride(1))
 
 
 def _check_step(step: Step, weight: Tensor, bias: Tensor, parameters: list[Tensor], x: Tensor) -> None:
