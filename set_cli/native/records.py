@@ -98,9 +98,6 @@ class ActivationBackward(NamedTuple):
 
 class Layer(NamedTuple):
     pattern: Any
-    values: int
-    shape: int
-    slopes: Slopes
     dropout: Dropout
     x: Columns
     z: Columns
@@ -108,12 +105,18 @@ class Layer(NamedTuple):
 
 class LayerForward(NamedTuple):
     layer: Layer
+    values: int
     bias: int
+    shape: int
+    slopes: Slopes
     y: Columns
 
 
 class LayerBackward(NamedTuple):
     layer: Layer
+    values: int
+    shape: int
+    slopes: Slopes
     slope_gradients: Slopes
     dy: Columns
     dz: Columns

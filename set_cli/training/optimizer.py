@@ -73,7 +73,7 @@ class MomentumSGD(torch.optim.SGD):
                 )
             )
             changed.append(p)
-        threads = native.threads(sum(p.numel() for p in changed) * native.ELEMENTWISE)
+        threads = native.threads(sum(call.elements for call in calls) * native.ELEMENTWISE)
         assert native.core is not None
         native.core.descend(calls, lr, momentum, nesterov, threads)
         increment_version(changed)  # so that a backward through an older forward is refused

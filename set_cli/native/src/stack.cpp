@@ -8,14 +8,15 @@ void stack_forward(const Kernels& kernels, const LayerForward* layers, int64_t c
                    int64_t threads) {
     in_team(threads, [=, &kernels] {
         for (int64_t i = 0; i < count; i++) {
-            const Layer& layer = layers[i].layer;
+            const LayerForward& each = layers[i];
+            const Layer& layer = each.layer;
             if (i) wait_for_team();
             const Rows& rows = layer.pattern.by_output;
             // Each thread activates the rows that it has just computed.
             const Range mine = my_rows(rows.indptr, rows.count);
-            kernels.product(rows, mine, layer.values, layers[i].bias, layer.x, layer.z, n_batch);
-            if (layer.shape != Shape::none)
-                kernels.activate(layer.shape, mine, layer.slopes, layer.dropout, layer.z, layers[i].y, n_batch);
+            kernels.product(rows, mine, each.values, each.bias, layer.x, layer.z, n_batch);
+            if (each.shape != Shape::none)
+                kernels.activate(each.shape, mine, each.slopes, layer.dropout, layer.z, each.y, n_batch);
         }
     });
 }
@@ -34,12 +35,12 @@ void stack_backward(const Kernels& kernels, const LayerBackward* layers, int64_t
                 const Rows& behind = layers[i + 1].layer.pattern.by_input;
                 outputs = my_rows(behind.indptr, behind.count);
             }
-            if (layer.shape != Shape::none)
-                kernels.activate_backward(layer.shape, outputs, layer.slopes, each.slope_gradients, layer.dropout,
+            if (each.shape != Shape::none)
+                kernels.activate_backward(each.shape, outputs, each.slopes, each.slope_gradients, layer.dropout,
                                           layer.z, each.dy, each.dz, n_batch);
             kernels.sum_rows(outputs, each.dz, each.db, n_batch);
             wait_for_team();
-            kernels.gradients(rows, my_rows(rows.indptr, rows.count), layer.values, layer.x, each.dz, each.dx, each.dw,
+            kernels.gradients(rows, my_rows(rows.indptr, rows.count), each.values, layer.x, each.dz, each.dx, each.dw,
                               false, each.relu, n_batch);
         }
     });

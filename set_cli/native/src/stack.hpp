@@ -7,32 +7,37 @@
 
 namespace set_native {
 
-// What both directions need of a layer.
-//   values   (nnz,) in the pattern's storage order
-//   shape    of the activation; Shape::none where there is none or where another layer takes care of it
-//   slopes   (n_out,) each, of SReLU
+// What the backward reads as the forward was given it or has written it.
 //   dropout  kept (n_out, mask_words(n_batch)): written by the forward, read by the backward
 //   x        (n_in, n_batch), the layer's input
 //   z        (n_out, n_batch), the input of the activation; of ReLU the output, which has the sign that counts
-#define SET_LAYER(FIELD)         \
-    FIELD(Connections, pattern)  \
-    FIELD(const float*, values)  \
-    FIELD(Shape, shape)          \
-    FIELD(Slopes, slopes)        \
-    FIELD(Dropout, dropout)      \
-    FIELD(Columns, x)            \
+#define SET_LAYER(FIELD)        \
+    FIELD(Connections, pattern) \
+    FIELD(Dropout, dropout)     \
+    FIELD(Columns, x)           \
     FIELD(Columns, z)
 struct Layer {
     SET_RECORD(Layer, SET_LAYER)
 };
 
-//   bias  (n_out,)
-//   y     (n_out, n_batch), the output, written where there is an activation; may be z
-#define SET_LAYER_FORWARD(FIELD) FIELD(Layer, layer) FIELD(const float*, bias) FIELD(Columns, y)
+//   values  (nnz,) in the pattern's storage order
+//   bias    (n_out,)
+//   shape   of the activation, if any
+//   slopes  (n_out,) each, of SReLU
+//   y       (n_out, n_batch), the output, written where there is an activation; may be z
+#define SET_LAYER_FORWARD(FIELD) \
+    FIELD(Layer, layer)          \
+    FIELD(const float*, values)  \
+    FIELD(const float*, bias)    \
+    FIELD(Shape, shape)          \
+    FIELD(Slopes, slopes)        \
+    FIELD(Columns, y)
 struct LayerForward {
     SET_RECORD(LayerForward, SET_LAYER_FORWARD)
 };
 
+//   values, slopes   as in the forward
+//   shape            as in the forward; Shape::none also where the layer behind this one takes care of a ReLU
 //   slope_gradients  (n_out,) each, written: of SReLU's parameters
 //   dy               (n_out, n_batch), the gradient of the output
 //   dz               (n_out, n_batch), written where there is an activation: the gradient of its input; may be dy, and
@@ -40,14 +45,17 @@ struct LayerForward {
 //   dx               (n_in, n_batch), written: the gradient of the input; may be x, and null for the first layer
 //   dw, db           (nnz,) and (n_out,), written: the gradients of values and biases
 //   relu             not 0: x is the output of a ReLU whose dropout has this scale, and dx is the gradient of its input
-#define SET_LAYER_BACKWARD(FIELD)   \
-    FIELD(Layer, layer)             \
-    FIELD(Slopes, slope_gradients)  \
-    FIELD(Columns, dy)              \
-    FIELD(Columns, dz)              \
-    FIELD(Columns, dx)              \
-    FIELD(float*, dw)               \
-    FIELD(float*, db)               \
+#define SET_LAYER_BACKWARD(FIELD)  \
+    FIELD(Layer, layer)            \
+    FIELD(const float*, values)    \
+    FIELD(Shape, shape)            \
+    FIELD(Slopes, slopes)          \
+    FIELD(Slopes, slope_gradients) \
+    FIELD(Columns, dy)             \
+    FIELD(Columns, dz)             \
+    FIELD(Columns, dx)             \
+    FIELD(float*, dw)              \
+    FIELD(float*, db)              \
     FIELD(float, relu)
 struct LayerBackward {
     SET_RECORD(LayerBackward, SET_LAYER_BACKWARD)
@@ -57,9 +65,8 @@ struct LayerBackward {
 // O(n_batch nnz) time, no memory of its own.
 void stack_forward(const Kernels&, const LayerForward* layers, int64_t count, int64_t n_batch, int64_t threads);
 
-// Writes the gradients of all `count` layers, the last layer first: each layer's dx is the dy of the one before it. A
-// layer whose ReLU the layer behind it takes care of (`relu`) has Shape::none. O(n_batch nnz) time, no memory of its
-// own.
+// Writes the gradients of all `count` layers, the last layer first: each layer's dx is the dy of the one before it.
+// O(n_batch nnz) time, no memory of its own.
 void stack_backward(const Kernels&, const LayerBackward* layers, int64_t count, int64_t n_batch, int64_t threads);
 
 }  // namespace set_native
