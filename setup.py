@@ -12,6 +12,7 @@ from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("set_cli/native/src")
 PER_PROCESSOR = ("products", "elementwise", "units", "inputs")  # compiled once for each instruction set
+ONCE = ("module", "calls", "stack", "rbm", "topology")
 if platform.system() == "Darwin":
     # A universal Python would compile everything for both processors, and intrinsics are for one.
     os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
@@ -62,7 +63,7 @@ class BuildKernels(build_ext):  # type: ignore[misc]
 macros: list[tuple[str, str | None]] = [("Py_LIMITED_API", "0x030B0000")]
 core = Extension(
     "set_cli.native._core",
-    [str(SOURCES / "module.cpp"), str(SOURCES / "topology.cpp")],
+    [str(SOURCES / f"{name}.cpp") for name in ONCE],
     depends=sorted(str(path) for path in SOURCES.glob("*.[ch]pp")),
     define_macros=macros + ([("SET_X86", None)] if IS_X86 else []),
     py_limited_api=True,

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from set_cli import native
 from set_cli.models.activations import Activation, ReLU, SReLU
 from set_cli.models.stack import BatchContiguousLinear, SparseSequential
+from set_cli.native import records
 from set_cli.native.elementwise import Draws, activate
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import CROSSOVER, choose, compiled
@@ -532,10 +533,6 @@ def test_the_core_checks_its_arrays() -> None:
         core.Pattern(4, 5, pattern.indptr, pattern.indices.astype(np.int64))
     with pytest.raises(ValueError, match="indptr: expected length 5, got 4"):
         core.Pattern(4, 5, pattern.indptr[:-1], pattern.indices)
-    with pytest.raises(TypeError, match="expected a Pattern"):
-        core.product(pattern, 1, 0, 0, 0, 0, 0, 0, 0, 1)
-    with pytest.raises(TypeError, match="expected 10 arguments, got 1"):
-        core.product(pattern)
     keep = np.ones(6, bool)
     with pytest.raises(ValueError, match="keep: expected length 6, got 5"):
         core.prune(np.ones(6, np.float32), 0.3, keep[:5])
@@ -545,6 +542,27 @@ def test_the_core_checks_its_arrays() -> None:
     new = np.empty(5, np.int32), np.empty(8, np.int32), np.empty(8, np.int32)
     with pytest.raises(ValueError, match="expected ascending ranks of empty cells"):
         core.refill(4, 5, pattern.indptr, pattern.indices, keep, ranks, *new)
+
+
+def test_the_core_checks_its_records() -> None:
+    """What mypy would have refused; the core gets no further than the tuple."""
+    product: Any = native.core.product if native.core is not None else None
+    columns = records.NO_COLUMNS
+    record = records.Product(pattern=None, by_output=True, values=0, bias=0, x=columns, y=columns, n_batch=0)
+    with pytest.raises(TypeError, match="expected a Pattern"):
+        product(record, 1)
+    with pytest.raises(TypeError, match="expected 2 arguments, got 1"):
+        product(record)
+    with pytest.raises(TypeError, match="expected a Product"):
+        product([*record], 1)
+    with pytest.raises(TypeError, match="Product: expected 7 fields, got 6"):
+        product(record[:-1], 1)
+    pattern = device_pattern(random_pattern(4, 5, 6, np.random.default_rng(0))).compiled
+    record = record._replace(pattern=pattern)
+    with pytest.raises(TypeError, match="Columns: expected 2 fields, got 1"):
+        product(record._replace(x=cast(Any, (0,))), 1)
+    with pytest.raises(OverflowError, match="expected an integer from 0 to 1, got 2"):
+        product(record._replace(by_output=cast(Any, 2)), 1)
 
 
 def test_momentum_sgd_is_torchs() -> None:

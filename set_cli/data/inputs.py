@@ -11,6 +11,7 @@ from set_cli.data.augment import transform
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet
 from set_cli.data.scaling import in_chunks, unscaled
+from set_cli.native import records
 
 
 class Inputs:
@@ -54,15 +55,31 @@ class Inputs:
         rows, features = rows.contiguous(), self.x.shape[1]
         x = native.new_columns(len(rows), features)
         is_bytes = self.x.dtype == torch.uint8
-        source = (self.x.data_ptr(), is_bytes, features, self.offset.data_ptr(), self.scale.data_ptr())
+        source = records.Source(
+            data=self.x.data_ptr(),
+            is_bytes=is_bytes,
+            features=features,
+            offset=self.offset.data_ptr(),
+            scale=self.scale.data_ptr(),
+        )
         work = x.numel() * native.ELEMENTWISE * (1 if maps is None else 4)  # four neighbours of every pixel
-        target = (x.data_ptr(), x.stride(1), len(rows), native.threads(work))
+        out, threads = records.columns(x), native.threads(work)
         assert native.core is not None
         if maps is None:
-            native.core.gather(*source, rows.data_ptr(), *target)
+            native.core.gather(records.Gather(source=source, rows=rows.data_ptr(), out=out, n_batch=len(rows)), threads)
         else:
             height, width = self.shape[-2:]
-            image = (features // (height * width), height, width)
+            image = records.Image(channels=features // (height * width), height=height, width=width)
             maps = maps.contiguous()
-            native.core.gather_moved(*source, *image, rows.data_ptr(), maps.data_ptr(), *target)
+            native.core.gather_moved(
+                records.GatherMoved(
+                    source=source,
+                    image=image,
+                    rows=rows.data_ptr(),
+                    maps=maps.data_ptr(),
+                    out=out,
+                    n_batch=len(rows),
+                ),
+                threads,
+            )
         return x

@@ -11,7 +11,8 @@ from torch.autograd.function import once_differentiable
 
 from set_cli import native
 from set_cli.models.activations import Activation, ReLU, SReLU
-from set_cli.native.elementwise import NO_PARAMETERS, Draws, dropout_arguments
+from set_cli.native import records
+from set_cli.native.elementwise import Draws, dropout, slopes
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.pattern import full_pattern
@@ -45,6 +46,12 @@ class Step(NamedTuple):
     transposed: bool  # the weight is nn.Linear's, (n_out, n_in)
     draws: Draws | None  # None: no activation
     parameters: int  # tensors of the activation: 4 for SReLU
+
+    @property
+    def shape(self) -> int:
+        if self.draws is None:
+            return records.NO_SHAPE
+        return records.SRELU if self.parameters else records.RELU
 
     @property
     def is_relu(self) -> bool:
@@ -154,10 +161,11 @@ class Stack(torch.autograd.Function):
         ctx.states = []
         n_batch = len(dy)
         gradients: list[Tensor] = []
-        calls: list[tuple[Any, ...]] = []
+        calls: list[records.LayerBackward] = []
         alive: list[Tensor] = []
         dy = native.to_columns(dy)
         dz = native.new_columns(*dy.shape) if states[-1].step.draws else dy
+        dy_at, dz_at = records.columns(dy), records.columns(dz)
         relu_behind = False  # this step's ReLU was undone by the step behind it
         for number, state in reversed(list(enumerate(states))):
             n_in, n_out = state.step.pattern.shape
@@ -165,21 +173,36 @@ class Stack(torch.autograd.Function):
             dx: Tensor | None
             if before is not None:
                 # Row i of dx is written by the thread that has just read row i of x for the last time.
-                dx = state.x
+                dx, dx_at = state.x, state.layer.x
             else:
                 dx = native.new_columns(n_batch, n_in) if ctx.needs_input_grad[0] else None
+                dx_at = records.columns(dx)
             relu = 1 / (1 - before.draws.probability) if before and before.is_relu and before.draws else 0.0
             own = [torch.empty_like(parameter) for parameter in state.parameters]
             dw, db = torch.empty_like(state.values), torch.empty_like(state.bias)
-            slopes = tuple(tensor.data_ptr() for tensor in own) or NO_PARAMETERS
-            errors = (dy.data_ptr(), dy.stride(1), dz.data_ptr(), dz.stride(1), *_address(dx))
-            calls.append((*state.common(not relu_behind), *slopes, *errors, dw.data_ptr(), db.data_ptr(), relu))
+            calls.append(
+                records.LayerBackward(
+                    layer=state.layer,
+                    values=state.values.data_ptr(),
+                    shape=records.NO_SHAPE if relu_behind else state.step.shape,
+                    slopes=slopes(state.parameters),
+                    slope_gradients=slopes(own),
+                    dy=dy_at,
+                    dz=dz_at,
+                    dx=dx_at,
+                    dw=dw.data_ptr(),
+                    db=db.data_ptr(),
+                    relu=relu,
+                )
+            )
             relu_behind = bool(relu)
             alive += [dy, dz]  # the calls have addresses only
             gradients = [dw.view(n_in, n_out).t() if state.step.transposed else dw, db, *own, *gradients]
             if dx is not None:
                 dy = dz = dx  # an activation's gradient overwrites what came from behind
-        native.core.stack_backward(calls[::-1], n_batch, _threads(states, n_batch))  # type: ignore[union-attr]
+                dy_at = dz_at = dx_at
+        assert native.core is not None
+        native.core.stack_backward(calls[::-1], n_batch, _threads(states, n_batch))
         return dx, None, *gradients
 
 
@@ -188,30 +211,50 @@ def _run(x: Tensor, steps: list[Step], tensors: Sequence[Tensor], *, keep: bool)
     n_batch, stride = len(x), native.row_stride(len(x))
     x = native.to_columns(x)
     states: list[State] = []
+    calls: list[records.LayerForward] = []
     widest = max(step.pattern.shape[1] for step in steps)
     turns = [native.empty(widest * stride) for _ in range(0 if keep else 2)]
     at = 0
+    x_at = records.columns(x)
     for number, step in enumerate(steps):
         weight, bias, *parameters = tensors[at : at + 2 + step.parameters]
         at += 2 + step.parameters
         _check_step(step, weight, bias, parameters, x)
         n_out = step.pattern.shape[1]
-        shape = (n_batch, n_out)
-        z = native.new_columns(*shape) if keep else turns[number % 2].as_strided(shape, (1, stride))
+        z = native.new_columns(n_batch, n_out) if keep else turns[number % 2].as_strided((n_batch, n_out), (1, stride))
         # ReLU overwrites z: its backward needs no more than the sign, which y has.
         y = native.new_columns(n_batch, n_out) if keep and step.parameters else z
-        probability = step.draws.probability if step.draws else 0.0
-        kept = native.empty(n_out * stride // 16 if probability else 0, torch.int16)
+        z_at = records.Columns(data=z.data_ptr(), stride=stride)
+        y_at = z_at if y is z else records.Columns(data=y.data_ptr(), stride=stride)
+        kept, drops = None, records.NO_DROPOUT
+        if step.draws and step.draws.probability:
+            kept = native.empty(n_out * stride // 16, torch.int16)
+            drops = dropout(step.draws, kept)
         values = weight.t().reshape(-1) if step.transposed else weight
-        states.append(State(step, values, bias, parameters, x, z, y, kept))
-        x = y
-    calls = [(*state.common(), state.bias.data_ptr(), state.y.data_ptr(), state.y.stride(1)) for state in states]
-    native.core.stack_forward(calls, n_batch, _threads(states, n_batch))  # type: ignore[union-attr]
+        layer = records.Layer(pattern=step.pattern.compiled, dropout=drops, x=x_at, z=z_at)
+        calls.append(
+            records.LayerForward(
+                layer=layer,
+                values=values.data_ptr(),
+                bias=bias.data_ptr(),
+                shape=step.shape,
+                slopes=slopes(parameters),
+                y=y_at,
+            )
+        )
+        states.append(State(step, values, bias, parameters, x, z, y, kept, layer))
+        x, x_at = y, y_at
+    assert native.core is not None
+    native.core.stack_forward(calls, n_batch, _threads(states, n_batch))
     return x, states
 
 
 class State(NamedTuple):
-    """A step in one forward: its tensors, all checked, and what its backward needs again."""
+    """A step in one forward: its tensors, all checked, and what its backward needs again.
+
+    layer  has the addresses of x, z and kept, whose memory nobody else frees (`Stack` holds the input's); those of
+           weights and other parameters are asked for anew, since `.data` may have been given other memory
+    """
 
     step: Step
     values: Tensor
@@ -220,30 +263,12 @@ class State(NamedTuple):
     x: Tensor
     z: Tensor
     y: Tensor
-    kept: Tensor
-
-    def common(self, with_activation: bool = True) -> tuple[Any, ...]:
-        """The kernels' first arguments in either direction."""
-        draws = self.step.draws if with_activation else None
-        if draws is None:
-            activation: tuple[int | float, ...] = (-1, *NO_PARAMETERS, 0, 0, 1.0, 0, 0)
-        else:
-            addresses = tuple(tensor.data_ptr() for tensor in self.parameters) or NO_PARAMETERS
-            activation = (int(bool(self.parameters)), *addresses, *dropout_arguments(draws, self.kept))
-        return (
-            self.step.pattern.compiled,
-            self.values.data_ptr(),
-            *activation,
-            self.x.data_ptr(), self.x.stride(1), self.z.data_ptr(), self.z.stride(1),
-        )  # fmt: skip
+    kept: Tensor | None
+    layer: records.Layer
 
 
 def _threads(states: list[State], n_batch: int) -> int:
-    return native.threads(n_batch * sum(len(state.step.pattern.indices) for state in states))
-
-
-def _address(x: Tensor | None) -> tuple[int, int]:
-    return (0, 0) if x is None else (x.data_ptr(), x.stride(1))
+    return native.threads(n_batch * sum(state.values.numel() for state in states))
 
 
 def _check_step(step: Step, weight: Tensor, bias: Tensor, parameters: list[Tensor], x: Tensor) -> None:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from set_cli.errors import ConfigError
+from set_cli.native import records
+from set_cli.native.interface import Core
 
 ROW_FLOATS = 16  # one cache line
 WORK_PER_THREAD = 1 << 19  # multiply-adds: some 10 microseconds
@@ -25,10 +26,11 @@ ELEMENTWISE = 4  # multiply-adds that a value of an activation, a gather or a de
 BUILD_HINT = "a C++ compiler (g++ or clang++) and Python's headers are needed; then install set-cli again"
 SIMD_VARIABLE = "SET_SIMD"  # avx512, avx2 or portable: less than the processor has, to compare or to reproduce
 
-core: ModuleType | None
+core: Core | None
 try:
     import set_cli.native._core as _core  # type: ignore[import-not-found]
 
+    records.check(_core)
     core, missing = _core, ""
 except ModuleNotFoundError:
     core, missing = None, f"the compiled kernels are not there; {BUILD_HINT}"
@@ -116,13 +118,14 @@ def to_columns(x: Tensor) -> Tensor:
     columns = new_columns(n_batch, neurons)
     if n_batch and neurons:
         core.to_columns(
-            x.data_ptr(),
-            x.stride(0),
-            x.stride(1),
-            columns.data_ptr(),
-            columns.stride(1),
-            neurons,
-            n_batch,
+            records.ToColumns(
+                x=x.data_ptr(),
+                stride_batch=x.stride(0),
+                stride_feature=x.stride(1),
+                out=records.columns(columns),
+                features=neurons,
+                n_batch=n_batch,
+            ),
             threads(n_batch * neurons * ELEMENTWISE),
         )
     return columns

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from set_cli import native
+from set_cli.native import records
 
 
 class Draws(NamedTuple):
@@ -30,9 +31,17 @@ def activate(z: Tensor, draws: Draws, parameters: Sequence[Tensor]) -> tuple[Ten
     y = native.new_columns(n_batch, neurons)
     assert native.core is not None
     native.core.activate(
-        *_settings(draws, kept, parameters),
-        z.data_ptr(), z.stride(1), y.data_ptr(), y.stride(1), neurons, n_batch, _threads(z),
-    )  # fmt: skip
+        records.Activation(
+            shape=shape(parameters),
+            slopes=slopes(parameters),
+            dropout=dropout(draws, kept),
+            z=records.columns(z),
+            y=records.columns(y),
+            neurons=neurons,
+            n_batch=n_batch,
+        ),
+        _threads(z),
+    )
     return y, kept
 
 
@@ -45,10 +54,19 @@ def activate_backward(
     gradients = [torch.empty_like(parameter) for parameter in parameters]
     assert native.core is not None
     native.core.activate_backward(
-        *_settings(draws, kept, parameters, gradients),
-        z.data_ptr(), z.stride(1), dy.data_ptr(), dy.stride(1), dz.data_ptr(), dz.stride(1),
-        neurons, n_batch, _threads(z),
-    )  # fmt: skip
+        records.ActivationBackward(
+            shape=shape(parameters),
+            slopes=slopes(parameters),
+            dropout=dropout(draws, kept),
+            slope_gradients=slopes(gradients),
+            z=records.columns(z),
+            dy=records.columns(dy),
+            dz=records.columns(dz),
+            neurons=neurons,
+            n_batch=n_batch,
+        ),
+        _threads(z),
+    )
     return dz, gradients
 
 
@@ -56,19 +74,31 @@ def _threads(z: Tensor) -> int:
     return native.threads(z.numel() * native.ELEMENTWISE)
 
 
-NO_PARAMETERS = (0, 0, 0, 0)
+def shape(parameters: Sequence[Tensor]) -> int:
+    """Of the activation with these parameters."""
+    return records.SRELU if parameters else records.RELU
 
 
-def _settings(draws: Draws, kept: Tensor, *parameter_lists: Sequence[Tensor]) -> list[int | float]:
-    """The kernels' first arguments: shape, addresses of parameters and gradients, dropout."""
-    settings: list[int | float] = [int(bool(parameter_lists[0]))]
-    for tensors in parameter_lists:
-        settings += [tensor.data_ptr() for tensor in tensors] if tensors else NO_PARAMETERS
-    return [*settings, *dropout_arguments(draws, kept)]
+def slopes(tensors: Sequence[Tensor]) -> records.Slopes:
+    """Addresses of SReLU's four parameters or of their gradients, in the order of `activate`; null for ReLU."""
+    if not tensors:
+        return records.NO_SLOPES
+    t_left, a_left, right_width, a_right = tensors
+    return records.Slopes(
+        t_left=t_left.data_ptr(),
+        a_left=a_left.data_ptr(),
+        right_width=right_width.data_ptr(),
+        a_right=a_right.data_ptr(),
+    )
 
 
-def dropout_arguments(draws: Draws, kept: Tensor) -> tuple[int, int, float, int, int]:
-    """Address of the mask (0: no dropout), threshold of a 32-bit random word, scale, seed, step."""
-    threshold = min(round(draws.probability * 2**32), 2**32 - 1)
-    address = kept.data_ptr() if draws.probability else 0
-    return address, threshold, 1 / (1 - draws.probability), draws.seed, draws.step
+def dropout(draws: Draws, kept: Tensor) -> records.Dropout:
+    """The dropout of one forward, whose mask is `kept`."""
+    if not draws.probability:
+        return records.NO_DROPOUT
+    return records.Dropout(
+        kept=kept.data_ptr(),
+        threshold=min(round(draws.probability * 2**32), 2**32 - 1),
+        scale=1 / (1 - draws.probability),
+        random=records.Random(seed=draws.seed, step=draws.step),
+    )

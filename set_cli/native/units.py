@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from set_cli import native
+from set_cli.native import records
 
 DRAW = 32  # multiply-adds that a unit's probability and draw take as long as
 
@@ -26,13 +27,21 @@ def draw(a: Tensor, seed: int, step: int, *, probabilities: bool = False) -> tup
     def new() -> Tensor:
         return native.new_columns(length, lines) if by_unit else native.new_columns(length, lines).t()
 
-    def address(x: Tensor | None) -> tuple[int, int]:
-        return (0, 0) if x is None else (x.data_ptr(), x.stride(1 if by_unit else 0))
+    def columns(x: Tensor | None) -> records.Columns:
+        return records.columns(x if by_unit or x is None else x.t())
 
     drawn, p = new(), new() if probabilities else None
     assert native.core is not None
-    native.core.units(
-        *address(a), *address(p), *address(drawn), lines, length, seed, step, native.threads(a.numel() * DRAW)
+    native.core.draw(
+        records.Draw(
+            z=columns(a),
+            p=columns(p),
+            drawn=columns(drawn),
+            rows=lines,
+            n_batch=length,
+            random=records.Random(seed=seed, step=step),
+        ),
+        native.threads(a.numel() * DRAW),
     )
     return drawn, p
 
@@ -78,15 +87,29 @@ def contrast(rbm: Connections, v: Tensor, chain: Tensor | None, steps: int, seed
     v1 = native.new_columns(max(n, m), n_visible)
     h0, drawn, h1 = (native.new_columns(rows, n_hidden) for rows in (n, n, m))
     dw, dc, db = torch.empty_like(rbm.weight), native.empty(n_hidden), native.empty(n_visible)
-    columns = [number for x in (v, v1, h0, h1, drawn) for number in (x.data_ptr(), x.stride(1))]
     assert native.core is not None
     loss = native.core.contrast(
-        *_addresses(rbm),
-        *columns,
-        *((0, 0) if chain is None else (chain.data_ptr(), chain.stride(1))),
-        dw.data_ptr(), dc.data_ptr(), db.data_ptr(),
-        n, m, steps, seed, step, rbm.threads(max(n, m)),
-    )  # fmt: skip
+        records.Contrast(
+            pattern=rbm.pattern,
+            values=rbm.weight.data_ptr(),
+            hidden_bias=rbm.hidden_bias.data_ptr(),
+            visible_bias=rbm.visible_bias.data_ptr(),
+            v0=records.columns(v),
+            v1=records.columns(v1),
+            h0=records.columns(h0),
+            h1=records.columns(h1),
+            drawn=records.columns(drawn),
+            chain=records.columns(chain),
+            dw=dw.data_ptr(),
+            dc=dc.data_ptr(),
+            db=db.data_ptr(),
+            n_batch=n,
+            n_chains=m,
+            steps=steps,
+            random=records.Random(seed=seed, step=step),
+        ),
+        rbm.threads(max(n, m)),
+    )
     return Statistics(dw, dc, db, loss)
 
 
@@ -110,11 +133,20 @@ class Chains:
         """(n_chains,) float64: of what the chains have come through."""
         return self._sums.sum(dim=0)
 
-    def _arguments(self) -> tuple[int, ...]:
+    def _record(self) -> records.Annealing:
         v, h = self._v, self._h
-        biases = (self._base.data_ptr(), self._shift.data_ptr(), self._bias.data_ptr())
-        units = (v.data_ptr(), v.stride(1), h.data_ptr(), h.stride(1), v.shape[1], h.shape[1], len(v))
-        return (*biases, *units, self._sums.data_ptr(), self._seed, self._step)
+        return records.Annealing(
+            base=self._base.data_ptr(),
+            shift=self._shift.data_ptr(),
+            bias=self._bias.data_ptr(),
+            v=records.columns(v),
+            h=records.columns(h),
+            n_visible=v.shape[1],
+            n_hidden=h.shape[1],
+            n_chains=len(v),
+            sums=self._sums.data_ptr(),
+            random=records.Random(seed=self._seed, step=self._step),
+        )
 
 
 class SparseChains(Chains):
@@ -129,10 +161,16 @@ class SparseChains(Chains):
         rbm = self._rbm
         assert native.core is not None
         native.core.anneal(
-            *self._arguments(),
-            rbm.pattern, rbm.weight.data_ptr(), rbm.hidden_bias.data_ptr(),
-            betas.data_ptr(), len(betas), rbm.threads(len(self._v)),
-        )  # fmt: skip
+            records.SparseAnnealing(
+                chains=self._record(),
+                pattern=rbm.pattern,
+                values=rbm.weight.data_ptr(),
+                hidden_bias=rbm.hidden_bias.data_ptr(),
+                betas=betas.data_ptr(),
+                temperatures=len(betas),
+            ),
+            rbm.threads(len(self._v)),
+        )
         self._step += 2 * (len(betas) - 1)
 
 
@@ -156,12 +194,8 @@ class DenseChains(Chains):
         products = native.new_columns(len(self._v), len(v)).t()
         for before, beta in itertools.pairwise(betas.tolist()):
             torch.addmm(self._hidden_bias, self._weight, v, out=h)
-            native.core.anneal_hidden(*self._arguments(), before, beta, threads)
+            record = self._record()
+            native.core.anneal_hidden(record, before, beta, threads)
             torch.mm(self._weight.t(), h, out=products)
-            z = (products.data_ptr(), products.stride(0))
-            native.core.anneal_visible(*self._arguments(), *z, before, beta, threads)
+            native.core.anneal_visible(record, records.columns(products.t()), before, beta, threads)
             self._step += 2
-
-
-def _addresses(rbm: Connections) -> tuple[Any, int, int, int]:
-    return rbm.pattern, rbm.weight.data_ptr(), rbm.hidden_bias.data_ptr(), rbm.visible_bias.data_ptr()

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from set_cli import native
+from set_cli.native import records
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -35,9 +36,15 @@ class CrossEntropy(torch.autograd.Function):
         gradient, y = native.new_columns(n_batch, classes), y.contiguous()
         assert native.core is not None
         total = native.core.cross_entropy(
-            logits.data_ptr(), logits.stride(1), y.data_ptr(), classes, n_batch,
-            gradient.data_ptr(), gradient.stride(1), 1 / n_batch,
-        )  # fmt: skip
+            records.CrossEntropy(
+                logits=records.columns(logits),
+                labels=y.data_ptr(),
+                classes=classes,
+                n_batch=n_batch,
+                gradient=records.columns(gradient),
+                scale=1 / n_batch,
+            )
+        )
         if total != total and not 0 <= int(y.min()) <= int(y.max()) < classes:
             raise ValueError(f"expected labels 0 to {classes - 1}, got {int(y.min())} to {int(y.max())}")
         ctx.save_for_backward(gradient)

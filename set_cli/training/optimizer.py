@@ -12,6 +12,7 @@ from torch.autograd.graph import increment_version
 from set_cli import native
 from set_cli.config import Train
 from set_cli.models.counts import connection_layers, convolutions
+from set_cli.native import records
 
 
 def connection_weights(model: nn.Module) -> list[Tensor]:
@@ -62,9 +63,17 @@ class MomentumSGD(torch.optim.SGD):
                 )
             gradient = p.grad.contiguous()
             alive.append(gradient)
-            calls.append((p.data_ptr(), gradient.data_ptr(), buffer.data_ptr(), p.numel(), decay))
+            calls.append(
+                records.Descent(
+                    parameter=p.data_ptr(),
+                    gradient=gradient.data_ptr(),
+                    momentum=buffer.data_ptr(),
+                    elements=p.numel(),
+                    decay=decay,
+                )
+            )
             changed.append(p)
-        threads = native.threads(sum(p.numel() for p in changed) * native.ELEMENTWISE)
+        threads = native.threads(sum(call.elements for call in calls) * native.ELEMENTWISE)
         assert native.core is not None
         native.core.descend(calls, lr, momentum, nesterov, threads)
         increment_version(changed)  # so that a backward through an older forward is refused

@@ -6,11 +6,13 @@
 #pragma once
 #include <cstdint>
 
+#include "record.hpp"
+
 namespace set_native {
 
+#define SET_COLUMNS(FIELD) FIELD(float*, data) FIELD(int64_t, stride)
 struct Columns {
-    float* data;
-    int64_t stride;
+    SET_RECORD(Columns, SET_COLUMNS)
     float* row(int64_t neuron) const { return data + neuron * stride; }
 };
 
@@ -21,25 +23,32 @@ struct Rows {
     const int32_t *indptr, *indices, *order;
 };
 
-enum class Shape { relu = 0, srelu = 1 };
+// A layer's connections in both orders: `by_output` says through `order` where each value lies.
+struct Connections {
+    Rows by_input, by_output;
+};
+
+enum class Shape { none = -1, relu = 0, srelu = 1 };
 
 // SReLU's parameters, (neurons,) each; unused by ReLU.
+#define SET_SLOPES(FIELD) \
+    FIELD(float*, t_left) FIELD(float*, a_left) FIELD(float*, right_width) FIELD(float*, a_right)
 struct Slopes {
-    float *t_left, *a_left, *right_width, *a_right;
+    SET_RECORD(Slopes, SET_SLOPES)
 };
 
 // Which random numbers: those of this seed and step, by row and column.
+#define SET_RANDOM(FIELD) FIELD(uint64_t, seed) FIELD(uint64_t, step)
 struct Random {
-    uint64_t seed, step;
+    SET_RECORD(Random, SET_RANDOM)
 };
 
 // Dropout: a value is kept where its random 32-bit word is at least `threshold`, then multiplied by `scale`.
 // `kept` has one bit per value: (neurons, words(n_batch)) uint16; null means no dropout.
+#define SET_DROPOUT(FIELD) \
+    FIELD(uint16_t*, kept) FIELD(uint32_t, threshold) FIELD(float, scale) FIELD(Random, random)
 struct Dropout {
-    uint16_t* kept;
-    uint32_t threshold;
-    float scale;
-    Random random;
+    SET_RECORD(Dropout, SET_DROPOUT)
 };
 inline int64_t mask_words(int64_t n_batch) { return (n_batch + 15) / 16; }
 
@@ -56,15 +65,19 @@ struct Units {
 };
 
 // Rows of a data set, (rows, features), uint8 or float32; the network gets (x - offset) * scale.
+#define SET_SOURCE(FIELD)       \
+    FIELD(const void*, data)    \
+    FIELD(bool, is_bytes)       \
+    FIELD(int64_t, features)    \
+    FIELD(const float*, offset) \
+    FIELD(const float*, scale)
 struct Source {
-    const void* data;
-    bool is_bytes;
-    int64_t features;
-    const float *offset, *scale;
+    SET_RECORD(Source, SET_SOURCE)
 };
 
+#define SET_IMAGE(FIELD) FIELD(int, channels) FIELD(int, height) FIELD(int, width)
 struct Image {
-    int channels, height, width;
+    SET_RECORD(Image, SET_IMAGE)
 };
 
 // Rows [begin, end): the share of one thread.

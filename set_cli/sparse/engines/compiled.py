@@ -5,17 +5,16 @@ Every element of a result is computed by one thread in one fixed order: the numb
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from set_cli import native
-from set_cli.native import new_columns, to_columns
+from set_cli.native import new_columns, records, to_columns
+from set_cli.native.interface import Core
 from set_cli.sparse.engines.device_pattern import DevicePattern
 
 
-def _core() -> Any:
+def _core() -> Core:
     if native.core is None:
         raise RuntimeError(f"engine native: {native.missing}")
     return native.core
@@ -62,15 +61,15 @@ def _product(x: Tensor, values: Tensor, bias: Tensor | None, pattern: DevicePatt
     n_batch = len(x)
     y = new_columns(n_batch, pattern.shape[1 if by_output else 0])
     _core().product(
-        pattern.compiled,
-        by_output,
-        values.data_ptr(),
-        0 if bias is None else bias.data_ptr(),
-        x.data_ptr(),
-        x.stride(1),
-        y.data_ptr(),
-        y.stride(1),
-        n_batch,
+        records.Product(
+            pattern=pattern.compiled,
+            by_output=by_output,
+            values=values.data_ptr(),
+            bias=0 if bias is None else bias.data_ptr(),
+            x=records.columns(x),
+            y=records.columns(y),
+            n_batch=n_batch,
+        ),
         native.threads(len(values) * n_batch),
     )
     return y
@@ -107,16 +106,15 @@ def _gradients(
     pattern: DevicePattern,
 ) -> None:
     _core().gradients(
-        pattern.compiled,
-        0 if values is None else values.data_ptr(),
-        x.data_ptr(),
-        x.stride(1),
-        dy.data_ptr(),
-        dy.stride(1),
-        0 if dx is None else dx.data_ptr(),
-        0 if dx is None else dx.stride(1),
-        dw.data_ptr(),
-        0 if db is None else db.data_ptr(),
-        len(x),
+        records.Gradients(
+            pattern=pattern.compiled,
+            values=0 if values is None else values.data_ptr(),
+            x=records.columns(x),
+            dy=records.columns(dy),
+            dx=records.columns(dx),
+            dw=dw.data_ptr(),
+            db=0 if db is None else db.data_ptr(),
+            n_batch=len(x),
+        ),
         native.threads(len(dw) * len(x)),
     )

@@ -1,0 +1,171 @@
+#include "rbm.hpp"
+
+#include <cstdlib>
+
+#include "team.hpp"
+
+namespace set_native {
+namespace {
+
+constexpr Columns none{nullptr, 0};
+
+int64_t blocks_of(int64_t rows) { return (rows + sum_block - 1) / sum_block; }
+
+Random after(Random random, int64_t steps) { return {random.seed, random.step + static_cast<uint64_t>(steps)}; }
+
+// Calls work(block) for the blocks of sum_block rows in this range.
+template <typename Work>
+void for_blocks(Range mine, Work work) {
+    for (int64_t row = mine.begin; row < mine.end; row += sum_block)
+        work(Range{row, row + sum_block < mine.end ? row + sum_block : mine.end});
+}
+
+// A step of contrastive divergence; every thread of a team calls run().
+struct Phases : Contrast {
+    const Kernels* kernels;
+    double* losses;  // per block of visible units
+    float* sums;     // of the data's visible, then hidden units
+
+    Random at(int64_t step) const { return after(random, step); }
+
+    // The data's phase; the draws for the reconstruction in `drawn`.
+    void see(Range hidden) const {
+        kernels->product(pattern.by_output, hidden, values, hidden_bias, v0, h0, n_batch);
+        kernels->units({h0, 1, nullptr, h0, -1.0f / static_cast<float>(n_batch), drawn, random}, hidden, n_batch);
+    }
+
+    // Visible units given hidden ones, in blocks, and where asked for the loss of the reconstruction.
+    void reconstruct(Range visible, Columns hidden, int64_t columns, bool draw, bool measure, int64_t step) const {
+        for_blocks(visible, [&](Range block) {
+            kernels->product(pattern.by_input, block, values, visible_bias, hidden, v1, columns);
+            if (measure)
+                losses[block.begin / sum_block] = kernels->cross_entropy_of_units(block, v1, v0, columns);
+            if (draw) kernels->units({v1, 1, nullptr, none, 1, v1, at(step)}, block, columns);
+        });
+    }
+
+    void run() const {
+        const Rows &by_input = pattern.by_input, &by_output = pattern.by_output;
+        const Range hidden = my_rows(by_output.indptr, by_output.count);
+        const Range visible = my_blocks(by_input.indptr, by_input.count);
+        const bool persistent = chain.data != nullptr;
+        const Columns between = persistent ? chain : drawn;
+        see(hidden);
+        wait_for_team();
+        reconstruct(visible, drawn, n_batch, !persistent, true, 1);
+        if (persistent) reconstruct(visible, chain, n_chains, true, false, 1);
+        for (int64_t step = 1; step < steps; step++) {
+            wait_for_team();
+            kernels->product(by_output, hidden, values, hidden_bias, v1, between, n_chains);
+            kernels->units({between, 1, nullptr, none, 1, between, at(2 * step)}, hidden, n_chains);
+            wait_for_team();
+            reconstruct(visible, between, n_chains, true, false, 2 * step + 1);
+        }
+        wait_for_team();
+        kernels->product(by_output, hidden, values, hidden_bias, v1, h1, n_chains);
+        const float share = 1.0f / static_cast<float>(n_chains);
+        kernels->units({h1, 1, nullptr, h1, share, chain, at(2 * steps)}, hidden, n_chains);
+        wait_for_team();
+        compare(hidden, visible);
+    }
+
+    // Minus the gradient of the log-probability: the model's statistics minus the data's.
+    void compare(Range hidden, Range visible) const {
+        const Rows& rows = pattern.by_input;
+        const Range mine = my_rows(rows.indptr, rows.count);
+        kernels->gradients(rows, mine, values, v0, h0, none, dw, false, 0, n_batch);
+        kernels->gradients(rows, mine, values, v1, h1, none, dw, true, 0, n_chains);
+        kernels->sum_rows(visible, v0, sums, n_batch);
+        kernels->sum_rows(visible, v1, db, n_chains);
+        for (int64_t i = visible.begin; i < visible.end; i++)
+            db[i] = db[i] / static_cast<float>(n_chains) - sums[i] / static_cast<float>(n_batch);
+        kernels->sum_rows(hidden, h0, sums + rows.count, n_batch);
+        kernels->sum_rows(hidden, h1, dc, n_chains);
+        for (int64_t j = hidden.begin; j < hidden.end; j++) dc[j] += sums[rows.count + j];
+    }
+};
+
+// From inputs h to draws, a block of hidden units.
+void draw_hidden(const Kernels& kernels, const Annealing& all, Range block, float from, float to, Random random) {
+    kernels.anneal(block, from, to, all.h, all.sums + block.begin / sum_block * all.n_chains, all.n_chains);
+    kernels.units({all.h, to, nullptr, none, 1, all.h, random}, block, all.n_chains);
+}
+
+// What the visible units of a block, drawn one temperature before, add to the weights; fills bias for the block.
+void weigh_visible(const Kernels& kernels, const Annealing& all, Range block, float from, float to) {
+    double* sums = all.sums + (blocks_of(all.n_hidden) + block.begin / sum_block) * all.n_chains;
+    kernels.weigh(block, all.shift, static_cast<double>(to) - static_cast<double>(from), all.v, sums, all.n_chains);
+    for (int64_t i = block.begin; i < block.end; i++) all.bias[i] = all.base[i] + to * all.shift[i];
+}
+
+// From products z without biases to draws v, a block of visible units.
+void draw_visible(const Kernels& kernels, const Annealing& all, Range block, Columns z, float to, Random random) {
+    kernels.units({z, to, all.bias, none, 1, all.v, random}, block, all.n_chains);
+}
+
+}  // namespace
+
+void draw(const Kernels& kernels, const Draw& all, int64_t threads) {
+    in_team(threads, [&] {
+        kernels.units({all.z, 1, nullptr, all.p, 1, all.drawn, all.random}, my_share(all.rows), all.n_batch);
+    });
+}
+
+bool contrast(const Kernels& kernels, const Contrast& all, int64_t threads, double& loss) {
+    const int64_t n_visible = all.pattern.by_input.count, n_hidden = all.pattern.by_output.count;
+    const int64_t blocks = blocks_of(n_visible);
+    double* losses = static_cast<double*>(malloc(static_cast<size_t>(blocks) * sizeof(double)));
+    float* sums = static_cast<float*>(malloc(static_cast<size_t>(n_visible + n_hidden) * sizeof(float)));
+    const bool has_memory = losses && sums;
+    loss = 0;
+    if (has_memory) {
+        const Phases phases{all, &kernels, losses, sums};
+        in_team(threads, [&] { phases.run(); });
+        for (int64_t block = 0; block < blocks; block++) loss += losses[block];
+    }
+    free(losses);
+    free(sums);
+    return has_memory;
+}
+
+void anneal(const Kernels& kernels, const SparseAnnealing& rbm, int64_t threads) {
+    in_team(threads, [&] {
+        const Annealing& all = rbm.chains;
+        const Rows &by_input = rbm.pattern.by_input, &by_output = rbm.pattern.by_output;
+        const Range hidden = my_blocks(by_output.indptr, by_output.count);
+        const Range visible = my_blocks(by_input.indptr, by_input.count);
+        for (int64_t t = 1; t < rbm.temperatures; t++) {
+            const float from = rbm.betas[t - 1], to = rbm.betas[t];
+            const Random random = after(all.random, 2 * (t - 1));
+            for_blocks(hidden, [&](Range block) {
+                kernels.product(by_output, block, rbm.values, rbm.hidden_bias, all.v, all.h, all.n_chains);
+                draw_hidden(kernels, all, block, from, to, random);
+            });
+            wait_for_team();
+            for_blocks(visible, [&](Range block) {
+                weigh_visible(kernels, all, block, from, to);
+                kernels.product(by_input, block, rbm.values, nullptr, all.h, all.v, all.n_chains);
+                draw_visible(kernels, all, block, all.v, to, after(random, 1));
+            });
+            wait_for_team();
+        }
+    });
+}
+
+void anneal_hidden(const Kernels& kernels, const Annealing& all, float from, float to, int64_t threads) {
+    in_team(threads, [&] {
+        for_blocks(my_blocks(all.n_hidden),
+                   [&](Range block) { draw_hidden(kernels, all, block, from, to, all.random); });
+    });
+}
+
+void anneal_visible(const Kernels& kernels, const Annealing& all, Columns z, float from, float to, int64_t threads) {
+    in_team(threads, [&] {
+        for_blocks(my_blocks(all.n_visible), [&](Range block) {
+            weigh_visible(kernels, all, block, from, to);
+            draw_visible(kernels, all, block, z, to, after(all.random, 1));
+        });
+    });
+}
+
+}  // namespace set_native

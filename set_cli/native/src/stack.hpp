@@ -1,0 +1,72 @@
+// A stack of sparse layers, each with its activation, in one call each way: one team of threads for all of them.
+//
+// Addresses are of float32 arrays, columns as in kernels.hpp. For a layer of `n_in` inputs, `n_out` outputs and `nnz`
+// connections, and a batch of `n_batch` rows:
+#pragma once
+#include "kernels.hpp"
+
+namespace set_native {
+
+// What the backward reads as the forward was given it or has written it.
+//   dropout  kept (n_out, mask_words(n_batch)): written by the forward, read by the backward
+//   x        (n_in, n_batch), the layer's input
+//   z        (n_out, n_batch), the input of the activation; of ReLU the output, which has the sign that counts
+#define SET_LAYER(FIELD)        \
+    FIELD(Connections, pattern) \
+    FIELD(Dropout, dropout)     \
+    FIELD(Columns, x)           \
+    FIELD(Columns, z)
+struct Layer {
+    SET_RECORD(Layer, SET_LAYER)
+};
+
+//   values  (nnz,) in the pattern's storage order
+//   bias    (n_out,)
+//   shape   of the activation, if any
+//   slopes  (n_out,) each, of SReLU
+//   y       (n_out, n_batch), the output, written where there is an activation; may be z
+#define SET_LAYER_FORWARD(FIELD) \
+    FIELD(Layer, layer)          \
+    FIELD(const float*, values)  \
+    FIELD(const float*, bias)    \
+    FIELD(Shape, shape)          \
+    FIELD(Slopes, slopes)        \
+    FIELD(Columns, y)
+struct LayerForward {
+    SET_RECORD(LayerForward, SET_LAYER_FORWARD)
+};
+
+//   values, slopes   as in the forward
+//   shape            as in the forward; Shape::none also where the layer behind this one takes care of a ReLU
+//   slope_gradients  (n_out,) each, written: of SReLU's parameters
+//   dy               (n_out, n_batch), the gradient of the output
+//   dz               (n_out, n_batch), written where there is an activation: the gradient of its input; may be dy, and
+//                    is dy where there is no activation
+//   dx               (n_in, n_batch), written: the gradient of the input; may be x, and null for the first layer
+//   dw, db           (nnz,) and (n_out,), written: the gradients of values and biases
+//   relu             not 0: x is the output of a ReLU whose dropout has this scale, and dx is the gradient of its input
+#define SET_LAYER_BACKWARD(FIELD)  \
+    FIELD(Layer, layer)            \
+    FIELD(const float*, values)    \
+    FIELD(Shape, shape)            \
+    FIELD(Slopes, slopes)          \
+    FIELD(Slopes, slope_gradients) \
+    FIELD(Columns, dy)             \
+    FIELD(Columns, dz)             \
+    FIELD(Columns, dx)             \
+    FIELD(float*, dw)              \
+    FIELD(float*, db)              \
+    FIELD(float, relu)
+struct LayerBackward {
+    SET_RECORD(LayerBackward, SET_LAYER_BACKWARD)
+};
+
+// Writes z, y and the masks of all `count` layers, the first layer first; each layer's y is the x of the next.
+// O(n_batch nnz) time, no memory of its own.
+void stack_forward(const Kernels&, const LayerForward* layers, int64_t count, int64_t n_batch, int64_t threads);
+
+// Writes the gradients of all `count` layers, the last layer first: each layer's dx is the dy of the one before it.
+// O(n_batch nnz) time, no memory of its own.
+void stack_backward(const Kernels&, const LayerBackward* layers, int64_t count, int64_t n_batch, int64_t threads);
+
+}  // namespace set_native
