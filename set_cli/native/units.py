@@ -59,7 +59,7 @@ class Connections(NamedTuple):
     visible_bias: Tensor
 
     def threads(self, rows: int) -> int:
-        """For a half step, from one side to the other."""
+        """Threads for a half step, from one side to the other."""
         n_visible, n_hidden = self.shape
         return native.threads(rows * (len(self.weight) + DRAW * (n_visible + n_hidden) // 2))
 
@@ -150,14 +150,14 @@ class Chains:
 
 
 class SparseChains(Chains):
-    """Of a sparse RBM: any number of temperatures in one call."""
+    """Chains of a sparse RBM: any number of temperatures in one call."""
 
     def __init__(self, rbm: Connections, base: Tensor, v: Tensor, seed: int) -> None:
         super().__init__(base, rbm.visible_bias - base, rbm.shape[1], v, seed)
         self._rbm = rbm
 
     def move(self, betas: Tensor) -> None:
-        """On through these inverse temperatures (float32), of which the chains have reached the first."""
+        """Anneal through these inverse temperatures (float32), of which the chains have reached the first."""
         rbm = self._rbm
         assert native.core is not None
         native.core.anneal(
@@ -175,7 +175,7 @@ class SparseChains(Chains):
 
 
 class DenseChains(Chains):
-    """Of a dense RBM: torch's products, all else by the kernels.
+    """Chains of a dense RBM: torch's products, all else by the kernels.
 
     weight, hidden_bias, visible_bias  (n_hidden, n_visible), (n_hidden,), (n_visible,), float32 on the CPU
     """
@@ -187,7 +187,7 @@ class DenseChains(Chains):
         self._weight, self._hidden_bias = weight, hidden_bias.unsqueeze(1)
 
     def move(self, betas: Tensor) -> None:
-        """As those of a sparse RBM."""
+        """Anneal through these inverse temperatures (float32), of which the chains have reached the first."""
         assert native.core is not None
         threads = native.threads(len(self._v) * max(self._weight.shape) * DRAW)
         v, h = self._v.t(), self._h.t()
