@@ -75,7 +75,7 @@ def _threads(z: Tensor) -> int:
 
 
 def shape(parameters: Sequence[Tensor]) -> int:
-    """Of the activation with these parameters."""
+    """Kind of the activation with these parameters."""
     return records.SRELU if parameters else records.RELU
 
 

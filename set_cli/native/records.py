@@ -227,7 +227,7 @@ NO_DROPOUT = Dropout(kept=0, threshold=0, scale=1.0, random=Random(seed=0, step=
 
 
 def columns(x: Tensor | None) -> Columns:
-    """Where a tensor (n_batch, neurons) lies whose batch is contiguous; null for None."""
+    """Address and stride of a tensor (n_batch, neurons) whose batch is contiguous; null for None."""
     return NO_COLUMNS if x is None else Columns(data=x.data_ptr(), stride=x.stride(1))
 
 
