@@ -1,8 +1,8 @@
 // An RBM's phases in one call each: a step of contrastive divergence, annealed chains through their temperatures.
 //
-// Units and their inputs are columns as in kernels.hpp, drawn units are 0 or 1. For an RBM of `n_visible` and
-// `n_hidden` units with `nnz` connections between them, whose pattern's inputs are the visible units. Random numbers
-// are those of a seed and of consecutive steps, one step for every half step from one side to the other.
+// Units and their inputs are columns as in kernels.hpp, drawn units are 0 or 1. An RBM has n_visible and n_hidden units
+// and nnz connections between them; the visible units are the inputs of its pattern. Random numbers are those of a seed
+// and of consecutive steps, one step for every half step from one side to the other.
 #pragma once
 #include "kernels.hpp"
 

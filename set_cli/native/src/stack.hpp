@@ -1,7 +1,7 @@
 // A stack of sparse layers, each with its activation, in one call each way: one team of threads for all of them.
 //
-// Addresses are of float32 arrays, columns as in kernels.hpp. For a layer of `n_in` inputs, `n_out` outputs and `nnz`
-// connections, and a batch of `n_batch` rows:
+// Addresses are of float32 arrays, columns as in kernels.hpp. A layer has n_in inputs, n_out outputs and nnz
+// connections, a batch n_batch rows.
 #pragma once
 #include "kernels.hpp"
 
