@@ -14,7 +14,9 @@ AMBIGUOUS = {"name", "dir", "path"}  # last parts of several keys, of which a ba
 WORDS: dict[str, str] = {
     "epsilon": "eps ε sparsity density connectivity sparsity_level connections",
     "zeta": "ζ prune prune_rate pruning_rate prune_fraction drop_rate drop_fraction death_rate",
-    "method.regrow_init": "grow growth regrowth",
+    "method.removal": "prune_rule pruning_rule prune_method pruning_method drop_rule",
+    "method.regrowth": "grow growth regrow grow_rule growth_rule grow_method",
+    "method.regrow_init": "growth_init new_weights",
     "method=set evolves the topology, method=fixprob keeps it as drawn, method=dense has every connection": (
         "algorithm algo topology mask pruning"
     ),

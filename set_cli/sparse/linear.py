@@ -23,7 +23,10 @@ REGROW_DEVIATION = 0.1  # of a new connection's random value: N(0, 1) / 10 as th
 
 
 class SparseProduct(torch.autograd.Function):
-    """y = x @ W + bias with the gradients of x, the stored weights and the bias only: never a dense gradient."""
+    """y = x @ W + bias with the gradients of x, the stored weights and the bias only: never a dense gradient.
+
+    Layers of an MLP on the CPU do not come here: models/stack.py runs them as one.
+    """
 
     @staticmethod
     def forward(
