@@ -264,7 +264,8 @@ def load_own(
     none = no_rows(x.shape[1], y is not None)
     parts: dict[Split, Part] = {"train": Part(x, y, groups), "valid": none, "test": Part(*test) if test else none}
     card = own_card(parts, classes, features)
-    monkeypatch.setattr(prepare, "_read", lambda *_: (card, parts, {}, "custom"))
+    monkeypatch.setattr(prepare, "read_custom", lambda *_, **__: (card, parts))
+    monkeypatch.setattr(prepare, "custom_checksums", lambda _: {})
     return load_data(
         Dataset(name="custom", path="my.csv", label=label), data_config(split=split, **keys), labels=labels
     )

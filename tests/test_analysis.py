@@ -202,15 +202,15 @@ def falling(rate: float) -> Callable[[NDArray[np.float64]], Any]:
 
 def test_the_rivals_likelihoods_are_the_largest() -> None:
     """Against the laws normalised by summing them up, at parameters around those that were found."""
-    from set_cli.analysis.power_law import _exponential, _log_normal
+    from set_cli.analysis.power_law import exponential_likelihoods, log_normal_likelihoods
 
     degrees = np.rint(np.random.default_rng(1).lognormal(2, 0.8, 3000)).astype(np.int64)
     tail = degrees[degrees >= 5]
-    ours = _exponential(tail, 5).sum()
+    ours = exponential_likelihoods(tail, 5).sum()
     of_rates = [exact_log_likelihoods(tail, 5, falling(rate)).sum() for rate in np.linspace(0.02, 0.3, 200)]
     assert ours == pytest.approx(max(of_rates), abs=0.1)
     assert ours >= max(of_rates) - 1e-6
-    found = _log_normal(tail, 5)
+    found = log_normal_likelihoods(tail, 5)
     assert found is not None
     from scipy.special import ndtr
 

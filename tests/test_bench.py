@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from set_cli import native
-from set_cli.bench.measure import _ratio
+from set_cli.bench.measure import ratio
 from set_cli.bench.workloads import ENGINES, MACHINES, NETWORKS, Machine, Network, prepare, why_not
 from set_cli.models.counts import sparse_layers
 from set_cli.models.rbm import RBM
@@ -127,8 +127,8 @@ def test_what_cannot_run_says_why() -> None:
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
     rounds = {"native": [1.0, 2.0, 1.0], "dense": [10.0, 30.0, 40.0]}
-    assert _ratio(rounds, "native", "dense") == 15
-    assert _ratio(rounds, "native", "torch") is None
+    assert ratio(rounds, "native", "dense") == 15
+    assert ratio(rounds, "native", "torch") is None
 
 
 def test_the_engines_have_the_networks_they_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import math
 import signal
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -255,13 +256,20 @@ def test_weight_decay_is_on_convolutions_and_connections_only(compose: Compose) 
     assert all(names[id(p)].endswith("bias") for p in others["params"])
 
 
-def test_the_optimiser_takes_convolutions_in_the_kernels(compose: Compose) -> None:
+def test_the_optimiser_takes_convolutions_in_the_kernels(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     """One odd layout would send every parameter through torch's optimiser."""
+
+    def of_torch(*arguments: Any) -> None:
+        pytest.fail("a step of torch's optimiser")
+
     config = compose("dataset=cifar10", "model=cnn", "model.channels=[4]", "model.hidden=[40]")
     model = network(config, (8, 8))
     optimizer = build_optimizer(model, config.train)
     F.cross_entropy(model(torch.randn(9, 64)), torch.randint(10, (9,))).backward()  # type: ignore[no-untyped-call]
-    assert all(optimizer._fits(group) for group in optimizer.param_groups)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    monkeypatch.setattr(torch.optim.SGD, "step", of_torch)
+    optimizer.step()
+    assert not any(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("method", ["set", "fixprob", "dense"])

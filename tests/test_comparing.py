@@ -120,7 +120,7 @@ def test_the_command_of_a_row_trains_the_same_run(overrides: tuple[str, ...]) ->
 
 def summary_of(config: Config) -> dict[str, Any]:
     with hydra.initialize_config_module("set_cli.conf", version_base="1.3"):
-        settings = composed._settings(config)
+        settings = composed.changed_settings(config)
     names = {"dataset": config.dataset.name, "model": config.model.name, "method": config.method.name}
     epsilon = None if config.method.name == "dense" else config.epsilon
     return {**names, "epsilon": epsilon, "zeta": config.zeta if config.method.name == "set" else None,
@@ -262,12 +262,12 @@ def test_watching_shows_new_runs_and_those_that_go_on(tmp_path: Path) -> None:
     status = {"status": "running", "epoch": 4, "reason": None, "pid": os.getpid(), "host": socket.gethostname()}
     (going / "status.json").write_text(json.dumps(status))
     read: watch.Read = {}
-    first = shown(watch._page([tmp_path], read, 120))
+    first = shown(watch.render_comparison([tmp_path], read, 120))
     assert "70.00" in first
     assert f"running: {going} (epoch 4)" in first
     assert "1 finished, 1 others" in first
     (going / "status.json").write_text(json.dumps({"status": "done", "epoch": 5, "reason": None}))
-    second = shown(watch._page([tmp_path], read, 120))
+    second = shown(watch.render_comparison([tmp_path], read, 120))
     assert "65.00 ± 7.07" in second
     assert "2 finished, 0 others" in second
 

@@ -146,7 +146,7 @@ def test_auto_on_a_gpu_is_dense_while_that_is_small(
     shape: tuple[int, int], density: float, engine: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "why_missing", lambda name: None)
-    monkeypatch.setattr(engines, "_engine", lambda name: engines.ENGINES["masked"]()._replace(name=name))
+    monkeypatch.setattr(engines, "load_engine", lambda name: engines.ENGINES["masked"]()._replace(name=name))
     found, reason = choose("auto", shape, density, FLOAT, CUDA)
     assert found.name == engine
     assert why in reason
@@ -155,7 +155,7 @@ def test_auto_on_a_gpu_is_dense_while_that_is_small(
 
 def test_auto_on_a_gpu_without_triton_is_cusparse_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
-    monkeypatch.setattr(engines, "_why_no_triton", engines._why_no_triton.__wrapped__)
+    monkeypatch.setattr(engines, "why_no_triton", engines.why_no_triton.__wrapped__)
     found, reason = choose("auto", LARGE, 0.01, FLOAT, CUDA)
     assert found.name == "torch"
     assert "triton is not installed" in reason
@@ -178,11 +178,11 @@ def test_kernels_that_do_not_start_are_a_reason_and_not_a_crash(monkeypatch: pyt
         raise RuntimeError("Failed to find C compiler.\nPlease specify one")
 
     broken = engines.ENGINES["masked"]()._replace(spmm=fails)
-    monkeypatch.setattr(engines, "_engine", lambda name: broken)
-    reason = engines._why_no_launch.__wrapped__(CPU)
+    monkeypatch.setattr(engines, "load_engine", lambda name: broken)
+    reason = engines.why_no_launch.__wrapped__(CPU)
     assert reason == "the kernels that gather rows do not start here (Failed to find C compiler.)"
-    monkeypatch.setattr(engines, "_engine", lambda name: engines.ENGINES["masked"]())
-    assert engines._why_no_launch.__wrapped__(CPU) is None
+    monkeypatch.setattr(engines, "load_engine", lambda name: engines.ENGINES["masked"]())
+    assert engines.why_no_launch.__wrapped__(CPU) is None
 
 
 def test_an_engine_is_refused_where_it_cannot_compute(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +408,7 @@ def test_free_memory_is_what_the_system_and_the_container_leave(tmp_path: Path) 
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("900\n")
     (tmp_path / "memory.stat").write_text("anon 300\ninactive_file 400\nactive_file 150\nslab_reclaimable 50\n")
-    assert devices._left_in_group(tmp_path) == 700  # a file that was read is no memory taken
+    assert devices.left_in_group(tmp_path) == 700  # a file that was read is no memory taken
     (tmp_path / "memory.max").write_text("max\n")
-    assert devices._left_in_group(tmp_path) is None
-    assert devices._left_in_group(tmp_path / "none") is None
+    assert devices.left_in_group(tmp_path) is None
+    assert devices.left_in_group(tmp_path / "none") is None

@@ -23,9 +23,7 @@ SMALL = ("model.hidden=[20]", "backend=cpu")
 @pytest.fixture(autouse=True)
 def forgotten() -> None:
     """Nothing known of earlier tests."""
-    durations._recorded.cache_clear()
-    durations._timed.clear()
-    durations._left = durations.IN_ALL
+    durations.forget()
 
 
 def earlier_run(config: Config, name: str, *, epochs: int, train: float = 2.0, **start: Any) -> None:
@@ -107,21 +105,22 @@ def test_twenty_steps_are_timed_of_every_kind_of_network(overrides: list[str], c
 
 def test_a_plan_is_timed_once_in_a_sweep(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     first = duration(compose(*SMALL), SIZE)
-    monkeypatch.setattr(durations, "_time_steps", None)
+    monkeypatch.setattr(durations, "build_network", None)  # which would be timed
     assert duration(compose(*SMALL, "seed=1", "zeta=0.2"), SIZE) == first
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "reason"),
+    ("left", "connections", "reason"),
     [
-        ("_left", 0.0, "unknown: 60 s of timing were spent on the runs above"),
-        ("MOST_CONNECTIONS", 10, "unknown: the network is too large to be built for this"),
+        (0.0, 1e9, "unknown: 60 s of timing were spent on the runs above"),
+        (60.0, 10, "unknown: the network is too large to be built for this"),
     ],
 )
 def test_a_time_that_nobody_knows_has_its_reason(
-    name: str, value: float, reason: str, compose: Compose, monkeypatch: pytest.MonkeyPatch
+    left: float, connections: float, reason: str, compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(durations, name, value)
+    durations.forget(left)
+    monkeypatch.setattr(durations, "MOST_CONNECTIONS", connections)
     assert duration(compose(*SMALL), SIZE) == {"seconds": None, "seconds_from": reason}
 
 

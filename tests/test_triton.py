@@ -168,10 +168,10 @@ def kind(name, half):
     return "*bf16" if half and name in ("x", "y", "dx", "dy") else "*fp32"
 
 for capability in (80, 90):
-    for kernel, flags in ((rows._spmm_kernel, {"HAS_ORDER": True, "HAS_BIAS": True}),
-                          (rows._spmm_kernel, {"HAS_ORDER": False, "HAS_BIAS": False}),
-                          (rows._gradients_kernel, {"WANTS_DX": True, "WALKS": False}),
-                          (rows._gradients_kernel, {"WANTS_DX": False, "WALKS": True})):
+    for kernel, flags in ((rows.spmm_kernel, {"HAS_ORDER": True, "HAS_BIAS": True}),
+                          (rows.spmm_kernel, {"HAS_ORDER": False, "HAS_BIAS": False}),
+                          (rows.gradients_kernel, {"WANTS_DX": True, "WALKS": False}),
+                          (rows.gradients_kernel, {"WANTS_DX": False, "WALKS": True})):
         for block in (1, 32, 128, rows.WIDEST_BLOCK):
             for half in (False, True):
                 signature = {name: kind(name, half) for name in kernel.arg_names}

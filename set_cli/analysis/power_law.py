@@ -82,8 +82,8 @@ def fit_power_law(degrees: Degrees, seed: int = 0, samples: int = SAMPLES) -> Po
         distance=law.distance,
         p=_share_further(observed, law, samples, np.random.default_rng(seed)),
         samples=samples,
-        log_normal=_compare(own, _log_normal(tail, law.x_min), least=NESTED),
-        exponential=_compare(own, _exponential(tail, law.x_min)),
+        log_normal=_compare(own, log_normal_likelihoods(tail, law.x_min), least=NESTED),
+        exponential=_compare(own, exponential_likelihoods(tail, law.x_min)),
     )
 
 
@@ -98,14 +98,14 @@ def _share_further(observed: Histogram, law: ZetaLaw, samples: int, generator: n
     return further / samples
 
 
-def _exponential(tail: NDArray[np.int64], x_min: int) -> NDArray[np.float64]:
+def exponential_likelihoods(tail: NDArray[np.int64], x_min: int) -> NDArray[np.float64]:
     """Log-likelihoods of P(k) = (1 - q) q^(k - x_min), the most likely q."""
     mean = float((tail - x_min).mean())  # above 0: there are at least three different degrees
     q = mean / (1 + mean)
     return np.asarray(math.log1p(-q) + (tail - x_min) * math.log(q), np.float64)
 
 
-def _log_normal(tail: NDArray[np.int64], x_min: int) -> NDArray[np.float64] | None:
+def log_normal_likelihoods(tail: NDArray[np.int64], x_min: int) -> NDArray[np.float64] | None:
     """Log-likelihoods of a log-normal variable rounded to integers, given x_min or more; the most likely mu and sigma.
 
     None where the likelihood has no maximum: in its limit the law is a power law again.

@@ -76,8 +76,8 @@ def measure(
                 connections[engine],
                 round(1e3 * statistics.median(rounds[engine]), 4),
                 round(1e3 * best[engine], 4),
-                _ratio(rounds, engine, "dense"),
-                _ratio(rounds, engine, "torch"),
+                ratio(rounds, engine, "dense"),
+                ratio(rounds, engine, "torch"),
                 peak_memory(workload, engine, device) if memory else None,
             )
         )
@@ -96,7 +96,7 @@ def _calls_per_turn(task: Task) -> int:
     return min(MOST_CALLS, max(1, round(SECONDS_PER_TURN / once)))
 
 
-def _ratio(rounds: dict[str, list[float]], engine: str, other: str) -> float | None:
+def ratio(rounds: dict[str, list[float]], engine: str, other: str) -> float | None:
     """Median over the rounds of how many times faster; None where the other did not run."""
     if other not in rounds:
         return None

@@ -133,7 +133,7 @@ def _launcher(runs: int | None, *, elsewhere: bool) -> Launcher:
 
 def _checked(composed: DictConfig) -> tuple[Config, dict[str, Any]]:
     config = _config(composed)
-    return config, _settings(config)
+    return config, changed_settings(config)
 
 
 def _config(composed: DictConfig) -> Config:
@@ -147,7 +147,7 @@ def _config(composed: DictConfig) -> Config:
     return with_checksum(config)
 
 
-def _settings(config: Config) -> dict[str, Any]:
+def changed_settings(config: Config) -> dict[str, Any]:
     """What differs from the defaults of this data set, model and method, by the names one types."""
     choices = {"dataset": config.dataset.name, "model": config.model.name, "method": config.method.name}
     defaults = from_mapping(

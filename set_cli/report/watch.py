@@ -34,11 +34,12 @@ def watch_runs(folders: Sequence[Path]) -> None:
     read: Read = {}
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
-            live.update(_page(folders, read, console.width), refresh=True)
+            live.update(render_comparison(folders, read, console.width), refresh=True)
             time.sleep(SECONDS)
 
 
-def _page(folders: Sequence[Path], read: Read, width: int) -> Group:
+def render_comparison(folders: Sequence[Path], read: Read, width: int) -> Group:
+    """What is on the terminal now. `read` keeps what was read of each run until it changes."""
     there = [folder for folder in folders if folder.is_dir()]  # the others may be made while one looks
     paths, closed = find_run_folders(there)
     for path in paths:

@@ -96,6 +96,14 @@ def duration(config: Config, size: Size, done: int = 0) -> dict[str, Any]:
     return {"seconds": round(seconds, 1), "seconds_from": pace.source}
 
 
+def forget(seconds: float = IN_ALL) -> None:
+    """Start afresh, as a new command does: nothing read, nothing timed, and so many seconds to time runs in."""
+    global _left
+    _recorded.cache_clear()
+    _timed.clear()
+    _left = seconds
+
+
 def _is_measured(model: str, every: int, epochs: int, epoch: int) -> bool:
     return model != "rbm" or epoch % every == 0 or epoch == epochs
 

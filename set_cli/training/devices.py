@@ -59,7 +59,7 @@ def free_memory(device: torch.device) -> int | None:
     """Bytes that this process could still take on the device; None where the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    found = [free for free in (_available(), _left_in_group()) if free is not None]
+    found = [free for free in (_available(), left_in_group()) if free is not None]
     return min(found, default=None)
 
 
@@ -76,7 +76,7 @@ def _available() -> int | None:
 RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")  # what the system gives up when asked for memory
 
 
-def _left_in_group(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
+def left_in_group(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
     """What a container's limit leaves, cached files not counted as taken."""
     try:
         limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))

@@ -100,7 +100,8 @@ class Choice(NamedTuple):
 
 
 @functools.cache
-def _engine(name: str) -> Engine:
+def load_engine(name: str) -> Engine:
+    """The engine of that name, made once; an ImportError or what else its package raises where it cannot be loaded."""
     return ENGINES[name]()
 
 
@@ -109,17 +110,18 @@ def why_missing(name: str) -> str | None:
     if name == "native" and native.core is None:
         return f"{native.missing}; engine torch works without them"
     if name == "triton":
-        return _why_no_triton()
+        return why_no_triton()
     return None
 
 
 @functools.cache
-def _why_no_triton() -> str | None:
+def why_no_triton() -> str | None:
+    """Why Triton cannot be used at all; None where it can."""
     others = "engines torch and masked work without it"
     if importlib.util.find_spec("triton") is None:
         return f"the package triton is not installed (`pip install triton`); {others}"
     try:
-        _engine("triton")
+        load_engine("triton")
     except (ImportError, OSError, RuntimeError) as error:
         return f"the package triton cannot be loaded ({error}); {others}"
     return None
@@ -132,7 +134,7 @@ def find_engine(name: str) -> Engine:
     missing = why_missing(name)
     if missing is not None:
         raise ValueError(f"engine {name}: {missing}")
-    return _engine(name)
+    return load_engine(name)
 
 
 def choose(name: str, shape: tuple[int, int], density: float, dtype: torch.dtype, device: torch.device) -> Choice:
@@ -173,7 +175,7 @@ def _on_cpu(density: float, dtype: torch.dtype) -> Choice:
     crossover = CROSSOVER[sparse]
     if density > crossover:
         return _dense(f"density {density:.3g} is above {crossover:g}, dense products are faster")
-    return Choice(_engine(sparse), f"auto: {why}; density {density:.3g} is not above {crossover:g}")
+    return Choice(load_engine(sparse), f"auto: {why}; density {density:.3g} is not above {crossover:g}")
 
 
 def _on_gpu(shape: tuple[int, int], density: float, dtype: torch.dtype, device: torch.device) -> Choice:
@@ -187,22 +189,22 @@ def _on_gpu(shape: tuple[int, int], density: float, dtype: torch.dtype, device: 
     elif dtype not in TRITON_TYPES:
         missing = f"the kernels that gather rows take float32, bfloat16 and float16, this is {dtype}"
     else:
-        missing = why_missing("triton") or (_why_no_launch(device) if torch.cuda.is_available() else None)
+        missing = why_missing("triton") or (why_no_launch(device) if torch.cuda.is_available() else None)
     sparse, why = ("torch", missing) if missing else ("triton", "kernels that gather rows")
-    return Choice(_engine(sparse), f"auto: {why}; {pairs:,} dense weights are above {DENSE_ON_GPU:,}")
+    return Choice(load_engine(sparse), f"auto: {why}; {pairs:,} dense weights are above {DENSE_ON_GPU:,}")
 
 
 @functools.cache
-def _why_no_launch(device: torch.device) -> str | None:
+def why_no_launch(device: torch.device) -> str | None:
     """Why the kernels do not start; Triton builds at its first launch, for which it needs a C compiler."""
     indptr, indices = (torch.tensor(values, dtype=torch.int32, device=device) for values in ([0, 1], [0]))
     one = torch.ones(1, 1, device=device)
     try:
-        _engine("triton").spmm(one, one[0], None, DevicePattern((1, 1), indptr, indices))
+        load_engine("triton").spmm(one, one[0], None, DevicePattern((1, 1), indptr, indices))
     except Exception as error:  # a compiler's failure is none of a few types
         return f"the kernels that gather rows do not start here ({str(error).partition(chr(10))[0]})"
     return None
 
 
 def _dense(why: str) -> Choice:
-    return Choice(_engine("masked"), f"auto: {why}")
+    return Choice(load_engine("masked"), f"auto: {why}")

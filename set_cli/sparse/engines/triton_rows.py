@@ -29,7 +29,7 @@ MOST_PARTS = 16  # of a sum over a wide batch, each as large as the weights
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _spmm_kernel(  # type: ignore[no-untyped-def]
+def spmm_kernel(  # type: ignore[no-untyped-def]
     indptr, indices, order, values, bias, x, y,
     n_batch, x_stride, y_stride, programs,
     HAS_ORDER: tl.constexpr, HAS_BIAS: tl.constexpr, BLOCK: tl.constexpr, CONNECTIONS: tl.constexpr,
@@ -55,7 +55,7 @@ def _spmm_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _gradients_kernel(  # type: ignore[no-untyped-def]
+def gradients_kernel(  # type: ignore[no-untyped-def]
     indptr, indices, values, x, dy, dx, dw,
     n_batch, x_stride, dy_stride, dx_stride, nnz, programs,
     WANTS_DX: tl.constexpr, WALKS: tl.constexpr, BLOCK: tl.constexpr, CONNECTIONS: tl.constexpr,
@@ -153,7 +153,7 @@ def _product(
     block, programs = _blocks(n_batch)
     with _device_of(x):
         if y.numel():
-            _spmm_kernel[(shape[1] * programs,)](
+            spmm_kernel[(shape[1] * programs,)](
                 indptr, indices, indices if order is None else order, values, values if bias is None else bias, x, y,
                 n_batch, x.stride(1), y.stride(1), programs,
                 HAS_ORDER=order is not None, HAS_BIAS=bias is not None, BLOCK=block, CONNECTIONS=CONNECTIONS,
@@ -171,7 +171,7 @@ def _gradients(x: Tensor, dy: Tensor, values: Tensor | None, pattern: DevicePatt
     parts = torch.empty(programs, nnz, dtype=torch.float32, device=x.device)
     with _device_of(x):
         if n_batch:
-            _gradients_kernel[(n_in * programs,)](
+            gradients_kernel[(n_in * programs,)](
                 pattern.indptr, pattern.indices, parts if values is None else values, x, dy, dy if dx is None else dx,
                 parts, n_batch, x.stride(1), dy.stride(1), 0 if dx is None else dx.stride(1), nnz, programs,
                 WANTS_DX=dx is not None, WALKS=blocks > programs, BLOCK=block, CONNECTIONS=CONNECTIONS,
