@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from set_cli.errors import DataError
 from set_cli.runs.degrees import LARGEST_TOPOLOGY
@@ -27,25 +26,6 @@ def read_topology(path: Path, checksums: Mapping[str, str], epoch: int | None = 
         epoch = epochs[-1]
     if epoch not in epochs:
         raise DataError(f"{path}: no topology snapshot of epoch {epoch}; there are {epochs}")
-    return _patterns(path, checksums, epoch)[0]
-
-
-def read_weights(path: Path, checksums: Mapping[str, str], epoch: int) -> dict[str, NDArray[np.float32]]:
-    """The weights of every sparse layer in that snapshot, in the storage order of its pattern; DataError likewise.
-
-    Empty for a run without snapshots.weights=true.
-    """
-    patterns, arrays = _patterns(path, checksums, epoch)
-    weights = {name: arrays[f"{name}/data"] for name in patterns if f"{name}/data" in arrays}
-    for name, values in weights.items():
-        if values.shape != (patterns[name].nnz,) or values.dtype.kind != "f":
-            raise DataError(f"{snapshot_path(path, epoch)}: {name} has not one weight for every connection")
-    return weights
-
-
-def _patterns(
-    path: Path, checksums: Mapping[str, str], epoch: int
-) -> tuple[dict[str, Csr], dict[str, NDArray[np.float32]]]:
     file = snapshot_path(path, epoch)
     if file.parent.is_symlink():
         raise DataError(f"{file.parent}: expected a folder, found a symbolic link")
@@ -58,4 +38,4 @@ def _patterns(
             patterns[name] = check_pattern(Csr(arrays[f"{name}/indptr"], arrays[f"{name}/indices"], (n_in, n_out)))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{file}: {name:.60} is no valid pattern ({error!s:.200})") from None
-    return patterns, arrays
+    return patterns
