@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import set_cli
-from set_cli.config import Dataset
+from set_cli.config import Dataset, Train
+from set_cli.data import inputs
 from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import load_data
 from set_cli.errors import Interrupted, OutOfMemory
 from set_cli.models.activations import Activation
 from set_cli.sparse import SparseLinear
 from set_cli.system.files import read_json
+from set_cli.training import graphs
+from set_cli.training.graphs import can_record
 from set_cli.training.loss import cross_entropy
 from set_cli.training.network import build_network
 from set_cli.training.optimizer import build_optimizer
@@ -94,6 +98,68 @@ def test_a_deterministic_run_repeats_and_resumes_bit_for_bit(
     with pytest.raises(Interrupted):
         train(config, StopAt(2, signal.SIGTERM))
     assert science(train(config).path) == science(whole.path)
+
+
+@pytest.mark.parametrize("engine", sorted({*ON_GPU} - {"torch"}))
+@pytest.mark.parametrize("model", MODELS)
+def test_a_recorded_step_trains_as_one_whose_operations_are_started_one_by_one(
+    model: str, engine: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings = []
+
+    def record(*arguments: Any) -> torch.cuda.CUDAGraph:
+        recordings.append(original(*arguments))
+        return recordings[-1]
+
+    original = graphs.record
+    monkeypatch.setattr(graphs, "record", record)
+    # Dropout, L1, clipping and a last batch that is smaller: all of a step's parts.
+    overrides = (*SMALL, *MODELS[model], "backend.deterministic=true", f"backend.engine={engine}", "train.l1=1e-5")
+    overrides += ("train.clip=5.0", "data.train_limit=650", *(["model.dropout=0.3"] if model != "rbm" else []))
+    found = [
+        science(train(compose(*overrides, f"backend.cuda_graphs={wanted}", f"runs_dir={tmp_path}/{wanted}")).path)
+        for wanted in ("true", "false")
+    ]
+    assert found[0] == found[1]
+    assert len(recordings) == 3  # one an epoch, since connections have moved
+
+
+@pytest.mark.parametrize("wanted", ["true", "false"])
+def test_a_run_resumes_within_an_epoch_bit_for_bit(wanted: str, compose: Compose, tmp_path: Path) -> None:
+    overrides = (*SMALL, *MODELS["mlp"], "backend.deterministic=true", "model.dropout=0.3", "checkpoints.minutes=0")
+    overrides += (f"backend.cuda_graphs={wanted}", "backend.engine=triton")
+    whole = train(compose(*overrides))
+    config = compose(*overrides, f"runs_dir={tmp_path}/other")
+    with pytest.raises(Interrupted):
+        train(config, StopAt(2, signal.SIGTERM, rows=300))
+    assert science(train(config).path) == science(whole.path)
+
+
+def test_rows_that_stay_in_the_machines_memory_give_the_same_numbers(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = (*SMALL, *MODELS["cnn"], "backend.deterministic=true")
+    resident = train(compose(*overrides))
+    monkeypatch.setattr(inputs, "RESIDENT", 0.0)
+    assert science(train(compose(*overrides, f"runs_dir={tmp_path}/other")).path) == science(resident.path)
+
+
+def test_a_hook_and_an_unknown_optimiser_stand_in_the_way_of_a_recording() -> None:
+    layer = SparseLinear(20, 10, epsilon=2, seed=0)
+    model = torch.nn.Sequential(layer).cuda()
+    settings = Train(epochs=1, batch_size=1, lr=0.1, momentum=0.9, nesterov=False, weight_decay=0, l1=0)
+    optimizer = build_optimizer(model, settings)
+    assert can_record(model, optimizer)
+    assert not can_record(model, torch.optim.Adam(model.parameters()))
+    hooks = [
+        layer.register_forward_hook(lambda *_: None),
+        optimizer.register_step_post_hook(lambda *_: None),
+        layer.weight.register_hook(lambda gradient: gradient),  # type: ignore[no-untyped-call]
+    ]
+    for hook in hooks:
+        assert not can_record(model, optimizer)
+        hook.remove()
+    assert can_record(model, optimizer)
 
 
 @pytest.mark.parametrize("engine", ON_GPU)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from set_cli.bench.workloads import CPU, Task, prepare
+from set_cli.bench.workloads import CPU, Precision, Task, prepare
 
 SECONDS_PER_TURN = 0.15  # at least, of one engine in one round
 MOST_CALLS = 200  # per turn
@@ -35,6 +35,7 @@ class Row:
     vs_dense: float | None
     vs_torch_csr: float | None
     peak_memory_mb: float | None
+    precision: str
 
 
 def measure(
@@ -44,10 +45,11 @@ def measure(
     memory: bool,
     progress: Callable[[str], None],
     device: torch.device = CPU,
+    precision: Precision = "float32",
 ) -> list[Row]:
     """Every engine in turn, `repeats` rounds; a round's time is the median of its calls, a ratio that of a round."""
     progress(f"{workload}: preparing {', '.join(engines)}")
-    tasks = {engine: prepare(workload, engine, device) for engine in engines}
+    tasks = {engine: prepare(workload, engine, device, precision) for engine in engines}
     calls = {engine: _calls_per_turn(task) for engine, task in tasks.items()}
     rounds: dict[str, list[float]] = {engine: [] for engine in engines}
     best = dict.fromkeys(engines, float("inf"))
@@ -78,7 +80,8 @@ def measure(
                 round(1e3 * best[engine], 4),
                 ratio(rounds, engine, "dense"),
                 ratio(rounds, engine, "torch"),
-                peak_memory(workload, engine, device) if memory else None,
+                peak_memory(workload, engine, device, precision) if memory else None,
+                precision,
             )
         )
     return rows
@@ -103,23 +106,29 @@ def ratio(rounds: dict[str, list[float]], engine: str, other: str) -> float | No
     return round(statistics.median(b / a for a, b in zip(rounds[engine], rounds[other], strict=True)), 3)
 
 
-def peak_memory(workload: str, engine: str, device: torch.device = CPU) -> float:
+def peak_memory(workload: str, engine: str, device: torch.device = CPU, precision: Precision = "float32") -> float:
     """MB (10^6 bytes) that building it and three steps add to a process with everything imported.
 
     Resident memory; on a GPU what torch has allocated there.
     """
     program = [sys.executable, "-P", "-m", "set_cli.bench.measure"]
-    request = {"workload": workload, "engine": engine, "threads": torch.get_num_threads(), "device": device.type}
+    request = {
+        "workload": workload,
+        "engine": engine,
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+        "precision": precision,
+    }
     child = subprocess.run(program, input=json.dumps(request), capture_output=True, text=True, check=False)
     if child.returncode != 0:
         raise RuntimeError(f"{workload} with {engine}: the process that measures memory failed: {child.stderr.strip()}")
     return float(child.stdout)
 
 
-def _grown_memory(workload: str, engine: str, device: torch.device) -> float:
+def _grown_memory(workload: str, engine: str, device: torch.device, precision: Precision) -> float:
     """Peak memory of the work minus what was there before, measured in the child process."""
     if device.type != "cpu":
-        task = prepare(workload, engine, device)
+        task = prepare(workload, engine, device, precision)
         for _ in range(3):
             task.run()
         return torch.cuda.max_memory_allocated(device) / 1e6
@@ -155,4 +164,4 @@ if __name__ == "__main__":
     asked = json.load(sys.stdin)
     torch.set_num_threads(asked["threads"])
     torch.set_flush_denormal(True)
-    print(_grown_memory(asked["workload"], asked["engine"], torch.device(asked["device"])))
+    print(_grown_memory(asked["workload"], asked["engine"], torch.device(asked["device"]), asked["precision"]))

@@ -7,7 +7,7 @@ is one fixed batch, the learning rate so small that nothing saturates while the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -23,24 +23,31 @@ from set_cli.models.activations import Activation
 from set_cli.models.cnn import build_cnn, plan_cnn
 from set_cli.models.counts import count_connections
 from set_cli.models.mlp import build_mlp, plan_mlp
+from set_cli.models.random_stream import RandomStream
 from set_cli.models.rbm import RBM, build_rbm, plan_rbm
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import find_engine, why_missing
 from set_cli.sparse.rules import erdos_renyi
 from set_cli.training.contrastive import Divergence
+from set_cli.training.graphs import record
 from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import build_optimizer, drop_gradients
 
+Precision = Literal["float32", "bfloat16"]
 SETTINGS = Train(epochs=1, batch_size=1, lr=1e-5, momentum=0.9, nesterov=False, weight_decay=2e-4, l1=0)
 SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One engine at one workload: `run` does the work once; connections of the whole network."""
+    """One engine at one workload: `run` does the work once; connections of the whole network.
+
+    streams  that the work draws from, where it may be recorded as a CUDA graph; None where not
+    """
 
     run: Callable[[], None]
     connections: int
+    streams: Sequence[RandomStream] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +161,14 @@ ARRANGING = ("native", "torch", "triton")  # engines that read a batch fastest i
 LARGEST_DENSE = 8 << 30  # bytes
 
 
-def why_not(workload: str, engine: str, device: torch.device = CPU) -> str | None:
-    """Why this engine does not do this workload on this device; None where it does."""
+def why_not(workload: str, engine: str, device: torch.device = CPU, precision: Precision = "float32") -> str | None:
+    """Why this engine does not do this workload on this device in this precision; None where it does."""
     on_gpu = device.type != "cpu"
+    if precision != "float32":
+        if not on_gpu or workload not in NETWORKS:
+            return f"{precision} is for networks on a GPU, --device cuda"
+        if engine == "torch":
+            return f"it computes in float32 under {precision} too"
     if engine == "native" and (on_gpu or native.core is None):
         return "it computes on the CPU" if on_gpu else native.missing
     if engine == "triton" and (missing := why_missing("triton") if on_gpu else "it computes on a GPU, --device cuda"):
@@ -173,20 +185,29 @@ def why_not(workload: str, engine: str, device: torch.device = CPU) -> str | Non
     return None
 
 
-def prepare(workload: str, engine: str, device: torch.device = CPU) -> Task:
-    """The task, everything but the work itself done; on a GPU each run waits until the GPU is done."""
-    task = _prepare(workload, engine, device)
+def prepare(workload: str, engine: str, device: torch.device = CPU, precision: Precision = "float32") -> Task:
+    """The task, everything but the work itself done.
+
+    On a GPU each run waits until the GPU is done, and a training step is a CUDA graph as `set-train` has it (but with
+    cuSPARSE's products).
+    """
+    task = _prepare(workload, engine, device, precision)
     if device.type == "cpu":
         return task
+    work = task.run
+    if task.streams is not None and engine != "torch":
+        for _ in range(2):  # builds kernels, derives structures, makes momenta
+            work()
+        work = record(work, [stream.generator for stream in task.streams]).replay
 
     def run() -> None:
-        task.run()
+        work()
         torch.cuda.synchronize(device)
 
     return Task(run, task.connections)
 
 
-def _prepare(workload: str, engine: str, device: torch.device) -> Task:
+def _prepare(workload: str, engine: str, device: torch.device, precision: Precision) -> Task:
     if workload in TOPOLOGY:
         kernels = nullcontext if engine == "native" else native.without_kernels
         work = _evolve if workload.startswith("evolve") else _init
@@ -195,7 +216,8 @@ def _prepare(workload: str, engine: str, device: torch.device) -> Task:
         return _contrast(MACHINES[workload], engine, device)
     network = NETWORKS[workload]
     model = network.build(engine).to(device)
-    for activation in (module for module in model if isinstance(module, Activation)):
+    activations = [module for module in model if isinstance(module, Activation)]
+    for activation in activations:
         activation.reseed(SEED, device)
     optimizer = _optimizer(model, engine)
     generator = torch.Generator().manual_seed(SEED)
@@ -205,7 +227,9 @@ def _prepare(workload: str, engine: str, device: torch.device) -> Task:
         x = find_engine(engine).arrange(x)  # as the input pipeline hands it over
 
     def step() -> None:
-        loss = cross_entropy(model(x), y)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = model(x)
+        loss = cross_entropy(logits.float(), y)
         drop_gradients(optimizer)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -213,7 +237,7 @@ def _prepare(workload: str, engine: str, device: torch.device) -> Task:
     connections = count_connections(model)
     if engine == "masked":
         connections = sum(int(m.weight.count_nonzero()) for m in model.modules() if isinstance(m, nn.Linear))
-    return Task(step, connections)
+    return Task(step, connections, [activation.stream for activation in activations])
 
 
 def _optimizer(model: nn.Module, engine: str) -> torch.optim.Optimizer:
@@ -249,7 +273,7 @@ def _contrast(machine: Machine, engine: str, device: torch.device) -> Task:
             optimizer.step()
 
     connections = count_connections(model) if mask is None else int(mask.sum())
-    return Task(step, connections)
+    return Task(step, connections, [divergence.sampler.stream])
 
 
 def _layers(network: Network) -> list[SparseLinear]:

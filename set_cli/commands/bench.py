@@ -15,6 +15,7 @@ from set_cli.system.terminal import terminal_width
 
 if TYPE_CHECKING:
     from set_cli.bench.measure import Row
+    from set_cli.bench.workloads import Precision
 
 
 class SeveralNames(click.Command):
@@ -40,6 +41,13 @@ class SeveralNames(click.Command):
     "--engine", "engines", multiple=True, metavar="NAME...", help="native, torch, triton, masked, dense; default: all."
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of activations; bfloat16 on a GPU.",
+)
 @click.option("--threads", type=click.IntRange(1, 4096), help="Default: every core this process may use.")
 @click.option("--repeats", type=click.IntRange(1, 1000), default=7, show_default=True, help="Interleaved rounds.")
 @click.option("--memory/--no-memory", default=True, help="Also measure peak memory, a child process per engine.")
@@ -49,6 +57,7 @@ def main(
     workloads: tuple[str, ...],
     engines: tuple[str, ...],
     device: str,
+    precision: Precision,
     threads: int | None,
     repeats: int,
     memory: bool,
@@ -61,11 +70,12 @@ def main(
     plain torch with SGD(fused=True), `masked` dense weights under a mask (torch.nn.utils.prune, of an RBM a mask on
     the gradient; not the engine of that name), `torch` its CSR products, `native` our kernels, `triton` those for a
     GPU; only `native` fuses SReLU and dropout, so cifar10_mlp_relu is what shows sparsity alone. Rounds are
-    interleaved in one process; a ratio is the median over the rounds. vs dense 20 means twenty times faster than
+    interleaved in one process; a ratio is the median over the rounds. On a GPU a step is a CUDA graph, as set-train has
+    it, but not with torch's CSR products; each is waited for. vs dense 20 means twenty times faster than
     dense.
     """
     try:
-        rows = _measure(workloads, engines, device, threads, repeats, memory)
+        rows = _measure(workloads, engines, device, precision, threads, repeats, memory)
     except SetError as error:
         click.echo(f"set-bench: {error}", err=True)
         sys.exit(error.exit_code)
@@ -82,7 +92,13 @@ def main(
 
 
 def _measure(
-    workloads: tuple[str, ...], engines: tuple[str, ...], device: str, threads: int | None, repeats: int, memory: bool
+    workloads: tuple[str, ...],
+    engines: tuple[str, ...],
+    device: str,
+    precision: Precision,
+    threads: int | None,
+    repeats: int,
+    memory: bool,
 ) -> list[Row]:
     prepare_for_torch()
     # torch takes over a second to import: --help must not wait for it.
@@ -107,13 +123,13 @@ def _measure(
     for workload in workloads or WORKLOADS:
         able = []
         for engine in engines or ENGINES:
-            reason = why_not(workload, engine, place)
+            reason = why_not(workload, engine, place, precision)
             if reason is None:
                 able.append(engine)
             else:
                 click.echo(f"{workload} with {engine}: not run: {reason}", err=True)
         if able:
-            rows += measure(workload, able, repeats, memory, _progress, place)
+            rows += measure(workload, able, repeats, memory, _progress, place, precision)
     _progress("")
     return rows
 

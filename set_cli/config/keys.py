@@ -279,6 +279,10 @@ class Backend(Section):
     deterministic: Annotated[
         bool, about("whether results on a GPU repeat bit for bit, slower; those on the CPU do anyway")
     ]
+    cuda_graphs: Annotated[
+        bool,
+        about("whether a training step on a GPU is recorded once and started as a whole; the numbers are the same"),
+    ] = True
 
 
 class Train(Section):

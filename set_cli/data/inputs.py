@@ -13,18 +13,25 @@ from set_cli.data.prepare import DataSet
 from set_cli.data.scaling import in_chunks, unscaled
 from set_cli.native import records
 
+RESIDENT = 0.25  # of a GPU's free memory: a part that takes more stays in the machine's
+
 
 class Inputs:
-    """A part of the data set on one device, scaled batch by batch (the whole in float32 would be four times larger)."""
+    """A part of the data set, scaled batch by batch (the whole in float32 would be four times larger).
+
+    device  of the batches
+    home    where the rows are: on the device too, unless they are too many for it
+    """
 
     def __init__(self, part: Part, data: DataSet, device: torch.device) -> None:
         scaling, rows, self.clip = data.scaling, part.x, data.scaling.clip
         if rows.dtype == np.float64:  # float32 could not tell large values apart before the offset is taken off
             rows, scaling = in_chunks(scaling, rows), unscaled(data.card.features)
         # Arrays made of a file's bytes are read-only, which torch does not know: those are copied.
-        self.x = torch.from_numpy(np.require(rows, requirements="W")).to(device)
+        self.home = device if _fits(rows.nbytes, device) else torch.device("cpu")
+        self.x = torch.from_numpy(np.require(rows, requirements="W")).to(self.home)
         no_class = torch.full((len(part),), -1)
-        self.y = (no_class if part.y is None else torch.from_numpy(part.y)).to(device)
+        self.y = (no_class if part.y is None else torch.from_numpy(part.y)).to(self.home)
         self.offset = torch.from_numpy(scaling.offset.astype(np.float32)).to(device)
         self.scale = torch.from_numpy(scaling.scale.astype(np.float32)).to(device)
         self.shape = data.card.shape or (1, data.card.features)
@@ -37,16 +44,24 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def is_resident(self) -> bool:
+        """Whether the rows are where the batches are."""
+        return self.home == self.device
+
     def batch(self, rows: Tensor, maps: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x (n, features) float32, scaled and, with maps (n, 2, 3), moved; y (n,). rows (n,) int64 on the CPU."""
-        if len(rows) and int(rows.min()) < 0:  # too large ones are y's to refuse
+        """x (n, features) float32, scaled and, with maps (n, 2, 3), moved; y (n,).
+
+        rows (n,) int64; on the CPU negative ones are refused (IndexError), on a GPU nobody waits to look at them.
+        """
+        if rows.is_cpu and len(rows) and int(rows.min()) < 0:  # too large ones are y's to refuse
             raise IndexError(f"expected rows 0 to {len(self) - 1}, got {int(rows.min())}")
-        rows = rows.to(self.device, torch.int64)
-        y = self.y[rows]
+        rows = rows.to(self.home, torch.int64)
+        y = self.y[rows].to(self.device)
         if self._fused:
             x = self._gather(rows, maps)
         else:
-            x = (self.x[rows].float() - self.offset) * self.scale
+            x = (self.x[rows].to(self.device).float() - self.offset) * self.scale
             # Scaled first, then moved: the order of the authors' script.
             x = x if maps is None else transform(x, maps.to(self.device), self.shape)
         return x if self.clip is None else x.clamp_(-self.clip, self.clip), y
@@ -83,3 +98,8 @@ class Inputs:
                 threads,
             )
         return x
+
+
+def _fits(size: int, device: torch.device) -> bool:
+    """Whether so many bytes leave the device enough room to train."""
+    return device.type != "cuda" or size <= RESIDENT * torch.cuda.mem_get_info(device)[0]

@@ -117,7 +117,12 @@ def _collect(modules: Sequence[nn.Module | None], at: int, x: Tensor) -> tuple[l
 
 def _is_plain(module: nn.Module) -> bool:
     """Whether calling the module does what its class says and nothing else: no subclass, no hooks."""
-    return type(module) in PLAIN and not (
+    return type(module) in PLAIN and not has_hooks(module)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether something else is called when the module is, or goes back."""
+    return bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
 

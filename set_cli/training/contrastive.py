@@ -15,6 +15,7 @@ from set_cli.data.inputs import Inputs
 from set_cli.models.rbm import RBM
 from set_cli.native import units
 from set_cli.system import streams
+from set_cli.training.graphs import recorded
 from set_cli.training.optimizer import add_l1_gradient, clip_gradients, connection_weights, drop_gradients
 from set_cli.training.passes import FRESH, AfterStep, Pass, State
 from set_cli.training.sampling import Sampler
@@ -39,7 +40,9 @@ def train_epoch(
     """
     assert config.model.cd_steps is not None
     seed = streams.torch_seed(config.seed, "rbm", epoch)
-    one_pass = Pass(len(inputs), config.train.batch_size, config.seed, epoch, inputs.device, resume_from)
+    one_pass = Pass(
+        len(inputs), config.train.batch_size, config.seed, epoch, inputs.device, resume_from, home=inputs.home
+    )
     divergence = Divergence(model, config.model.cd_steps, seed, one_pass.steps_done)
     if resume_from:
         divergence.sampler.stream.restore(resume_from["units"])
@@ -48,7 +51,7 @@ def train_epoch(
     def state() -> dict[str, NDArray[Any]]:
         return one_pass.state() | {"units": divergence.sampler.stream.state()}
 
-    for rows in one_pass.batches():
+    def step(rows: Tensor) -> None:
         x, _ = inputs.batch(rows)
         drop_gradients(optimizer)
         loss = divergence.differentiate(x if inputs.is_binary else divergence.sampler.values(x))
@@ -56,7 +59,13 @@ def train_epoch(
         if config.train.l1:
             add_l1_gradient(weights, config.train.l1)
         optimizer.step()
-        one_pass.add(loss, len(rows))
+        one_pass.add(loss)
+
+    wanted = config.backend.cuda_graphs and inputs.is_resident
+    learn = recorded(step, model, optimizer, [divergence.sampler.stream], wanted=wanted)
+    for rows in one_pass.batches():
+        learn(rows)
+        one_pass.count(len(rows))
         after_step(one_pass.done, len(one_pass), state)
     return one_pass.mean_loss
 

@@ -18,13 +18,16 @@ State = Mapping[str, NDArray[Any]]
 AfterStep = Callable[[int, int, Callable[[], State]], None]
 ROWS, LOSS = "rows", "loss"
 FRESH: State = {}
+CPU = torch.device("cpu")
 
 
 class Pass:
     """Batches of an epoch's rows in an order that seed and epoch decide, and the loss so far.
 
+    device       on which the loss is
     resume_from  the `state` of an interrupted pass; empty for a new one
     group  of processes that share each batch
+    home   where the row numbers are: with the rows
     """
 
     def __init__(
@@ -36,8 +39,9 @@ class Pass:
         device: torch.device,
         resume_from: State = FRESH,
         group: Group = ALONE,
+        home: torch.device = CPU,
     ) -> None:
-        self._order = torch.from_numpy(streams.generator(seed, "data", epoch).permutation(rows))
+        self._order = torch.from_numpy(streams.generator(seed, "data", epoch).permutation(rows)).to(home)
         self._batch_size, self._group = batch_size, group
         self.done = int(resume_from[ROWS]) if resume_from else 0
         self._loss = torch.tensor(float(resume_from[LOSS]) if resume_from else 0.0, dtype=torch.float64, device=device)
@@ -54,9 +58,12 @@ class Pass:
         while self.done < len(self):
             yield self._order[self.done : self.done + self._batch_size]
 
-    def add(self, loss: Tensor | float, rows: int) -> None:
-        """Count a step of so many rows: the sum of the losses, of those that are this process's."""
+    def add(self, loss: Tensor | float) -> None:
+        """Count a step's loss: the sum of the losses of the rows that are this process's."""
         self._loss += loss
+
+    def count(self, rows: int) -> None:
+        """Count a step's rows."""
         self.done += rows
 
     @property

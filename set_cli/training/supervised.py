@@ -16,6 +16,7 @@ from set_cli.data.augment import draw_transforms
 from set_cli.data.inputs import Inputs
 from set_cli.models.activations import Activation
 from set_cli.system import streams
+from set_cli.training.graphs import recorded
 from set_cli.training.group import ALONE, Group
 from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import add_l1_gradient, clip_gradients, connection_weights, drop_gradients
@@ -50,7 +51,7 @@ def train_epoch(
         activation.reseed(streams.torch_seed(seed, "dropout", epoch, i, *of_process), inputs.device)
         if f"dropout{i}" in resume_from:  # not of the others of a group, which no checkpoint holds
             activation.stream.restore(resume_from[f"dropout{i}"])
-    one_pass = Pass(len(inputs), train.batch_size, seed, epoch, inputs.device, resume_from, group)
+    one_pass = Pass(len(inputs), train.batch_size, seed, epoch, inputs.device, resume_from, group, inputs.home)
     maps = _epoch_transforms(config.data.augment, inputs, streams.generator(seed, "augment", epoch))
     weights = connection_weights(model)
     halves = config.backend.precision == "bfloat16"
@@ -58,7 +59,7 @@ def train_epoch(
     def state() -> dict[str, NDArray[Any]]:
         return one_pass.state() | {f"dropout{i}": a.stream.state() for i, a in enumerate(activations)}
 
-    for batch in one_pass.batches():
+    def step(batch: Tensor) -> None:
         rows, weight = group.share(batch)
         x, y = inputs.batch(rows, None if maps is None else maps[rows])
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=halves):
@@ -70,7 +71,13 @@ def train_epoch(
         if train.l1:
             add_l1_gradient(weights, train.l1)
         optimizer.step()
-        one_pass.add(loss.detach() * (len(rows) if weight else 0), len(batch))
+        one_pass.add(loss.detach() * (len(rows) if weight else 0))
+
+    wanted = config.backend.cuda_graphs and group.size == 1 and inputs.is_resident
+    learn = recorded(step, model, optimizer, [a.stream for a in activations], wanted=wanted)
+    for batch in one_pass.batches():
+        learn(batch)
+        one_pass.count(len(batch))
         after_step(one_pass.done, len(one_pass), state)
     return one_pass.mean_loss
 
@@ -78,7 +85,7 @@ def train_epoch(
 def _epoch_transforms(augment: Augment, inputs: Inputs, rng: np.random.Generator) -> Tensor | None:
     if not augment.is_on:
         return None
-    return torch.from_numpy(draw_transforms(augment, len(inputs), inputs.shape, rng))
+    return torch.from_numpy(draw_transforms(augment, len(inputs), inputs.shape, rng)).to(inputs.home)
 
 
 @torch.no_grad()

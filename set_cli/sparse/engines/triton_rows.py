@@ -54,7 +54,7 @@ def spmm_kernel(  # type: ignore[no-untyped-def]
     tl.store(y + row * y_stride + batch, total.to(y.dtype.element_ty), mask=inside)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["nnz"])  # type: ignore[untyped-decorator]
 def gradients_kernel(  # type: ignore[no-untyped-def]
     indptr, indices, values, x, dy, dx, dw,
     n_batch, x_stride, dy_stride, dx_stride, nnz, programs,
@@ -128,6 +128,11 @@ def _blocks(n_batch: int) -> tuple[int, int]:
     return block, triton.cdiv(n_batch, block)
 
 
+def _warps(block: int) -> int:
+    """Warps per program: so many that each thread has 16 values of the rows that are read together."""
+    return max(1, min(4, block * CONNECTIONS // 512))
+
+
 def _device_of(x: Tensor) -> AbstractContextManager[None]:
     """Triton launches on the current device, wherever the tensors are."""
     device: AbstractContextManager[None] = torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
@@ -157,6 +162,7 @@ def _product(
                 indptr, indices, indices if order is None else order, values, values if bias is None else bias, x, y,
                 n_batch, x.stride(1), y.stride(1), programs,
                 HAS_ORDER=order is not None, HAS_BIAS=bias is not None, BLOCK=block, CONNECTIONS=CONNECTIONS,
+                num_warps=_warps(block),
             )  # fmt: skip
     return y
 
@@ -175,6 +181,7 @@ def _gradients(x: Tensor, dy: Tensor, values: Tensor | None, pattern: DevicePatt
                 pattern.indptr, pattern.indices, parts if values is None else values, x, dy, dy if dx is None else dx,
                 parts, n_batch, x.stride(1), dy.stride(1), 0 if dx is None else dx.stride(1), nnz, programs,
                 WANTS_DX=dx is not None, WALKS=blocks > programs, BLOCK=block, CONNECTIONS=CONNECTIONS,
+                num_warps=_warps(block),
             )  # fmt: skip
     dw = parts[0] if programs == 1 else parts.sum(dim=0)
     return dx, dw if values is None else dw.to(values.dtype)
