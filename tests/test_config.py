@@ -24,6 +24,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 # The surface that users and scripts rely on: adding a key is a visible change here.
 KEYS = [
+    "backend.cuda_graphs",
     "backend.deterministic",
     "backend.engine",
     "backend.name",
