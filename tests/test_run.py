@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import set_cli
-from set_cli import experiment, native
+from set_cli import native
 from set_cli.config import Dataset, identity, scientific
 from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import load_data
@@ -32,7 +32,7 @@ from set_cli.runs.summary import read_rows
 from set_cli.system.files import canonical_json, read_arrays, read_json, write_json
 from set_cli.system.progress import NoView
 from set_cli.system.signals import StopSignals
-from set_cli.training import record, supervised
+from set_cli.training import record, session, supervised
 from set_cli.training.supervised import evaluate
 from tests.builders import MODELS, SMALL, TINY, StopAt, science, train
 from tests.conftest import Compose, run_python
@@ -154,7 +154,7 @@ def test_resume_never_trains_again_in_a_new_folder(compose: Compose) -> None:
 
 def test_an_interrupted_copy_is_the_one_that_goes_on(compose: Compose) -> None:
     first = train(compose(*SMALL))
-    with pytest.raises(Interrupted, match=r"with resume=auto goes on after epoch 1"):
+    with pytest.raises(Interrupted, match=r"with resume=auto resumes after epoch 1"):
         train(compose(*SMALL, "resume=never"), StopAt(2))
     resumed = train(compose(*SMALL, "resume=must"))
     assert resumed.path.name == first.path.name + "-2"
@@ -198,7 +198,7 @@ def test_a_run_goes_on_from_within_an_epoch_bit_for_bit(
         config = compose(*overrides, f"runs_dir={tmp_path}/other", "checkpoints.minutes=0")
         path, _ = locate(config)
         for epoch, rows, where in ((1, 40, "in epoch 1"), (1, 80, "in epoch 1"), (2, 120, "in epoch 2"), (3, 80, "")):
-            with pytest.raises(Interrupted, match=f"goes on {where}"):
+            with pytest.raises(Interrupted, match=f"resumes {where}"):
                 train(config, StopAt(epoch, rows=rows))
         resumed = train(config)
     assert science(resumed.path) == science(whole.path)
@@ -284,7 +284,7 @@ def test_a_time_limit_ends_a_run_which_can_go_on(compose: Compose, tmp_path: Pat
         train(config)
     assert not Path(config.runs_dir).exists()  # it was over before anything was begun
     config, stop = compose(*SMALL), StopSignals()
-    with pytest.raises(TimeIsUp, match="the same command goes on after epoch 2"):
+    with pytest.raises(TimeIsUp, match="the same command resumes after epoch 2"):
         train(config, LateIn(3, stop), stop)
     assert locate(config)[1] == "failed"
     assert science(train(config).path) == science(train(compose(*SMALL, f"runs_dir={tmp_path}/whole")).path)
@@ -431,7 +431,7 @@ def test_a_bug_is_recorded_as_failed(compose: Compose, monkeypatch: pytest.Monke
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(experiment, "evolve_model", broken)
+    monkeypatch.setattr(session, "evolve_model", broken)
     config = compose(*SMALL)
     with pytest.raises(ZeroDivisionError):
         train(config)

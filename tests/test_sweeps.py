@@ -131,7 +131,7 @@ def test_runs_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
     ended([pid])
     again = run_python("-c", TRAIN, "-m", "seed=0", *LONG, ONE_THREAD, "time_limit=0.1", folder=tmp_path)
     assert "sweep of 1: 1 failed (time limit)" in again.stdout  # not: busy
-    assert "time_limit=0.1: the run took more minutes; the same command goes on after epoch" in again.stdout
+    assert "time_limit=0.1: the run took more minutes; the same command resumes after epoch" in again.stdout
     once_more = run_python("-c", TRAIN, "-m", "seed=0", *LONG, ONE_THREAD, "time_limit=0.1", folder=tmp_path)
     assert "sweep of 1: 1 failed (time limit)" in once_more.stdout  # as it said: it went on
 
@@ -366,13 +366,13 @@ def test_processes_stop_together_and_go_on_alone(
     """Whatever ends the first ends the others; one process goes on, and says that it is not as it was."""
     result = torchrun("train.epochs=4000", "model.hidden=[20]", "progress=none", "time_limit=0.1")
     assert result.returncode == 1
-    assert "time_limit=0.1: the run took more minutes; the same command goes on after epoch" in result.stderr
+    assert "time_limit=0.1: the run took more minutes; the same command resumes after epoch" in result.stderr
     (status,) = (tmp_path / "runs").rglob("status.json")
     assert json.loads(status.read_text())["status"] == "failed"
     one = ("train.epochs=4000", "model.hidden=[20]", "progress=none", "time_limit=0.05", "checkpoints.minutes=0")
     again = set_train(*one)
     assert "note: processes: 1, before 2: the run may not end with the bits" in again.stderr
-    assert "goes on in epoch" in again.stderr  # between two steps, from where both of the others go on
+    assert "resumes in epoch" in again.stderr  # between two steps, from where both of the others go on
     result = torchrun("train.epochs=4000", "model.hidden=[20]", "progress=none", "time_limit=0.1")
     assert "note: processes: 2, before 1: the run may not end with the bits" in result.stderr
     assert "time_limit=0.1: the run took more minutes" in result.stderr

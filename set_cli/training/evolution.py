@@ -8,15 +8,21 @@ import torch
 from torch import nn
 
 from set_cli.config import Config
-from set_cli.models.counts import sparse_layers
+from set_cli.models.counts import count_connections, sparse_layers
 from set_cli.system import streams
 from set_cli.training.architectures import ARCHITECTURES
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Connections pruned (those of weight 0 included), of these the zeros, and regrown; all layers together."""
+    """What an evolution did to all layers together.
 
+    connections  there were before it
+    pruned       of these, those of weight 0 included; zeros: the latter
+    regrown      in other places
+    """
+
+    connections: int = 0
     pruned: int = 0
     zeros: int = 0
     regrown: int = 0
@@ -24,8 +30,9 @@ class Change:
 
 def evolve_model(model: nn.Module, optimizer: torch.optim.Optimizer, config: Config, epoch: int) -> Change:
     """Algorithm 1's step after an epoch; after the last epoch what is removed is not refilled."""
+    connections = count_connections(model)
     if not config.method.evolves:
-        return Change()
+        return Change(connections)
     pruned = zeros = regrown = 0
     for i, layer in enumerate(sparse_layers(model).values()):
         evolution = layer.evolve(
@@ -42,4 +49,4 @@ def evolve_model(model: nn.Module, optimizer: torch.optim.Optimizer, config: Con
             pruned += evolution.pruned
             zeros += evolution.zeros
             regrown += evolution.regrown
-    return Change(pruned, zeros, regrown)
+    return Change(connections, pruned, zeros, regrown)

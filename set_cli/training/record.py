@@ -27,6 +27,7 @@ from set_cli.runs.lines import epoch_line, result_lines, start_line
 from set_cli.runs.summary import metric_of, read_rows, write_summary
 from set_cli.system.files import make_folder, read_json, remove, write_arrays
 from set_cli.system.progress import note
+from set_cli.training.clock import Clock
 from set_cli.training.contents import (
     describe_parameters,
     finish_parameters,
@@ -35,26 +36,17 @@ from set_cli.training.contents import (
     restore_model,
     topology_arrays,
 )
+from set_cli.training.evolution import Change
 from set_cli.training.passes import FRESH, ROWS, State
 from set_cli.training.trainers import Scores
 
 APPENDED = ("metrics.jsonl", "timing.jsonl", PART)
-WITHIN, SECONDS, PAUSED = (
-    "within/",
-    "seconds",
-    "paused",
-)  # in a checkpoint: how far the epoch after its own had come, and in what time
+# In a checkpoint: how far the epoch after its own had come, in what time, and whether the process was stopped in it.
+WITHIN, SECONDS, PAUSED = "within/", "seconds", "paused"
 
 
 class Record:
-    """Writes a run folder while model and optimiser are trained, and restores them from it.
-
-    epoch  completed epochs
-    resume_from  state of the epoch in progress, where a checkpoint within it is resumed; its seconds so far, and
-           whether the process was stopped in them
-    path   the run's folder
-    title  which run it is, and from where it resumes
-    """
+    """Writes a run folder while model and optimiser are trained, and restores them from it: a `Recorder`."""
 
     def __init__(
         self,
@@ -68,8 +60,9 @@ class Record:
         self._model, self._optimizer = model, optimizer
         self.path = folder.path
         self.title = str(folder.path)
+        self.line = ""
         self.resume_from: State = FRESH
-        self.seconds, self.paused = 0.0, False
+        self.clock, self.paused = Clock(), False
         self._saved_at, self._within = time.monotonic(), False
 
     @property
@@ -113,7 +106,8 @@ class Record:
 
     def _take_up(self, arrays: Mapping[str, Any]) -> None:
         within = {name.removeprefix(WITHIN): value for name, value in arrays.items() if name.startswith(WITHIN)}
-        self.seconds, self.paused = float(within.pop(SECONDS, 0.0)), bool(within.pop(PAUSED, False))
+        self.clock.begin_with("train", float(within.pop(SECONDS, 0.0)))
+        self.paused = bool(within.pop(PAUSED, False))
         self.resume_from, self._within = within, bool(within)
 
     @property
@@ -127,9 +121,9 @@ class Record:
         minutes = self._config.checkpoints.minutes
         return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
 
-    def keep(self, state: State, seconds: float) -> None:
+    def keep(self, state: State) -> None:
         """A checkpoint within an epoch: the state of its pass over the rows, and the seconds it has taken so far."""
-        within = {**state, SECONDS: np.array(seconds), PAUSED: np.array(self.paused)}
+        within = {**state, SECONDS: np.array(self.clock.so_far("train")), PAUSED: np.array(self.paused)}
         self._checkpoint(self.epoch, {WITHIN + name: value for name, value in within.items()})
 
     def where(self) -> str:
@@ -141,28 +135,32 @@ class Record:
         path = self.path / "metrics.jsonl"
         return read_rows(path) if self.epoch else []
 
-    def add(self, row: dict[str, Any], times: Sequence[float], *, paused: bool) -> str:
-        """Record an epoch, and return it in words.
+    def remaining_epochs(self) -> range:
+        return range(self.epoch + 1, self._config.train.epochs + 1)
 
-        times   seconds on one clock: before training, after it, after evaluation, after evolution
-        paused  whether the process was stopped meanwhile: these are then no times of ours
+    def add(self, epoch: int, loss: float, scores: Scores, change: Change) -> Mapping[str, Any]:
+        """Record an epoch, and return its row of metrics.jsonl.
 
-        Topology, rows, then the checkpoint that vouches for them: every instant between leaves a whole state.
+        Topology, rows, then `checkpoint`, which vouches for them: every instant between leaves a whole state.
         """
-        epoch, folder = row["epoch"], self._folder
+        folder, row = self._folder, metrics_row(epoch, loss, scores, change)
         if self._config.method.evolves:
             self._add_topology(epoch)
         folder.append_row("metrics.jsonl", row)
-        parts = zip(("train", "evaluate", "evolve"), times, times[1:], strict=False)
-        seconds = {f"{part}_seconds": round(after - before, 6) for part, before, after in parts}
-        marked = {"paused": True} if paused else {}
-        folder.append_row("timing.jsonl", {"epoch": epoch} | seconds | {"peak_memory_mb": peak_memory_mb()} | marked)
+        seconds = self.clock.take()
+        marked = {"paused": True} if self.paused else {}
+        times = {f"{part}_seconds": round(value, 6) for part, value in seconds.items()}
+        folder.append_row("timing.jsonl", {"epoch": epoch} | times | {"peak_memory_mb": peak_memory_mb()} | marked)
+        self.line, self.paused = epoch_line(row, self._config.train.epochs, sum(seconds.values())), False
+        return row
+
+    def checkpoint(self) -> None:
+        """Save the state after the epoch added last; atomic, and a resume starts here."""
+        epoch = self.epoch + 1
         self._checkpoint(epoch)
-        folder.epoch = epoch
-        folder.set_status("running")
-        line = epoch_line(row, self._config.train.epochs, times[-1] - times[0])
-        folder.log(line)
-        return line
+        self._folder.epoch = epoch
+        self._folder.set_status("running")
+        self._folder.log(self.line)
 
     def finish(
         self, settings: Mapping[str, Any], tested_on: str, scores: Scores, doubts: Sequence[str]
@@ -235,6 +233,15 @@ def _check_same_inputs(path: Path, inputs: RunInputs) -> None:
             f"{path / INPUTS}: rows were scaled or named otherwise when this run started; resume it with the version "
             "of set_cli that started it, or train it again with resume=never"
         )
+
+
+def metrics_row(epoch: int, loss: float, scores: Scores, change: Change) -> dict[str, Any]:
+    """One row of metrics.jsonl, before the epoch's evolution: accuracies in percent, all else in nats per row."""
+    row: dict[str, Any] = {"epoch": epoch, "train_loss": loss}
+    for part, score in scores.items():
+        row |= {f"{part}_{name}": value for name, value in score.items()}
+    counts = {"pruned": change.pruned, "pruned_zeros": change.zeros, "regrown": change.regrown}
+    return row | {"connections": change.connections} | counts
 
 
 def peak_memory_mb() -> float:

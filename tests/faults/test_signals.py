@@ -16,6 +16,7 @@ import set_cli.commands.hydra_compose
 import set_cli.commands.train
 import set_cli.experiment
 import set_cli.training.record
+import set_cli.training.session
 from set_cli.runs.folder import locate
 from set_cli.runs.summary import read_rows
 from set_cli.system.files import read_json
@@ -36,7 +37,7 @@ PHASES: dict[str, tuple[Any, str]] = {
     "build": (set_cli.experiment, "build_network"),
     "begin the record": (set_cli.training.record, "load_checkpoint"),
     "train": (Divergence, "check"),
-    "evolve": (set_cli.experiment, "evolve_model"),
+    "evolve": (set_cli.training.session, "evolve_model"),
     "save": (set_cli.training.record, "save_checkpoint"),
     "measure": (Supervised, "measure"),
     "finish": (set_cli.training.record, "write_summary"),

@@ -1,0 +1,127 @@
+"""One process's part in a run: it trains, measures and evolves the network, alone or in a group.
+
+All processes of a group call the same methods in the same order. The first one measures, evolves and records; the
+others receive the evolved network from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from set_cli.config import Config
+from set_cli.data.account import parts_of
+from set_cli.data.inputs import Inputs
+from set_cli.data.prepare import DataSet
+from set_cli.system.progress import View
+from set_cli.system.signals import StopSignals
+from set_cli.training.architectures import make_trainer
+from set_cli.training.contents import model_arrays, restore_model
+from set_cli.training.divergence import Divergence
+from set_cli.training.evolution import Change, evolve_model
+from set_cli.training.group import Group
+from set_cli.training.passes import State
+from set_cli.training.recorder import Recorder
+from set_cli.training.trainers import Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """What is trained, on what and by whom."""
+
+    config: Config
+    data: DataSet
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    group: Group
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def share(self) -> None:
+        """Give all processes the first one's connections, weights and momenta."""
+        if self.group.size > 1:
+            arrays = self.group.arrays_of_first(model_arrays(self.model, self.optimizer), self.device)
+            if not self.group.is_first:
+                restore_model(self.model, self.optimizer, arrays)
+
+
+class Session:
+    """Trains, measures and evolves a learner, epoch after epoch, from where its record stands.
+
+    record  of the run in the first process, one that writes nothing in the others
+    view    told of every step
+    stop    asks the run to end between two steps
+    """
+
+    def __init__(self, learner: Learner, record: Recorder, view: View, stop: StopSignals) -> None:
+        self._learner, self._record, self._view, self._stop = learner, record, view, stop
+        config, data, group = learner.config, learner.data, learner.group
+        learner.share()
+        self._trainer = make_trainer(config, data, learner.model, record.rows(), group)
+        self._divergence = Divergence(config, data.card, learner.model, record.path)
+        parts = parts_of(data) if group.is_first else {"train": data.train}
+        self._inputs = {name: Inputs(part, data, learner.device) for name, part in parts.items()}
+        self._tested = {name: part for name, part in self._inputs.items() if name != "train"}
+        self._resume_from = record.resume_from
+        self._scores: Scores | None = None  # of the network as it is
+
+    def train(self, epoch: int) -> float:
+        """Train an epoch, or what is left of it, and return the mean loss; DivergedError where that makes no sense."""
+        learner = self._learner
+        with self._record.clock.part("train"):
+            loss = self._trainer.train(
+                self._inputs["train"], learner.optimizer, epoch, self._after_step, self._resume_from
+            )
+        self._resume_from = {}
+        if learner.group.is_first:
+            self._divergence.check(epoch, loss)
+        return loss
+
+    def measure(self, epoch: int) -> Scores:
+        """Measure the parts that are due after this epoch, in the first process; DivergedError as `train`."""
+        if not self._learner.group.is_first:
+            return {}
+        with self._record.clock.part("evaluate"):
+            scores = self._trainer.measure(self._tested, epoch, self._check)
+            self._divergence.check(epoch, 0.0, scores)
+        self._scores = scores
+        return scores
+
+    def evolve(self, epoch: int) -> Change:
+        """Prune and regrow (Algorithm 1); after the last epoch what is removed is not refilled."""
+        learner, change = self._learner, Change()
+        with self._record.clock.part("evolve"):
+            if learner.group.is_first:
+                change = evolve_model(learner.model, learner.optimizer, learner.config, epoch)
+            learner.share()
+        self._record.paused |= self._stop.was_paused()
+        if change.pruned:
+            self._scores = None
+        return change
+
+    def final_scores(self) -> Scores:
+        """The scores of what is left after the last removal."""
+        return self._scores or self._trainer.measure(self._tested, self._learner.config.train.epochs, self._check)
+
+    def _after_step(self, rows: int, of: int, state: Callable[[], State]) -> None:
+        record, group = self._record, self._learner.group
+        if not group.is_first:  # the first one says when all stop
+            return
+        self._view.step(record.epoch + 1, rows, of)
+        # After the last step the checkpoint of the whole epoch is next. Dropout state of other processes is not saved,
+        # so only a single process checkpoints within an epoch.
+        if record.is_due and rows < of and group.size == 1:
+            self._divergence.check(record.epoch + 1)
+            record.paused |= self._stop.was_paused()
+            record.keep(state())
+        self._check()
+
+    def _check(self) -> None:
+        is_new = self._learner.config.resume == "never"
+        same = "the same command with resume=auto" if is_new else "the same command"
+        self._stop.check(f"{same} resumes {self._record.where()}")
