@@ -126,7 +126,7 @@ def run_one(
     )
     command = [str(python), str(Path(__file__).resolve()), "--run-part", settings.as_text()]
     start = time.monotonic()
-    code = run_limited(command, limit, log, environment(python), ROOT)
+    code = run_limited(command, limit, log, environment(python, options.device), ROOT)
     seconds = f"{time.monotonic() - start:.0f}"
     if code == 0:
         end = Figure(name, RAN, f"{name} {seconds}")
@@ -138,11 +138,10 @@ def run_one(
     return [*read_figures(path), end]
 
 
-def environment(python: Path) -> dict[str, str]:
-    """Of the parts: this interpreter first, and nothing that makes Triton interpret."""
-    kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "SET_DATA_DIR")}
-    if "TRITON_INTERPRET" in kept and os.environ.get("GPU_CHECK_INTERPRET") != "1":
-        del kept["TRITON_INTERPRET"]
+def environment(python: Path, device: str) -> dict[str, str]:
+    """Of the parts: this interpreter first, and on a GPU nothing that makes Triton interpret."""
+    left_out = ("PYTHONPATH", "SET_DATA_DIR", *["TRITON_INTERPRET"] * (device == "cuda"))
+    kept = {key: value for key, value in os.environ.items() if key not in left_out}
     return kept | {"PATH": f"{python.parent}:{os.environ.get('PATH', '')}", "PYTHONUNBUFFERED": "1"}
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import traceback
 from typing import Any
 
-from gpu.parts import Settings
+from gpu.parts import Settings, failed
 
 WORKLOADS = ("cifar10_mlp_relu", "cifar10_mlp", "mnist_mlp", "higgs_mlp", "cifar10_cnn", "mnist_rbm", "evolve")
 IN_HALF = ("cifar10_mlp_relu", "cifar10_cnn", "million")
@@ -30,14 +29,15 @@ def main(settings: Settings) -> None:
         if precision != "float32":
             words += ["--precision", precision]
         what = f"{workload}, {precision}"
+        if figures.has(what):
+            continue
         said = io.StringIO()
         try:
             with contextlib.redirect_stdout(said):  # in this process: torch and CUDA start once
                 set_bench.main(words, standalone_mode=False)
             rows: list[dict[str, Any]] = json.loads(said.getvalue())
         except (Exception, SystemExit) as error:  # whatever it is, the other workloads are worth having
-            traceback.print_exc()
-            figures.add(what, f"failed: {str(error).partition(chr(10))[0]}"[:80], held=False)
+            failed(figures, what, error)
             continue
         times = ", ".join(f"{row['engine']} {row['ms_median']:.3g}" for row in rows)
         memory = ", ".join(f"{row['engine']} {row['peak_memory_mb']:,.0f}" for row in rows if row["peak_memory_mb"])

@@ -51,7 +51,10 @@ def random_pattern(n_in: int, n_out: int, density: float, device: torch.device, 
     cells = n_in * n_out
     draws = math.ceil(-cells * math.log1p(-density))  # collisions leave density * cells of them
     positions = torch.randint(cells, (draws,), generator=generator, device=device)
-    positions = torch.unique(positions)  # type: ignore[no-untyped-call]
+    positions = positions.sort().values
+    is_first = torch.ones_like(positions, dtype=torch.bool)
+    is_first[1:] = positions[1:] != positions[:-1]
+    positions = positions[is_first]
     rows, columns = positions // n_out, (positions % n_out).to(torch.int32)
     indptr = torch.zeros(n_in + 1, dtype=torch.int64, device=device)
     indptr[1:] = torch.bincount(rows, minlength=n_in).cumsum(0)

@@ -33,7 +33,11 @@ class Figures:
 
     def __init__(self, part: str, path: Path) -> None:
         self.part, self.path = part, path
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+
+    def has(self, what: str) -> bool:
+        """Whether there is a figure whose name begins so: of this process, or of one that it stands in for."""
+        return any(row["what"].startswith(what) for row in self.rows)
 
     def add(
         self, what: str, value: object, unit: str = "", wanted: str = "", held: bool | None = None, **detail: Any

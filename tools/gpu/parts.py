@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import sys
+import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,6 +60,16 @@ class Settings:
 
     def new_figures(self) -> Figures:
         return Figures(self.part, Path(self.figures))
+
+
+def failed(figures: Figures, what: str, error: BaseException) -> None:
+    """Note that this failed. After an error that spoils the whole process begin a new one, which leaves out what is
+    there already."""
+    traceback.print_exception(error)
+    first = str(error).partition("\n")[0]
+    figures.add(what, f"failed: {type(error).__name__} {first}"[:80], wanted="to run", held=False)
+    if "CUDA error" in str(error) or "illegal memory access" in str(error):
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def run_part(text: str) -> None:

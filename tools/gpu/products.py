@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 
 import torch
 
 from gpu import roofline
 from gpu.device import cold_seconds, copy_bandwidth, random_pattern
-from gpu.parts import Settings
+from gpu.parts import Settings, failed
 from set_cli.sparse.engines import find_engine, interpreted
 from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.training.devices import prepare
@@ -40,6 +39,9 @@ def main(settings: Settings) -> None:
     for n_in, n_out, epsilon, batch in SHAPES:
         n_in, n_out = (max(100, round(n * settings.scale)) for n in (n_in, n_out))
         density = min(epsilon * (n_in + n_out) / (n_in * n_out), 0.5)
+        what = f"{n_in}x{n_out} b{batch}"
+        if figures.has(what):
+            continue
         cells, detail, least = [], {}, 1.0
         try:
             pattern = random_pattern(n_in, n_out, density, device)
@@ -55,12 +57,11 @@ def main(settings: Settings) -> None:
                 dense = "/".join(f"{seconds * 1e6:.0f}" for seconds, size in found.values() if not size)
                 cells += [f"masked {dense}"] if dense else []
         except Exception as error:  # the other shapes are worth having
-            traceback.print_exc()
-            figures.add(f"{n_in}x{n_out} b{batch}", f"failed: {str(error).partition(chr(10))[0]}"[:80], held=False)
+            failed(figures, what, error)
             continue
         fits = n_in * batch * 4 <= cache
         wanted, held = ("", None) if fits else (f">= {WANTED:.0%}", least >= WANTED)
-        figures.add(f"{n_in}x{n_out} b{batch}", " ".join(cells), ORDER, wanted, held, **detail)
+        figures.add(what, " ".join(cells), ORDER, wanted, held, **detail)
 
 
 def measure(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,41 +16,50 @@ WORKERS = 6
 # A newer Python or torch deprecates more: that says nothing about the GPU. Every other warning stays an error.
 QUIET = ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning", "ImportWarning")
 LINES = 25  # of a failure's traceback
+SHOWN = 6  # failures in the table
+ENDED = re.compile(r"(PASSED|FAILED|ERROR|SKIPPED)\b.*?(tests/\S+)|(tests/\S+) (PASSED|FAILED|ERROR|SKIPPED)")
 
 
 def main(settings: Settings) -> None:
     figures, root = settings.new_figures(), Path(settings.root)
     report = Path(settings.work) / "junit.xml"
-    modules = sorted(str(p.relative_to(root)) for p in root.glob("tests/test_*.py") if "mark.gpu" in p.read_text())
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "--timeout", "120", "--tb", "short"]
+    modules = sorted(str(p.relative_to(root)) for p in root.glob("tests/test_*.py") if "mark.gpu\n" in marks(p))
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-v", "--timeout", "120", "--tb", "short"]
     command += ["-p", "no:cacheprovider", "--junitxml", str(report)]
     command += [word for name in QUIET for word in ("-W", f"default::{name}")]
     if importlib.util.find_spec("xdist") is not None:
         command += ["-n", str(WORKERS)]
-    code = subprocess.run([*command, *modules], cwd=root, check=False).returncode
-    if not report.exists():
-        figures.add("pytest", f"exit code {code}, no report", wanted="a report", held=False)
-        return
-    passed: list[str] = []
-    skipped: list[str] = []
-    failed: list[str] = []
-    for case in ElementTree.parse(report).iter("testcase"):
-        name = str(case.get("name"))
-        kinds = {child.tag: child for child in case}
-        wrong = kinds.get("failure", kinds.get("error"))
+    seen, code = run_tests([*command, *modules], root, settings.seconds - 5)
+    for case in ElementTree.parse(report).iter("testcase") if report.exists() else ():
+        wrong = next((child for child in case if child.tag in ("failure", "error")), None)
         if wrong is not None:
-            failed.append(name)
-            print(f"\n--- {name}", *(wrong.text or "").splitlines()[-LINES:], sep="\n")
-        else:
-            (skipped if "skipped" in kinds else passed).append(name)
-    figures.add("passed", len(passed), seconds={str(c.get("name")): c.get("time") for c in cases(report)})
-    figures.add("failed", len(failed), "", "0", not failed, names=failed)
-    figures.add("skipped", len(skipped), names=skipped)
-    if failed:
-        shown = failed[:8]
-        for name in shown:
-            figures.add("failure", name, held=False)
+            print(f"\n--- {case.get('name')}", *(wrong.text or "").splitlines()[-LINES:], sep="\n")
+    failures = sorted(name for name, result in seen.items() if result in ("FAILED", "ERROR"))
+    count = {result: sum(found == result for found in seen.values()) for result in ("PASSED", "SKIPPED")}
+    figures.add("passed, failed, skipped", f"{count['PASSED']}, {len(failures)}, {count['SKIPPED']}", results=seen)
+    # 0: all passed, or were skipped
+    figures.add("pytest's exit code", code, "", "0", code == 0, failures=failures)
+    for name in failures[:SHOWN]:
+        figures.add("failed", name.rpartition("::")[2][:90], held=False)
 
 
-def cases(report: Path) -> list[ElementTree.Element]:
-    return list(ElementTree.parse(report).iter("testcase"))
+def marks(path: Path) -> str:
+    """The lines that mark tests, each ended by the mark's name."""
+    return "".join(f"{mark}\n" for mark in re.findall(r"pytest\.(mark\.\w+)", path.read_text()))
+
+
+def run_tests(command: list[str], root: Path, seconds: float) -> tuple[dict[str, str], int]:
+    """The result of every test that ended in this time, and the exit code."""
+    seen = {}
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+        watch = threading.Timer(seconds, child.kill)
+        watch.start()
+        for line in child.stdout or ():
+            print(line, end="", flush=True)
+            found = ENDED.search(line)
+            if found and "::" in line and " - " not in line:
+                result, name, other_name, other_result = found.groups()
+                seen[name or other_name] = result or other_result
+        code = child.wait()
+        watch.cancel()
+    return seen, code

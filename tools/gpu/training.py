@@ -114,7 +114,7 @@ class Runs:
             child = subprocess.Popen(
                 self.command(name, words), cwd=self.work, env=self.environment | self.few, stdout=log, stderr=log
             )
-            while child.poll() is None and not any(p.stat().st_size for p in folder.rglob("checkpoint.npz")):
+            while child.poll() is None and not any(map(epochs_recorded, folder.rglob("status.json"))):
                 time.sleep(0.005)
             child.kill()
             killed = child.wait() < 0
@@ -157,6 +157,11 @@ def main(settings: Settings) -> None:
         held = bool(seconds) and max(seconds) <= WANTED_SECONDS
         what, shown = f"epochs 2, 3 of 40,000 images, {engine}", f"{shown} ({source})"
         figures.add(what, shown, "s", f"<= {WANTED_SECONDS}", held, epochs=seconds)
+
+
+def epochs_recorded(status: Path) -> int:
+    """As the run's status says; it is replaced as a whole, never seen half written."""
+    return int(json.loads(status.read_text()).get("epoch") or 0)
 
 
 def compare(figures: Figures, what: str, one: Trained, other: Trained) -> None:
