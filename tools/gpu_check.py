@@ -30,7 +30,7 @@ from pathlib import Path
 from gpu.budget import Budget, run_limited
 from gpu.figures import Figure, read_figures, table
 from gpu.header import ask, header
-from gpu.install import make_environment
+from gpu.install import CARRIED, install_package, make_environment
 from gpu.parts import PARTS, Settings, run_part
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,6 +74,9 @@ def check(options: argparse.Namespace, parts: list[str], work: Path, budget: Bud
     if options.wheels is not None:
         python, kernels = make_environment(work / "environment", options.wheels.resolve(), ROOT)
     found = ask(python, ROOT)
+    if kernels == CARRIED and "missing" in found.get("kernels", ""):  # they do not load here
+        kernels = install_package(python, work / "environment", ROOT, keep=False)
+        found = ask(python, ROOT)
     head = header(found, ROOT, kernels, time.monotonic() - start)
     print("\n".join(head), flush=True)
     figures: list[Figure] = []

@@ -41,11 +41,13 @@ if not keep and hasattr(ccompiler.CCompiler, "_setup_compile"):
     ccompiler.CCompiler.compile = compile
 build_meta.build_editable(target)
 """
-LOADS = "import sys; sys.path.insert(0, {!r}); from set_cli import native; sys.exit(native.core is None)"
+
+
+CARRIED, BUILT = "carried", "built here"
 
 
 def make_environment(folder: Path, wheels: Path, root: Path) -> tuple[Path, str]:
-    """The new environment's interpreter, and what became of the kernels."""
+    """The new environment's interpreter, and where its kernels come from: those that are there already are kept."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
     site = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
@@ -55,7 +57,9 @@ def make_environment(folder: Path, wheels: Path, root: Path) -> tuple[Path, str]
     (site / "zz_running_interpreter.pth").write_text("".join(f"import site; site.addsitedir({p!r})\n" for p in there))
     for wheel in sorted(wheels.glob("*.whl")):
         unpack(wheel, site)
-    return python, _install_package(python, site, root, folder)
+    (folder / "built").mkdir()
+    here = any(root.glob("set_cli/native/_core*.so"))
+    return python, install_package(python, folder, root, keep=here)
 
 
 def unpack(wheel: Path, site: Path) -> None:
@@ -75,28 +79,23 @@ def unpack(wheel: Path, site: Path) -> None:
                 shutil.copyfileobj(source, output)
 
 
-def _install_package(python: Path, site: Path, root: Path, folder: Path) -> str:
-    """Install the repository as editable; compiled kernels that are there and load are kept."""
-    built = folder / "built"
-    built.mkdir()
-    here = any(root.glob("set_cli/native/_core*.so")) and _loads(python, root)
-    said = "carried" if here else "built here"
-    if not _build(python, root, built, keep=here) and not (here or _build(python, root, built, keep=True)):
-        # The last way: the repository itself on the path. It lacks set_cli.conf, so that is linked into a copy.
+def install_package(python: Path, folder: Path, root: Path, *, keep: bool) -> str:
+    """Install the repository as editable, and say where its kernels come from.
+
+    keep  the compiled kernels that are there
+    """
+    built, site = folder / "built", next(folder.glob("lib/python*/site-packages"))
+    if not _build(python, root, built, keep=keep) and (keep or not _build(python, root, built, keep=True)):
+        # The last way: a copy, which has the configuration where the package looks for it.
         shutil.copytree(root / "set_cli", site / "set_cli", symlinks=True)
         shutil.copytree(root / "conf", site / "set_cli" / "conf")
-        return "not built: the build backend failed (install.log); the package was copied"
+        return "whatever is there, the build backend failed (install.log)"
     for wheel in built.glob("*.whl"):
         unpack(wheel, site)
-    return said if _loads(python, root) else "not built (install.log): torch's products instead"
+    return CARRIED if keep else BUILT
 
 
 def _build(python: Path, root: Path, built: Path, *, keep: bool) -> bool:
     command = [str(python), "-c", BUILD, str(built), "keep" if keep else "build", str(os.cpu_count() or 1)]
     with (built / "install.log").open("ab") as log:
         return subprocess.run(command, cwd=root, stdout=log, stderr=subprocess.STDOUT, check=False).returncode == 0
-
-
-def _loads(python: Path, root: Path) -> bool:
-    command = [str(python), "-c", LOADS.format(str(root))]
-    return subprocess.run(command, cwd=root, capture_output=True, check=False).returncode == 0
