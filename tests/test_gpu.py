@@ -17,6 +17,7 @@ from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import load_data
 from set_cli.errors import Interrupted, OutOfMemory
 from set_cli.models.activations import Activation
+from set_cli.models.stack import BatchContiguousLinear
 from set_cli.sparse import SparseLinear
 from set_cli.system.files import read_json
 from set_cli.training import graphs
@@ -59,6 +60,24 @@ def test_every_engine_matches_the_dense_float64_oracle(engine: str, n_in: int, n
     ):
         assert found is not None
         np.testing.assert_allclose(found.detach().cpu().numpy(), expected, rtol=0, atol=tolerance(terms, 16.0))
+
+
+@pytest.mark.parametrize("n_in", [300, 4000, 4001, 500_000])
+def test_a_narrow_layer_of_many_inputs_is_the_dense_product(n_in: int) -> None:
+    layer = BatchContiguousLinear(n_in, 10).cuda()
+    x = torch.randn(n_in, 32, device="cuda").t().requires_grad_()
+    dy = torch.randn(32, 10, device="cuda")
+    y = layer(x)
+    y.backward(dy)
+    x64, weight = x.detach().double(), layer.weight.detach().double()
+    for found, expected, terms in (
+        (y, x64 @ weight.t() + layer.bias.detach().double(), n_in),
+        (x.grad, dy.double() @ weight, 10),
+        (layer.weight.grad, dy.double().t() @ x64, 32),
+        (layer.bias.grad, dy.double().sum(dim=0), 32),
+    ):
+        assert found is not None
+        torch.testing.assert_close(found.detach().double(), expected, rtol=0, atol=tolerance(terms, 16.0))
 
 
 def test_evolution_gives_the_cpus_connections() -> None:

@@ -46,10 +46,15 @@ def can_record(model: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
     return not (looks_on or by_torch)
 
 
-def record(step: Callable[[], None], generators: Iterable[torch.Generator] = ()) -> torch.cuda.CUDAGraph:
+def record(
+    step: Callable[[], None],
+    generators: Iterable[torch.Generator] = (),
+    stream: torch.cuda.Stream | None = None,
+) -> torch.cuda.CUDAGraph:
     """The graph of a step that has been done before: replayed, it does what the step does, bit for bit.
 
     generators  that the step draws from, beside torch's own
+    stream      on which it was done before, where a part of its autograd graph is still alive
     Raises RuntimeError where an operation cannot be recorded or memory is short; nothing is computed then.
     """
     graph = torch.cuda.CUDAGraph()
@@ -57,7 +62,7 @@ def record(step: Callable[[], None], generators: Iterable[torch.Generator] = ())
         graph.register_generator_state(generator)
     before = torch.cuda.current_stream()
     try:
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=stream):
             step()
     finally:
         torch.cuda.set_stream(before)  # a failed recording leaves its own stream behind

@@ -25,7 +25,8 @@ def main(settings: Settings) -> None:
     report = Path(settings.work) / "junit.xml"
     modules = sorted(str(p.relative_to(root)) for p in root.glob("tests/test_*.py") if "mark.gpu\n" in marks(p))
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-v", "--timeout", "120", "--tb", "short"]
-    command += ["-p", "no:cacheprovider", "--junitxml", str(report)]
+    # pytest-benchmark, where it is there, warns of xdist.
+    command += ["-p", "no:cacheprovider", "-p", "no:benchmark", "--junitxml", str(report)]
     command += [word for name in QUIET for word in ("-W", f"default::{name}")]
     if importlib.util.find_spec("xdist") is not None:
         command += ["-n", str(WORKERS)]
