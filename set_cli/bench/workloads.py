@@ -204,7 +204,7 @@ def prepare(workload: str, engine: str, device: torch.device = CPU, precision: P
         here.wait_stream(aside)
         work = record(work, [stream.generator for stream in task.streams], aside).replay
 
-    def run() -> None:
+    def run(kept: Task = task) -> None:  # a graph's tensors live as long as the task that it was recorded of
         work()
         torch.cuda.synchronize(device)
 

@@ -11,6 +11,8 @@ import torch
 
 from set_cli.sparse.engines.device_pattern import DevicePattern
 
+WARM_SECONDS = 0.3  # an idle GPU runs at a sixth of its clock
+
 
 def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
@@ -18,15 +20,17 @@ def synchronize(device: torch.device) -> None:
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, repeats: int = 20) -> float:
-    """Median of calls, each waited for; the first call is not counted."""
-    times = []
-    for _ in range(repeats + 1):
+    """Median of calls, each waited for; none is counted before the first one and a GPU's clocks are up."""
+    begin, times = time.perf_counter(), list[float]()
+    while len(times) < repeats:
         synchronize(device)
         start = time.perf_counter()
         work()
         synchronize(device)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+        end = time.perf_counter()
+        if start > begin and (device.type != "cuda" or start - begin > WARM_SECONDS):
+            times.append(end - start)
+    return statistics.median(times)
 
 
 def cold_seconds(work: Callable[[], object], device: torch.device) -> float:

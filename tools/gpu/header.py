@@ -46,12 +46,14 @@ def output_of(command: list[str], root: Path) -> str:
 
 def header(found: dict[str, Any], root: Path, kernels: str, seconds: float) -> list[str]:
     driver = output_of(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], root)
-    commit = output_of(["git", "rev-parse", "HEAD"], root)
+    commit = output_of(["git", "rev-parse", "HEAD"], root)[:12]
+    if commit and output_of(["git", "status", "--porcelain"], root):
+        commit += " with changes"
     if "error" in found:
         return [f"the package cannot be imported: {found['error'].splitlines()[-1]}"]
     return [
         f"{found['gpu'] or 'no GPU'}; driver {driver or 'unknown'}; torch {found['torch']}, triton {found['triton']}, "
         f"Python {found['python']}",
         f"{found['cpu']}, {os.cpu_count()} cores; kernels {kernels}: {found['kernels']}; "
-        f"commit {commit[:12] or 'unknown'}; installed in {seconds:.1f} s",
+        f"commit {commit or 'unknown'}; installed in {seconds:.1f} s",
     ]

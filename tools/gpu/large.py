@@ -156,7 +156,7 @@ def billions(
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, MOST_BYTES / total), device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, MOST_BYTES / total))
     width = max(60, round(WIDTH * settings.scale))
     epsilon = min(EPSILON, width / 8)
     start = time.perf_counter()

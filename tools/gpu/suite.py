@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from xml.etree import ElementTree
 
 from gpu.parts import Settings
 
-WORKERS = 6
+WORKERS = max(1, min(12, (os.cpu_count() or 1) - 2))
 # A newer Python or torch deprecates more: that says nothing about the GPU. Every other warning stays an error.
 QUIET = ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning", "ImportWarning")
 LINES = 25  # of a failure's traceback
