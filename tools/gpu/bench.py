@@ -9,7 +9,16 @@ from typing import Any
 
 from gpu.parts import Settings, failed
 
-WORKLOADS = ("cifar10_mlp_relu", "million", "cifar10_mlp", "mnist_mlp", "mnist_rbm", "higgs_mlp", "evolve", "cifar10_cnn")
+WORKLOADS = (
+    "cifar10_mlp_relu",
+    "million",
+    "cifar10_mlp",
+    "mnist_mlp",
+    "mnist_rbm",
+    "higgs_mlp",
+    "evolve",
+    "cifar10_cnn",
+)
 IN_HALF = ("cifar10_mlp_relu", "cifar10_cnn", "million")
 WITH_MEMORY = ("cifar10_mlp_relu", "million")
 REPEATS = 5
