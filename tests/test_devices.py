@@ -138,10 +138,10 @@ SMALL, LARGE = (4000, 1000), (2**14, 2**13)
 @pytest.mark.parametrize(
     ("shape", "density", "engine", "why"),
     [
-        (SMALL, 0.02, "triton", "density 0.02 is not above 0.1"),
-        (LARGE, 0.02, "triton", "density 0.02 is not above 0.1"),
-        (SMALL, 0.3, "masked", "density 0.3 is above 0.1"),
-        (LARGE, 0.3, "masked", "density 0.3 is above 0.1"),
+        (SMALL, 0.02, "triton", "density 0.02 is not above 0.15"),
+        (LARGE, 0.02, "triton", "density 0.02 is not above 0.15"),
+        (SMALL, 0.3, "masked", "density 0.3 is above 0.15"),
+        (LARGE, 0.3, "masked", "density 0.3 is above 0.15"),
         ((2**17, 2**17), 0.3, "triton", "17,179,869,184 dense weights are above"),
     ],
 )

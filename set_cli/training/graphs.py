@@ -60,12 +60,16 @@ def record(
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)
-    before = torch.cuda.current_stream()
+    here = torch.cuda.current_stream()
+    aside = stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
     try:
-        with torch.cuda.graph(graph, stream=stream):
+        with torch.cuda.graph(graph, stream=aside):
             step()
     finally:
-        torch.cuda.set_stream(before)  # a failed recording leaves its own stream behind
+        torch.cuda.set_stream(here)  # a failed recording leaves its own stream behind
+    # The recording's stream sets the generators' seeds and offsets, which a replay sets anew on its own: wait, or on a
+    # busy GPU the older values can come last.
+    here.wait_stream(aside)
     return graph
 
 
