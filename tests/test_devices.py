@@ -25,7 +25,7 @@ from set_cli.models.memory import training_bytes
 from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
 from set_cli.runs.folder import locate
 from set_cli.sparse import SparseLinear, engines
-from set_cli.sparse.engines import DENSE_ON_GPU, choose
+from set_cli.sparse.engines import choose
 from set_cli.sparse.engines.device_pattern import positions, transpose
 from set_cli.sparse.evolve import evolve
 from set_cli.sparse.pattern import Csr
@@ -138,14 +138,14 @@ SMALL, LARGE = (4000, 1000), (2**14, 2**13)
 @pytest.mark.parametrize(
     ("shape", "density", "engine", "why"),
     [
-        (SMALL, 0.02, "masked", "4,000,000 dense weights are not above 67,108,864"),
-        ((2**13, 2**13), 0.02, "masked", "67,108,864 dense weights are not above"),
-        (LARGE, 0.02, "triton", "134,217,728 dense weights are above 67,108,864"),
-        (LARGE, 0.3, "masked", "density 0.3 is above 0.1"),
+        (SMALL, 0.02, "triton", "density 0.02 is not above 0.15"),
+        (LARGE, 0.02, "triton", "density 0.02 is not above 0.15"),
+        (SMALL, 0.3, "masked", "density 0.3 is above 0.15"),
+        (LARGE, 0.3, "masked", "density 0.3 is above 0.15"),
         ((2**17, 2**17), 0.3, "triton", "17,179,869,184 dense weights are above"),
     ],
 )
-def test_auto_on_a_gpu_is_dense_while_that_is_small(
+def test_auto_on_a_gpu_is_sparse_below_the_crossover(
     shape: tuple[int, int], density: float, engine: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "why_missing", lambda name: None)
@@ -153,7 +153,6 @@ def test_auto_on_a_gpu_is_dense_while_that_is_small(
     found, reason = choose("auto", shape, density, FLOAT, CUDA)
     assert found.name == engine
     assert why in reason
-    assert shape[0] * shape[1] > DENSE_ON_GPU or engine == "masked"
 
 
 def test_auto_on_a_gpu_without_triton_is_cusparse_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +161,10 @@ def test_auto_on_a_gpu_without_triton_is_cusparse_and_says_so(monkeypatch: pytes
     found, reason = choose("auto", LARGE, 0.01, FLOAT, CUDA)
     assert found.name == "torch"
     assert "triton is not installed" in reason
+    found, reason = choose("auto", SMALL, 0.01, FLOAT, CUDA)
+    assert found.name == "masked"
+    assert "triton is not installed" in reason
+    assert "4,000,000 dense weights are not above 67,108,864" in reason
     with pytest.raises(ValueError, match="engine triton: the package triton is not installed"):
         choose("triton", LARGE, 0.01, FLOAT, CUDA)
 

@@ -16,7 +16,10 @@ from set_cli.data import inputs
 from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import load_data
 from set_cli.errors import Interrupted, OutOfMemory
+from set_cli.experiment import Outcome
 from set_cli.models.activations import Activation
+from set_cli.models.stack import BatchContiguousLinear
+from set_cli.runs.summary import read_rows
 from set_cli.sparse import SparseLinear
 from set_cli.system.files import read_json
 from set_cli.training import graphs
@@ -36,9 +39,15 @@ ON_GPU = sorted({*INSTALLED_ENGINES} - {"native"})
 SMALL = ("backend=cuda", "train.epochs=3", "data.train_limit=600")
 MODELS = {
     "mlp": ("model=mlp", "model.hidden=[60,40]"),
-    "cnn": ("model=cnn", "model.channels=[8,12]", "model.hidden=[60,40]", "data.augment.rotation=10"),
+    "cnn": ("model=cnn", "model.channels=[16,32]", "model.hidden=[60,40]", "data.augment.rotation=10"),
     "rbm": ("model=rbm", "model.hidden=[60]", "model.ais_last=quick"),
 }
+# Learns surely in three epochs, whatever the seed, without draws that differ between devices.
+LEARNS = ("model.dropout=0", "model.init=sparse_fan_in", "train.batch_size=20", "train.lr=0.03")
+
+
+def losses_of(outcome: Outcome) -> list[float]:
+    return [row["train_loss"] for row in read_rows(outcome.path / "metrics.jsonl")]
 
 
 @pytest.mark.parametrize("engine", ON_GPU)
@@ -61,6 +70,24 @@ def test_every_engine_matches_the_dense_float64_oracle(engine: str, n_in: int, n
         np.testing.assert_allclose(found.detach().cpu().numpy(), expected, rtol=0, atol=tolerance(terms, 16.0))
 
 
+@pytest.mark.parametrize("n_in", [300, 4000, 4001, 500_000])
+def test_a_narrow_layer_of_many_inputs_is_the_dense_product(n_in: int) -> None:
+    layer = BatchContiguousLinear(n_in, 10).cuda()
+    x = torch.randn(n_in, 32, device="cuda").t().requires_grad_()
+    dy = torch.randn(32, 10, device="cuda")
+    y = layer(x)
+    y.backward(dy)
+    x64, weight = x.detach().double(), layer.weight.detach().double()
+    for found, expected, terms in (
+        (y, x64 @ weight.t() + layer.bias.detach().double(), n_in),
+        (x.grad, dy.double() @ weight, 10),
+        (layer.weight.grad, dy.double().t() @ x64, 32),
+        (layer.bias.grad, dy.double().sum(dim=0), 32),
+    ):
+        assert found is not None
+        torch.testing.assert_close(found.detach().double(), expected, rtol=0, atol=tolerance(terms, 16.0))
+
+
 def test_evolution_gives_the_cpus_connections() -> None:
     for size in (50, 2000):
         on_cpu, on_gpu = (SparseLinear(size, size, epsilon=10, seed=0) for _ in range(2))
@@ -76,13 +103,17 @@ def test_evolution_gives_the_cpus_connections() -> None:
 @pytest.mark.parametrize("engine", ["auto", *ON_GPU])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_run_ends_near_the_cpus(model: str, engine: str, compose: Compose) -> None:
-    overrides = (*SMALL, *MODELS[model])
+    overrides = (*SMALL, *MODELS[model], *(LEARNS if model != "rbm" else ()))
     found = train(compose(*overrides, f"backend.engine={engine}"))
     (start,) = read_json(found.path / "run.json")
     assert start["device"].startswith(torch.cuda.get_device_name())
     expected = train(compose(*overrides, "backend=cpu", "train.momentum=0.9000001"))  # a folder of its own
-    tolerance_of = {"accuracy": 6.0, "log_probability": 1.5}[found.summary["metric"]]
-    assert abs(found.summary["last"] - expected.summary["last"]) < tolerance_of
+    if model == "rbm":  # whose units are drawn otherwise
+        assert abs(found.summary["last"] - expected.summary["last"]) < 1.5
+    else:
+        np.testing.assert_allclose(losses_of(found)[0], losses_of(expected)[0], rtol=0.01)
+        np.testing.assert_allclose(losses_of(found), losses_of(expected), rtol=0.05)
+        assert losses_of(found)[-1] < 0.6 * losses_of(found)[0]
     assert found.summary["connections"] == expected.summary["connections"]
     assert set_cli.load(found.path).metrics.shape[0] == 3
 
@@ -162,6 +193,7 @@ def test_a_hook_and_an_unknown_optimiser_stand_in_the_way_of_a_recording() -> No
     assert can_record(model, optimizer)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
 @pytest.mark.parametrize("engine", ON_GPU)
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_a_step_does_not_wait_for_the_gpu(model: str, engine: str, compose: Compose) -> None:
@@ -184,14 +216,15 @@ def test_a_step_does_not_wait_for_the_gpu(model: str, engine: str, compose: Comp
 
 
 @pytest.mark.parametrize("engine", ["masked", "triton"])
-def test_bfloat16_learns(engine: str, compose: Compose) -> None:
-    accuracies = [
-        train(compose(*SMALL, *MODELS["cnn"], f"backend.precision={precision}", f"backend.engine={engine}")).summary[
-            "last"
-        ]
-        for precision in ("float32", "bfloat16")
-    ]
-    assert abs(accuracies[0] - accuracies[1]) < 8
+def test_bfloat16_learns_as_float32_does(engine: str, compose: Compose) -> None:
+    overrides = (*SMALL, *MODELS["cnn"], *LEARNS, f"backend.engine={engine}")
+    halves, expected = (
+        losses_of(train(compose(*overrides, f"backend.precision={precision}"))) for precision in ("bfloat16", "float32")
+    )
+    assert halves != expected
+    # After some steps of so small a CNN any rounding makes another curve; both must fall.
+    np.testing.assert_allclose(halves[0], expected[0], rtol=0.06)
+    assert max(losses[-1] / losses[0] for losses in (halves, expected)) < 0.6
 
 
 def test_what_does_not_fit_is_refused_with_the_estimate(compose: Compose) -> None:

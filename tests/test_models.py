@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from set_cli.data.prepare import load_data
 from set_cli.models.activations import ReLU, SReLU
 from set_cli.models.counts import count_connections, count_layers, count_totals, sparse_layers
 from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
+from set_cli.models.stack import PartwiseProduct
 from set_cli.system import streams
 from set_cli.training.network import build_network
 from tests.conftest import Compose
@@ -129,3 +131,14 @@ def test_streams_are_independent_and_repeatable() -> None:
     }
     assert len(set(draws.values())) == len(draws)
     assert streams.torch_seed(0, "dropout", 1, 2) == streams.torch_seed(0, "dropout", 1, 2)
+
+
+@pytest.mark.parametrize(("n_in", "parts"), [(12, 3), (12, 1), (35, 5)])
+def test_a_product_in_parts_is_the_product(n_in: int, parts: int) -> None:
+    generator = torch.Generator().manual_seed(n_in)
+    x, weight = (torch.randn(n, n_in, generator=generator, dtype=torch.float64) for n in (4, 3))
+    x = x.t().contiguous().t()  # the batch contiguous
+    arguments = (x.requires_grad_(), weight.requires_grad_())
+    product: Callable[..., torch.Tensor] = PartwiseProduct.apply
+    torch.testing.assert_close(product(*arguments, parts), x @ weight.t())
+    assert torch.autograd.gradcheck(lambda x, weight: product(x, weight, parts), arguments)

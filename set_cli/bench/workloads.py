@@ -196,11 +196,15 @@ def prepare(workload: str, engine: str, device: torch.device = CPU, precision: P
         return task
     work = task.run
     if task.streams is not None and engine != "torch":
-        for _ in range(2):  # builds kernels, derives structures, makes momenta
-            work()
-        work = record(work, [stream.generator for stream in task.streams]).replay
+        aside, here = torch.cuda.Stream(device), torch.cuda.current_stream(device)  # type: ignore[no-untyped-call]
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
+            for _ in range(2):  # builds kernels, derives structures, makes momenta
+                work()
+        here.wait_stream(aside)
+        work = record(work, [stream.generator for stream in task.streams], aside).replay
 
-    def run() -> None:
+    def run(kept: Task = task) -> None:  # a graph's tensors live as long as the task that it was recorded of
         work()
         torch.cuda.synchronize(device)
 

@@ -89,7 +89,8 @@ def add_layers(
     seed: int,
 ) -> None:
     """Put the layers of an MLP behind these modules; see `build_mlp`."""
-    batch_contiguous = "native" in engines.values()
+    # Both read and write batches that are contiguous; only on the CPU do the kernels take activations too.
+    batch_contiguous, fused = not {"native", "triton"}.isdisjoint(engines.values()), "native" in engines.values()
     for i, plan in enumerate(plans, start=1):
         rng = streams.generator(seed, "init", i)
         if plan.sparse and epsilon is not None:
@@ -100,7 +101,7 @@ def add_layers(
             modules[plan.name] = _dense_layer(plan.n_in, plan.n_out, model.init, rng, batch_contiguous)
         if plan is not plans[-1]:
             rng = streams.generator(seed, "init", i, 1)
-            modules[f"activation{i}"] = _activation(model, plan.n_out, rng, batch_contiguous)
+            modules[f"activation{i}"] = _activation(model, plan.n_out, rng, fused)
 
 
 def _activation(model: Model, neurons: int, rng: np.random.Generator, fused: bool) -> Activation:

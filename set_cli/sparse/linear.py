@@ -45,8 +45,9 @@ class SparseProduct(torch.autograd.Function):
         pattern, engine = ctx.pattern, ctx.engine
         dy = engine.arrange(dy)  # once for both products
         wants_dx, wants_dw, wants_db = ctx.needs_input_grad[:3]
-        if wants_dx and wants_dw and engine.gradients:
-            dx, dw, db = engine.gradients(x, dy, weight, pattern)
+        # Without dx torch sums the bias's gradient on the CPU: older runs resume with their bits.
+        if wants_dw and engine.gradients and (wants_dx or dy.is_cuda):
+            dx, dw, db = engine.gradients(x, dy, weight, pattern, wants_dx=wants_dx)
             return dx, dw, db if wants_db else None, None, None
         dx = engine.spmm_t(dy, weight, pattern) if wants_dx else None
         dw = engine.sddmm(x, dy, pattern).to(weight.dtype) if wants_dw else None

@@ -46,21 +46,30 @@ def can_record(model: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
     return not (looks_on or by_torch)
 
 
-def record(step: Callable[[], None], generators: Iterable[torch.Generator] = ()) -> torch.cuda.CUDAGraph:
+def record(
+    step: Callable[[], None],
+    generators: Iterable[torch.Generator] = (),
+    stream: torch.cuda.Stream | None = None,
+) -> torch.cuda.CUDAGraph:
     """The graph of a step that has been done before: replayed, it does what the step does, bit for bit.
 
     generators  that the step draws from, beside torch's own
+    stream      on which it was done before, where a part of its autograd graph is still alive
     Raises RuntimeError where an operation cannot be recorded or memory is short; nothing is computed then.
     """
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)
-    before = torch.cuda.current_stream()
+    here = torch.cuda.current_stream()
+    aside = stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
     try:
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=aside):
             step()
     finally:
-        torch.cuda.set_stream(before)  # a failed recording leaves its own stream behind
+        torch.cuda.set_stream(here)  # a failed recording leaves its own stream behind
+    # The recording's stream sets the generators' seeds and offsets, which a replay sets anew on its own: wait, or on a
+    # busy GPU the older values can come last.
+    here.wait_stream(aside)
     return graph
 
 

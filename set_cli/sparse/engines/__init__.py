@@ -32,10 +32,9 @@ from set_cli.sparse.engines.device_pattern import DevicePattern
 
 # A layer denser than this is faster as a dense product (docs/benchmarks.md, "Crossover").
 CROSSOVER = {"native": 0.6, "torch": 0.2}
-# On a GPU a layer is computed densely while its dense weights are at most this many (a quarter of a GiB), or where it
-# is denser than this and not larger than that. Derived from bandwidths (DECISIONS.md 32), not measured.
-DENSE_ON_GPU = 2**26
-CROSSOVER_ON_GPU, LARGEST_DENSE_ON_GPU = 0.1, 2**30
+# On a GPU, measured on an H200 (docs/gpu.md). A dense product needs the dense weights, 4 GiB of them at most.
+CROSSOVER_ON_GPU, LARGEST_DENSE_ON_GPU = 0.15, 2**30
+DENSE_WITHOUT_KERNELS = 2**26  # dense weights up to which dense products are faster than cuSPARSE's
 TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -52,10 +51,10 @@ class SampledProduct(Protocol):
 
 
 class Gradients(Protocol):
-    """(dx, dw, db) in one pass."""
+    """(dx, dw, db) in one pass; dx is None where it is not wanted."""
 
     def __call__(
-        self, x: Tensor, dy: Tensor, values: Tensor, pattern: DevicePattern, /
+        self, x: Tensor, dy: Tensor, values: Tensor, pattern: DevicePattern, /, *, wants_dx: bool = True
     ) -> tuple[Tensor | None, ...]: ...
 
 
@@ -142,7 +141,7 @@ def choose(name: str, shape: tuple[int, int], density: float, dtype: torch.dtype
 
     A name is taken at its word (ValueError where it cannot be). `auto` on the CPU: native where the compiled kernels
     are, for float32; else torch; and either way masked, dense products, for a layer denser than the crossover. `auto`
-    on a GPU: masked while the dense weights are few or the layer is dense; else triton, or torch where there is none.
+    on a GPU: triton, or torch where there is none; and likewise masked for a layer denser than the crossover.
     """
     if name != "auto":
         return Choice(_fitting(name, device), "asked for")
@@ -180,8 +179,6 @@ def _on_cpu(density: float, dtype: torch.dtype) -> Choice:
 
 def _on_gpu(shape: tuple[int, int], density: float, dtype: torch.dtype, device: torch.device) -> Choice:
     pairs = shape[0] * shape[1]
-    if pairs <= DENSE_ON_GPU:
-        return _dense(f"{pairs:,} dense weights are not above {DENSE_ON_GPU:,}, dense products are faster")
     if density > CROSSOVER_ON_GPU and pairs <= LARGEST_DENSE_ON_GPU:
         return _dense(f"density {density:.3g} is above {CROSSOVER_ON_GPU:g}, dense products are faster")
     if device.type != "cuda":
@@ -190,8 +187,14 @@ def _on_gpu(shape: tuple[int, int], density: float, dtype: torch.dtype, device: 
         missing = f"the kernels that gather rows take float32, bfloat16 and float16, this is {dtype}"
     else:
         missing = why_missing("triton") or (why_no_launch(device) if torch.cuda.is_available() else None)
-    sparse, why = ("torch", missing) if missing else ("triton", "kernels that gather rows")
-    return Choice(load_engine(sparse), f"auto: {why}; {pairs:,} dense weights are above {DENSE_ON_GPU:,}")
+    if missing is None:
+        why = f"density {density:.3g} is not above {CROSSOVER_ON_GPU:g}"
+        if density > CROSSOVER_ON_GPU:
+            why = f"{pairs:,} dense weights are above {LARGEST_DENSE_ON_GPU:,}"
+        return Choice(load_engine("triton"), f"auto: kernels that gather rows; {why}")
+    if pairs <= DENSE_WITHOUT_KERNELS:
+        return _dense(f"{missing}; {pairs:,} dense weights are not above {DENSE_WITHOUT_KERNELS:,}")
+    return Choice(load_engine("torch"), f"auto: {missing}; {pairs:,} dense weights are above {DENSE_WITHOUT_KERNELS:,}")
 
 
 @functools.cache

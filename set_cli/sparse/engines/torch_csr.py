@@ -10,8 +10,10 @@ from torch import Tensor
 from set_cli.sparse.engines.device_pattern import DevicePattern
 
 with warnings.catch_warnings():
-    # torch says once per process that CSR is in beta; every operation used here is tested against a dense oracle.
+    # torch says once per process that CSR is in beta, and 2.11 that it does not look at the indices: ours are checked
+    # (pattern.py), and every operation used here is tested against a dense oracle.
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+    warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
     torch.sparse_csr_tensor([0, 1], [0], [1.0], (1, 1), check_invariants=False)
 
 

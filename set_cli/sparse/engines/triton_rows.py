@@ -24,7 +24,10 @@ from set_cli.sparse.engines.device_pattern import DevicePattern
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 WIDEST_BLOCK = 256  # batch elements per program: a row's sums must stay in registers
-CONNECTIONS = 16  # rows that are read together
+# Rows that are read together, for blocks up to 128 and for wider ones, by one warp: fastest on an H200 (docs/gpu.md).
+CONNECTIONS, CONNECTIONS_OF_WIDE = 32, 8
+WARPS = 1
+SUMMED = 4096  # values that a program sums at a time
 MOST_PARTS = 16  # of a sum over a wide batch, each as large as the weights
 
 
@@ -91,6 +94,21 @@ def gradients_kernel(  # type: ignore[no-untyped-def]
             tl.store(dx + row * dx_stride + batch, total.to(dx.dtype.element_ty), mask=inside)
 
 
+@triton.jit  # type: ignore[untyped-decorator]
+def sums_kernel(  # type: ignore[no-untyped-def]
+    dy, db, neurons, n_batch, stride, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    """The sums of some rows of dy over the batch."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    total = tl.zeros((ROWS,), tl.float32)
+    for block in range(0, n_batch, BLOCK):
+        batch = block + tl.arange(0, BLOCK)
+        mask = (row < neurons)[:, None] & (batch < n_batch)[None, :]
+        values = tl.load(dy + row.to(tl.int64)[:, None] * stride + batch[None, :], mask=mask, other=0.0)
+        total += tl.sum(values.to(tl.float32), axis=1)
+    tl.store(db + row, total, mask=row < neurons)
+
+
 def arrange(x: Tensor) -> Tensor:
     """x with the batch contiguous in memory; ValueError for what the kernels cannot take."""
     if x.is_cpu and not IS_INTERPRETED:
@@ -116,10 +134,26 @@ def sddmm(x: Tensor, dy: Tensor, pattern: DevicePattern) -> Tensor:
     return _gradients(x, dy, None, pattern)[1]
 
 
-def gradients(x: Tensor, dy: Tensor, values: Tensor, pattern: DevicePattern) -> tuple[Tensor | None, ...]:
+def gradients(
+    x: Tensor, dy: Tensor, values: Tensor, pattern: DevicePattern, *, wants_dx: bool = True
+) -> tuple[Tensor | None, ...]:
     """dx = dy @ W.T, (x.T @ dy) at the connections and the sum of dy over the batch."""
-    dx, dw = _gradients(x, dy, values, pattern)
-    return dx, dw, dy.sum(dim=0, dtype=values.dtype)
+    dx, dw = _gradients(x, dy, values if wants_dx else None, pattern)
+    return dx, dw.to(values.dtype), _sums(dy).to(values.dtype)
+
+
+def _sums(dy: Tensor) -> Tensor:
+    """The sum of dy over the batch, (neurons,) float32; torch's own takes five times longer over so short rows."""
+    dy = arrange(dy)
+    n_batch, neurons = dy.shape
+    block, _ = _blocks(n_batch)
+    rows, db = SUMMED // block, torch.empty(neurons, dtype=torch.float32, device=dy.device)
+    with _device_of(dy):
+        if neurons:
+            sums_kernel[(triton.cdiv(neurons, rows),)](
+                dy, db, neurons, n_batch, dy.stride(1), ROWS=rows, BLOCK=block
+            )  # fmt: skip
+    return db
 
 
 def _blocks(n_batch: int) -> tuple[int, int]:
@@ -128,9 +162,9 @@ def _blocks(n_batch: int) -> tuple[int, int]:
     return block, triton.cdiv(n_batch, block)
 
 
-def _warps(block: int) -> int:
-    """Warps per program: so many that each thread has 16 values of the rows that are read together."""
-    return max(1, min(4, block * CONNECTIONS // 512))
+def _together(block: int) -> int:
+    """Rows that are read together, for blocks of so many batch elements."""
+    return CONNECTIONS if block <= 128 else CONNECTIONS_OF_WIDE
 
 
 def _device_of(x: Tensor) -> AbstractContextManager[None]:
@@ -161,8 +195,8 @@ def _product(
             spmm_kernel[(shape[1] * programs,)](
                 indptr, indices, indices if order is None else order, values, values if bias is None else bias, x, y,
                 n_batch, x.stride(1), y.stride(1), programs,
-                HAS_ORDER=order is not None, HAS_BIAS=bias is not None, BLOCK=block, CONNECTIONS=CONNECTIONS,
-                num_warps=_warps(block),
+                HAS_ORDER=order is not None, HAS_BIAS=bias is not None, BLOCK=block, CONNECTIONS=_together(block),
+                num_warps=WARPS,
             )  # fmt: skip
     return y
 
@@ -180,8 +214,8 @@ def _gradients(x: Tensor, dy: Tensor, values: Tensor | None, pattern: DevicePatt
             gradients_kernel[(n_in * programs,)](
                 pattern.indptr, pattern.indices, parts if values is None else values, x, dy, dy if dx is None else dx,
                 parts, n_batch, x.stride(1), dy.stride(1), 0 if dx is None else dx.stride(1), nnz, programs,
-                WANTS_DX=dx is not None, WALKS=blocks > programs, BLOCK=block, CONNECTIONS=CONNECTIONS,
-                num_warps=_warps(block),
+                WANTS_DX=dx is not None, WALKS=blocks > programs, BLOCK=block, CONNECTIONS=_together(block),
+                num_warps=WARPS,
             )  # fmt: skip
     dw = parts[0] if programs == 1 else parts.sum(dim=0)
     return dx, dw if values is None else dw.to(values.dtype)
