@@ -13,7 +13,7 @@ from typing import Any
 from set_cli.system.files import locked, read_json, try_locked, write_json
 
 POLL = 0.2  # seconds
-VARIABLE = "SET_SWEEP_FOLDER"  # hands the folder on to the jobs, and to Hydra's own files
+VARIABLE = "SET_SWEEP_FOLDER"  # passes the folder to the runs' processes, and to Hydra's own files
 
 
 class SweepFolder:
@@ -27,7 +27,7 @@ class SweepFolder:
         return cls(Path(os.environ[VARIABLE]))
 
     def note(self, number: int, outcome: Mapping[str, Any]) -> None:
-        """Leave the outcome of job `number`, instead of what was noted of it before."""
+        """Write the outcome of run `number`, instead of what was noted of it before."""
         write_json(self._path / f"outcome-{number:06d}.json", {"number": number, **outcome})
 
     def outcomes(self) -> list[dict[str, Any]]:
@@ -35,12 +35,12 @@ class SweepFolder:
         return [read_json(path) for path in sorted(self._path.glob("outcome-*.json"))]
 
     def has_started(self) -> bool:
-        """Whether a job has noted anything."""
+        """Whether a run has noted anything."""
         return any(self._path.glob("outcome-*.json"))
 
     def alive(self, number: int) -> AbstractContextManager[object]:
-        """Within, job `number` is under way, for all to see."""
-        return try_locked(self._path / f"job-{number:06d}.lock")
+        """Hold the lock that tells the sweep's other processes that run `number` is under way."""
+        return try_locked(self._path / f"alive-{number:06d}.lock")
 
     def only_one(self, what: str, waiting: Callable[[], None]) -> AbstractContextManager[None]:
         """Within, no other process of the sweep does the same."""
@@ -58,7 +58,7 @@ class SweepFolder:
             time.sleep(POLL)
 
     def _is_under_way(self, number: str) -> bool:
-        with try_locked(self._path / f"job-{number}.lock") as free:
+        with try_locked(self._path / f"alive-{number}.lock") as free:
             return not free
 
     def ask_to_stop(self, number: int) -> None:

@@ -37,11 +37,11 @@ class StopSweep(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """What starts the jobs of a sweep.
+    """What starts the runs of a sweep.
 
-    n_jobs     at once, as joblib counts them: -1 is as many as there are cores
+    n_jobs     joblib's setting, runs at once: -1 is as many as there are cores
     runs       of the sweep, where they could be counted
-    elsewhere  whether this job runs in a process that the launcher started
+    elsewhere  whether this run is in a process that the launcher started
     """
 
     kind: Kind
@@ -57,8 +57,8 @@ class Launcher:
             return self.runs or cores
         if self.kind != "joblib":
             return 1
-        jobs = self.n_jobs if self.n_jobs > 0 else max(1, cores + 1 + self.n_jobs)
-        return min(jobs, self.runs or jobs)
+        wanted = self.n_jobs if self.n_jobs > 0 else max(1, cores + 1 + self.n_jobs)
+        return min(wanted, self.runs or wanted)
 
     @property
     def at_once_anywhere(self) -> int | None:
@@ -179,8 +179,8 @@ def _train(
             return run_in_child(config, settings, command, sweep, {VISIBLE: gpu})
     exit_code = run_in_child(config, settings, command, sweep, {})
     if launcher.kind == "submitit_slurm" and ended_by_signal(exit_code) and sweep.asked_to_stop() is None:
-        # Slurm ends or moves this job, and has told the run before us. An outcome now would count as the job's end
-        # although it may begin again elsewhere.
+        # Slurm ends or moves this job, and has told the run before us. An outcome now would count as the run's end
+        # although Slurm may start it again elsewhere.
         time.sleep(SLURM_MOVES)
     return exit_code
 
