@@ -192,10 +192,6 @@ class Model(Section):
     def facts(self) -> ModelFacts:
         return MODELS[self.name]
 
-    def epochs_between_estimates(self, epochs: int) -> int:
-        """Epochs between two estimates of log Z: what was asked, or about 50 estimates in the run."""
-        return self.ais_every or max(1, round(epochs / 50))
-
 
 @dataclass(frozen=True, slots=True)
 class MethodFacts:
