@@ -317,7 +317,7 @@ def test_an_interrupted_run_does_not_go_on_with_other_data(
     digits = prepare.bundled_digits()[0]
     monkeypatch.setattr(prepare, "bundled_digits", lambda: (digits, "another checksum"))
     before = (path / "metrics.jsonl").read_bytes()
-    with StopSignals() as stop, pytest.raises(DataError, match=r"load_digits changed since this run began"):
+    with StopSignals() as stop, pytest.raises(DataError, match=r"load_digits changed since this run started"):
         run(config, {}, [], NoView(), stop)
     assert (path / "metrics.jsonl").read_bytes() == before
 

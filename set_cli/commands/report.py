@@ -63,7 +63,7 @@ def main() -> None:
     help=f"Write to this file instead of stdout; {', '.join(ENDINGS)} say in which format.",
 )
 @click.option("--strict", is_flag=True, help="Exit with 3 where a run folder is altered or cannot be read.")
-@click.option("--watch", is_flag=True, help="Show the table anew every few seconds, with the runs that are under way.")
+@click.option("--watch", is_flag=True, help="Show the table again every few seconds, with the runs that are under way.")
 @click.version_option(set_cli.__version__, message="set-report %(version)s")
 def report(
     folders: tuple[Path, ...],

@@ -43,7 +43,7 @@ class SweepFolder:
         return try_locked(self._path / f"alive-{number:06d}.lock")
 
     def only_one(self, what: str, waiting: Callable[[], None]) -> AbstractContextManager[None]:
-        """Within, no other process of the sweep does the same."""
+        """Hold the lock for `what`, so that no other process of the sweep does it at the same time."""
         name = hashlib.sha256(what.encode()).hexdigest()[:16]
         return locked(self._path / f"run-{name}.lock", waiting)
 
@@ -62,11 +62,11 @@ class SweepFolder:
             return not free
 
     def ask_to_stop(self, number: int) -> None:
-        """Every run of the sweep is to stop as if it had received this signal; none is to begin."""
+        """Ask every run of the sweep to stop as if it had received this signal, and no further run to start."""
         (self._path / "stop").write_text(str(number))
 
     def ask_to_die(self) -> None:
-        """Every run is to end at once."""
+        """Ask every run to end at once."""
         (self._path / "die").touch()
 
     def asked_to_stop(self) -> int | None:
@@ -81,7 +81,7 @@ class SweepFolder:
 
     @contextmanager
     def one_of(self, places: Sequence[str], users: int) -> Iterator[str]:
-        """One of these places (GPUs) for a run, while up to `users` runs share them as evenly as can be."""
+        """Yield one of these places (GPUs); up to `users` runs share them as evenly as possible."""
         turns = -(-users // len(places))
         for turn in range(turns):
             for number, place in enumerate(places):
