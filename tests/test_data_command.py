@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import runpy
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -420,8 +421,12 @@ def test_labels_that_nobody_publishes_with_a_checksum_are_not_fetched(dna: Card,
 
 
 def test_the_cards_are_the_catalogues() -> None:
+    page = runpy.run_path(str(ROOT / "tools/data_cards.py"))["page"]
     for card in CATALOG.values():
-        assert (ROOT / "datasets" / f"{card.name}.md").read_text() == card_text(card), "run `make cards`"
+        written = (ROOT / "datasets" / f"{card.name}.md").read_text()
+        assert written == page(card), "run `make cards`"
+        assert written.endswith(card_text(card))
+        assert "do not edit" in written.splitlines()[0]
     index = (ROOT / "datasets/README.md").read_text()
     for name in DATASETS:
         assert f"({name}.md)" in index

@@ -543,7 +543,9 @@ def test_rows_of_a_second_file_are_evaluated(tmp_path: Path) -> None:
     assert run.evaluate()["accuracy"] == expected
     assert run.evaluate(frame.iloc[100:], frame["label"].iloc[100:])["accuracy"] == expected
     (tmp_path / "b.csv").rename(tmp_path / "c.csv")
-    with pytest.raises(DataError, match=r"b\.csv: the data file is not there; give its place as run\.evaluate\(test_path=…\)"):
+    with pytest.raises(
+        DataError, match=r"b\.csv: the data file is not there; give its place as run\.evaluate\(test_path=…\)"
+    ):
         run.evaluate()
     assert run.evaluate(test_path=tmp_path / "c.csv")["accuracy"] == expected
 
