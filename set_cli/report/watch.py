@@ -1,4 +1,4 @@
-"""The comparison on a terminal, printed anew every few seconds, with the runs in progress."""
+"""The comparison on a terminal, printed again every few seconds, with the runs in progress."""
 
 from __future__ import annotations
 

@@ -218,11 +218,11 @@ def _epoch_seconds(config: Config, data: DataSet, network: Network, rows: int, w
         if len(times) == WARM_UP + STEPS or (len(times) > WARM_UP and watch.is_up()):
             raise _Enough
 
-    began = watch.now()
+    start = watch.now()
     with suppress(_Enough):
         while True:  # a set may be smaller than twenty steps
             trainer.train(inputs, optimizer, 1, after_step, {})
-    steps = np.diff([began, *times])[WARM_UP:]
+    steps = np.diff([start, *times])[WARM_UP:]
     before = watch.now()
     evolve_model(network.model, optimizer, config, 0)
     evolution = watch.now() - before

@@ -68,7 +68,7 @@ class Architecture:
     plan             the layers, for an epsilon (None: all dense); ValueError where the data's ends do not suit it
     build            the model with its initial weights
     trainer          makes what trains an epoch and measures parts, given the bias (features,) of the base-rate model
-                     that estimates of log Z start with, and the epochs so far
+                     that estimates of log Z start from, and the epochs so far
     evaluation_rows  rows that are measured at a time
     measured_every   epochs from one measurement to the next, given the configuration's keys of `model` and the number
                      of epochs

@@ -79,7 +79,7 @@ def epochs_between_estimates(ais_every: int | None, epochs: int) -> int:
 class Contrastive:
     """Contrastive divergence: an RBM.
 
-    base_bias  (n_visible,) of the base-rate model that estimates of log Z begin with
+    base_bias  (n_visible,) of the base-rate model that estimates of log Z start from
     rows       the epochs so far, of a run that is resumed
     """
 
