@@ -74,6 +74,14 @@ def test_imports_point_one_way(path: Path) -> None:
                 assert there in ALLOWED[here] | (LEAVES if here not in LEAVES else set()), f"{path.name} imports {name}"
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE / "sweeps").glob("*.py")), ids=lambda path: path.name)
+def test_a_sweep_knows_no_architecture(path: Path) -> None:
+    """What differs between architectures is in training/architectures.py: a new one changes nothing about sweeps."""
+    models = {name for name in imported(path) if name.startswith("set_cli.models.")}
+    assert models <= {"set_cli.models.mlp.LayerPlan"}
+    assert not re.search(r"isinstance\(\w*\.?model\b|[\"'](mlp|cnn|rbm)[\"']", path.read_text())
+
+
 def test_every_room_is_in_the_table() -> None:
     assert {room(path) for path in modules()} == ALLOWED.keys()
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import runpy
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -317,7 +318,7 @@ def test_an_interrupted_run_does_not_go_on_with_other_data(
     digits = prepare.bundled_digits()[0]
     monkeypatch.setattr(prepare, "bundled_digits", lambda: (digits, "another checksum"))
     before = (path / "metrics.jsonl").read_bytes()
-    with StopSignals() as stop, pytest.raises(DataError, match=r"load_digits changed since this run began"):
+    with StopSignals() as stop, pytest.raises(DataError, match=r"load_digits changed since this run started"):
         run(config, {}, [], NoView(), stop)
     assert (path / "metrics.jsonl").read_bytes() == before
 
@@ -420,8 +421,12 @@ def test_labels_that_nobody_publishes_with_a_checksum_are_not_fetched(dna: Card,
 
 
 def test_the_cards_are_the_catalogues() -> None:
+    page = runpy.run_path(str(ROOT / "tools/data_cards.py"))["page"]
     for card in CATALOG.values():
-        assert (ROOT / "datasets" / f"{card.name}.md").read_text() == card_text(card), "run `make cards`"
+        written = (ROOT / "datasets" / f"{card.name}.md").read_text()
+        assert written == page(card), "run `make cards`"
+        assert written.endswith(card_text(card))
+        assert "do not edit" in written.splitlines()[0]
     index = (ROOT / "datasets/README.md").read_text()
     for name in DATASETS:
         assert f"({name}.md)" in index

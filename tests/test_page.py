@@ -194,8 +194,8 @@ def test_dark_pages_have_the_figures_in_other_colours(trained: Path) -> None:
         set(re.findall(r"#[0-9a-f]{6}\b", base64.b64decode(address.rpartition(",")[2]).decode()))
         for address in (light, dark)
     ]
-    assert colors[0] <= html.DARK.keys()
-    assert colors[1] <= set(html.DARK.values())
+    assert colors[0] <= html.DARK_COLORS.keys()
+    assert colors[1] <= set(html.DARK_COLORS.values())
 
 
 def test_topologies_are_on_the_page_once_they_were_analysed(

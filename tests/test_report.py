@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 from set_cli.data.catalog import CATALOG
-from set_cli.report.collect import ADDED, FinishedRun, LeftOut, find_run_folders, read_run
-from set_cli.report.paper import TABLE, paper_value
-from set_cli.report.rows import COLUMNS, settings_text
+from set_cli.report.collect import LATER_SUMMARY_TYPES, FinishedRun, LeftOut, find_run_folders, read_run
+from set_cli.report.paper import PAPER_VALUES, paper_value
+from set_cli.report.rows import ROW_KEYS, settings_text
 from set_cli.report.tables import render
 from set_cli.runs.summary import VERSION
 from set_cli.system.files import sha256
@@ -52,7 +52,7 @@ CONTRACT = [
 
 def test_rows_have_exactly_the_contracts_keys(tmp_path: Path) -> None:
     finished_run(tmp_path, 0, 70, 71)
-    assert COLUMNS == CONTRACT
+    assert ROW_KEYS == CONTRACT
     assert [list(row) for row in report(tmp_path).rows] == [CONTRACT]
 
 
@@ -96,14 +96,14 @@ def test_the_paper_stands_only_where_its_settings_are(key: tuple[Any, ...], valu
     assert (found and found.value) == value
 
 
-RBMS = [dataset for dataset, model in TABLE if model == "rbm"]
+RBMS = [dataset for dataset, model in PAPER_VALUES if model == "rbm"]
 
 
 @pytest.mark.parametrize("dataset", RBMS)
 def test_the_papers_connections_are_those_that_its_formulas_give(dataset: str) -> None:
     """All of a dense RBM, 8 (n_visible + n_hidden) of FixProb, 0.7 * 11 (n_visible + n_hidden) of SET."""
     features = CATALOG[dataset].features
-    for method, rows in TABLE[(dataset, "rbm")].items():
+    for method, rows in PAPER_VALUES[(dataset, "rbm")].items():
         assert rows.hidden is not None
         units = features + rows.hidden
         expected = {"dense": features * rows.hidden, "fixprob": 8 * units, "set": 77 * units // 10}[method]
@@ -251,10 +251,10 @@ def test_a_figure_that_is_not_finite_is_unreadable(tmp_path: Path) -> None:
 def test_a_key_that_a_later_version_added_is_none_where_a_run_lacks_it(tmp_path: Path) -> None:
     run = read_run(finished_run(tmp_path, 0, 70, 71))
     assert isinstance(run, FinishedRun)
-    assert [run.summary[key] for key in ADDED] == [None] * len(ADDED)
+    assert [run.summary[key] for key in LATER_SUMMARY_TYPES] == [None] * len(LATER_SUMMARY_TYPES)
 
 
-@pytest.mark.parametrize("key", ADDED)
+@pytest.mark.parametrize("key", LATER_SUMMARY_TYPES)
 def test_a_key_that_a_later_version_added_is_checked_where_it_is_there(key: str, tmp_path: Path) -> None:
     changes: dict[str, Any] = {key: {}}
     run = read_run(finished_run(tmp_path, 0, 70, 71, **changes))

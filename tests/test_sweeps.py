@@ -101,7 +101,7 @@ def test_a_process_of_the_launcher_that_dies_is_no_silent_loss(tmp_path: Path) -
 
 @pytest.mark.faults
 @needs_joblib
-def test_two_jobs_that_are_one_run_train_it_once(set_train: Command) -> None:
+def test_a_run_that_a_sweep_lists_twice_is_trained_once(set_train: Command) -> None:
     result = set_train(*TWO_AT_ONCE, "method=dense", "epsilon=2,3", *ONE_EPOCH)
     assert result.returncode == 0, result.stdout
     assert re.search("sweep of 2: 1 (already )?done, 1 (already )?done", result.stdout)

@@ -387,7 +387,7 @@ def test_older_runs_predict_where_the_catalogue_says_how(digits: Path, iris: Pat
     run = set_cli.load(tmp_path / "iris")
     with pytest.raises(DataError, match=r"older than the file that says how it scales its rows .inputs\.npz."):
         run.predict(iris_frame().iloc[:, :4].to_numpy())
-    with pytest.raises(DataError, match=r"does not say where its data lay; run\.evaluate\(path=…\) does"):
+    with pytest.raises(DataError, match=r"does not name its data; give it as run\.evaluate\(path=…\)"):
         run.evaluate()
     file = iris.parents[3] / "iris.csv"
     assert run.evaluate(path=file)["accuracy"] == run.summary["after_last_removal"]["test"]
@@ -404,13 +404,13 @@ def test_evaluate_finds_moved_data_and_refuses_other_data(iris: Path, tmp_path: 
     expected = run.summary["after_last_removal"]["test"]
     assert run.evaluate()["accuracy"] == expected  # from the folder in which it was trained
     file.rename(tmp_path / "moved.csv")
-    with pytest.raises(DataError, match=r"the data file is not there; run\.evaluate\(path=…\) says where"):
+    with pytest.raises(DataError, match=r"the data file is not there; give its place as run\.evaluate\(path=…\)"):
         run.evaluate()
     assert run.evaluate(path=tmp_path / "moved.csv")["accuracy"] == expected
     (tmp_path / "moved.csv").write_text((tmp_path / "moved.csv").read_text().replace("5.1", "5.2"))
     with pytest.raises(DataError, match="the file has changed since the run was trained on it"):
         run.evaluate(path=tmp_path / "moved.csv")
-    with pytest.raises(ConfigError, match="expected rows, or where the run's own lie; found both"):
+    with pytest.raises(ConfigError, match="expected rows, or the place of the run's own data; found both"):
         run.evaluate(np.zeros((1, 4)), ["setosa"], path=file)
 
 
@@ -420,13 +420,13 @@ def test_evaluate_refuses_data_that_is_split_or_scaled_otherwise(digits: Path, t
     starts = read_json(tmp_path / "split" / "run.json")
     starts[-1]["data"]["test"] = 358
     write_json(tmp_path / "split" / "run.json", starts)
-    with pytest.raises(DataError, match="splits the data otherwise"):
+    with pytest.raises(DataError, match="splits the data differently"):
         set_cli.load(tmp_path / "split").evaluate()
     path = tmp_path / "scaled"
     arrays = read_arrays(path / INPUTS)
     np.savez(path / INPUTS, allow_pickle=False, **{**arrays, "scale": arrays["scale"] * 2})
     (path / "status.json").write_text('{"status": "interrupted", "epoch": 3, "reason": null}')
-    with pytest.raises(DataError, match="scales or names the data otherwise"):
+    with pytest.raises(DataError, match="scales or names the data differently"):
         set_cli.load(path).evaluate()
 
 
@@ -543,7 +543,9 @@ def test_rows_of_a_second_file_are_evaluated(tmp_path: Path) -> None:
     assert run.evaluate()["accuracy"] == expected
     assert run.evaluate(frame.iloc[100:], frame["label"].iloc[100:])["accuracy"] == expected
     (tmp_path / "b.csv").rename(tmp_path / "c.csv")
-    with pytest.raises(DataError, match=r"b\.csv: the data file is not there; run\.evaluate\(test_path=…\)"):
+    with pytest.raises(
+        DataError, match=r"b\.csv: the data file is not there; give its place as run\.evaluate\(test_path=…\)"
+    ):
         run.evaluate()
     assert run.evaluate(test_path=tmp_path / "c.csv")["accuracy"] == expected
 

@@ -21,7 +21,7 @@ Made by `make configuration` from `set_cli/config/keys.py` (meaning, unit, bound
 `set-train --help` prints the same with the values of one command.
 
 A key is typed as `key=value`, in any order with the options: `set-train train.epochs=10 -m seed=0,1`. With `-m`, values
-parted by commas are swept over; a list is written `[300,300]`; `null` means not set. The groups `dataset`, `model`,
+separated by commas are swept over; a list is written `[300,300]`; `null` means not set. The groups `dataset`, `model`,
 `method` and `backend` choose a file of `conf/`; data set and model together choose the settings of their pair (below).
 Text is quoted for you where Hydra's grammar would read it otherwise; a name with a comma that is no file yet needs
 quotes of its own: `'runs_dir="a,b"'`."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 import set_cli
-from set_cli.errors import ConfigError, OutOfMemory, SetError
+from set_cli.commands.endings import one_sentence
+from set_cli.errors import ConfigError
 from set_cli.system.machine import available_cores, prepare_for_torch
 from set_cli.system.terminal import terminal_width
 
@@ -74,17 +74,8 @@ def main(
     it, but not with torch's CSR products; each is waited for. vs dense 20 means twenty times faster than
     dense.
     """
-    try:
+    with one_sentence("set-bench", out_of_memory="choose smaller workloads with --workload"):
         rows = _measure(workloads, engines, device, precision, threads, repeats, memory)
-    except SetError as error:
-        click.echo(f"set-bench: {error}", err=True)
-        sys.exit(error.exit_code)
-    except MemoryError:
-        click.echo("set-bench: out of memory; choose smaller workloads with --workload", err=True)
-        sys.exit(OutOfMemory.exit_code)
-    except KeyboardInterrupt:
-        click.echo("\nset-bench: interrupted", err=True)
-        sys.exit(128 + signal.SIGINT)
     from set_cli.bench.measure import as_json
     from set_cli.bench.table import render
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
 import set_cli
+from set_cli.commands.endings import one_sentence
 from set_cli.config import DATASETS
 from set_cli.config.guesses import did_you_mean
 from set_cli.errors import ConfigError, DataError, NotApplicable, SetError
@@ -23,21 +23,11 @@ if TYPE_CHECKING:
     from set_cli.data.state import State
 
 
-@contextmanager
-def _endings() -> Iterator[None]:
-    """Turn every ending into its exit code and one sentence."""
-    try:
-        yield
-    except SetError as error:
-        click.echo(f"set-data: {error}", err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        click.echo("\nset-data: interrupted; the same command goes on", err=True)
-        sys.exit(128 + signal.SIGINT)
+RESUMES = "the same command resumes what is missing"
 
 
 def _terminate(number: int, frame: object) -> None:
-    click.echo("set-data: interrupted; the same command goes on", err=True)
+    click.echo(f"set-data: interrupted; {RESUMES}", err=True)
     sys.exit(128 + signal.SIGTERM)
 
 
@@ -62,7 +52,7 @@ def main(ctx: click.Context, data_dir: Path | None) -> None:
 @click.pass_obj
 def list_sets(data_dir: Path, form: str) -> None:
     """What there is, and what of it is here and intact (every file's checksum is compared)."""
-    with _endings():
+    with one_sentence("set-data", interrupted=RESUMES):
         rows = [_row(name, data_dir) for name in DATASETS]
         if form == "json":
             click.echo(json.dumps(rows, indent=2))
@@ -103,7 +93,7 @@ def _row(name: str, data_dir: Path) -> dict[str, Any]:
 @click.pass_obj
 def show(data_dir: Path, name: str) -> None:
     """Everything about one data set: sizes, licence, citation, files, checksums, and what is here of it."""
-    with _endings():
+    with one_sentence("set-data", interrupted=RESUMES):
         from set_cli.data.card_text import card_text
         from set_cli.data.state import inspect, still_missing
 
@@ -148,7 +138,7 @@ def _echo_markdown(text: str) -> None:
 @click.pass_obj
 def fetch(data_dir: Path, names: tuple[str, ...], everything: bool, labels: bool) -> None:
     """Download data sets, or what is missing or damaged of them; an imported file stays."""
-    with _endings():
+    with one_sentence("set-data", interrupted=RESUMES):
         from set_cli.data.catalog import CATALOG
 
         cards = [card for card in CATALOG.values() if not card.bundled] if everything else [_card(n) for n in names]
@@ -197,7 +187,7 @@ def verify(data_dir: Path, names: tuple[str, ...]) -> None:
 
     Without names: all sets that are here.
     """
-    with _endings():
+    with one_sentence("set-data", interrupted=RESUMES):
         from set_cli.data.catalog import CATALOG
         from set_cli.data.state import inspect
 
@@ -241,7 +231,7 @@ def import_own(data_dir: Path, name: str, files: tuple[Path, ...], unverified: b
     A file with the catalogue's checksum counts as fetched. Any other needs --unverified: it is checked for the data
     set's shape, its own checksum is pinned, and every run and table that uses it says so.
     """
-    with _endings():
+    with one_sentence("set-data", interrupted=RESUMES):
         from set_cli.data.imports import import_files
         from set_cli.data.state import inspect, still_missing
         from set_cli.system.progress import make_bar

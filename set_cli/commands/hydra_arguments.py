@@ -60,7 +60,7 @@ def _sorted(arguments: Sequence[str]) -> tuple[dict[str, object], list[str]]:
     prepared = []
     for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         if argument[:1] in DASHES and argument:
-            raise ConfigError(f"{argument}: begins with a dash that is no hyphen; write {_with_hyphens(argument)}")
+            raise ConfigError(f"{argument}: starts with a dash that is not a hyphen; write {_with_hyphens(argument)}")
         if argument.startswith("-") and argument.partition("=")[0] not in known:
             _refuse_key_as_flag(argument, following, known)
         # Its value may be left out: it is then not to take the next word for it.

@@ -46,7 +46,7 @@ SHOWN_ELSEWHERE = (
 def compose_and_run(
     command: list[str], arguments: list[str], stop: StopSignals, sweep: SweepFolder, *, dry: bool
 ) -> int | None:
-    """Let Hydra compose and call the job, once or for every combination of a sweep; the number of runs, if it is known.
+    """Let Hydra compose the configuration of each run and call the task with it; the number of runs, if it is known.
 
     command    as it was typed, for the record
     arguments  the same without its first word, as Hydra finds them in sys.argv
@@ -56,11 +56,11 @@ def compose_and_run(
     """
     runs = count_runs(arguments)
     _check_own_files(arguments)
-    job = Job(command, dry, stop, runs)
+    task = Task(command, dry, stop, runs)
     # Hydra then raises what it finds wrong instead of printing it and exiting with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        hydra.main(version_base="1.3", config_path="pkg://set_cli.conf", config_name="train")(job)()
+        hydra.main(version_base="1.3", config_path="pkg://set_cli.conf", config_name="train")(task)()
     except StopSweep:
         return runs
     except SystemExit as ending:  # Hydra's own, once it has said what is wrong
@@ -74,15 +74,15 @@ def compose_and_run(
             if isinstance(error, MissingConfigException):
                 raise ConfigError(_unknown_option(error)) from None
             raise ConfigError(_composition_error(error, arguments)) from None
-        if stop.received is None:  # a launcher gave up over a job that died; the others are still at work
+        if stop.received is None:  # a launcher gave up over a run that died; the others are still at work
             note(f"set-train: {_lines(error, 1)}")
         sweep.wait_for_others()
-    if job.failures:
-        raise job.failures[0]
+    if task.failures:
+        raise task.failures[0]
     return runs
 
 
-class Job:
+class Task:
     """What Hydra calls with every composed configuration: here, or in the processes that a launcher starts."""
 
     def __init__(self, command: list[str], dry: bool, stop: StopSignals, runs: int | None) -> None:
@@ -115,8 +115,8 @@ class Job:
 
 
 def _number() -> int:
-    job = HydraConfig.get().job
-    return 0 if OmegaConf.is_missing(job, "num") else job.num  # a single run has none
+    of_hydra = HydraConfig.get().job
+    return 0 if OmegaConf.is_missing(of_hydra, "num") else of_hydra.num  # a single run has none
 
 
 def _overrides() -> str:
@@ -124,7 +124,7 @@ def _overrides() -> str:
 
 
 def _launcher(runs: int | None, *, elsewhere: bool) -> Launcher:
-    """What starts the sweep's jobs, by its class and settings."""
+    """What starts the sweep's runs, by its class and settings."""
     asked: Mapping[str, Any] = HydraConfig.get().launcher
     target = str(asked.get("_target_", ""))
     kind: Kind = next((kind for word, kind in LAUNCHERS.items() if word in target.lower()), "basic")

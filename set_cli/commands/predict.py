@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 import set_cli
-from set_cli.errors import ConfigError, DataError, SetError
+from set_cli.commands.endings import one_sentence
+from set_cli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,23 +32,13 @@ def main() -> None:
 
 
 @contextmanager
-def _endings() -> Iterator[None]:
-    """Turn every ending into its exit code and one sentence."""
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            yield
-        for warning in caught:
-            _note(f"set-predict: {warning.message}")
-    except SetError as error:
-        _note(f"set-predict: {error}")
-        sys.exit(error.exit_code)
-    except MemoryError:
-        _note("set-predict: out of memory; predict fewer rows at a time")
-        sys.exit(7)
-    except KeyboardInterrupt:
-        click.echo("\nset-predict: interrupted; nothing was written", err=True)
-        sys.exit(130)
+def _warnings_told() -> Iterator[None]:
+    """Print the warnings of a command that succeeded, one line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        _note(f"set-predict: {warning.message}")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,7 +67,8 @@ def predict(run: Path, file: Path | None, output: Path | None, label: str | None
     """
     if output is not None and output.suffix.lower() not in ENDINGS:
         raise click.UsageError(f"--output {output}: expected a name that ends in {' or '.join(ENDINGS)}")
-    with _endings():
+    advice = "predict fewer rows at a time"
+    with one_sentence("set-predict", interrupted="nothing was written", out_of_memory=advice), _warnings_told():
         from set_cli.system.machine import prepare_for_torch
 
         prepare_for_torch()

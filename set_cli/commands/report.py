@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 import set_cli
-from set_cli.errors import DataError, SetError
+from set_cli.commands.endings import one_sentence
+from set_cli.errors import DataError
 from set_cli.system.terminal import printable, terminal_width
 
 if TYPE_CHECKING:
@@ -32,19 +33,6 @@ def main() -> None:
     if sys.argv[1:2] == ["diff"]:
         diff(sys.argv[2:], prog_name="set-report diff")
     report(prog_name="set-report")
-
-
-@contextmanager
-def _endings() -> Iterator[None]:
-    """Turn every ending into its exit code and one sentence."""
-    try:
-        yield
-    except SetError as error:
-        _note(f"set-report: {error}")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        click.echo("\nset-report: interrupted; what was analysed is kept", err=True)
-        sys.exit(130)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -75,7 +63,7 @@ def _endings() -> Iterator[None]:
     help=f"Write to this file instead of stdout; {', '.join(ENDINGS)} say in which format.",
 )
 @click.option("--strict", is_flag=True, help="Exit with 3 where a run folder is altered or cannot be read.")
-@click.option("--watch", is_flag=True, help="Show the table anew every few seconds, with the runs that are under way.")
+@click.option("--watch", is_flag=True, help="Show the table again every few seconds, with the runs that are under way.")
 @click.version_option(set_cli.__version__, message="set-report %(version)s")
 def report(
     folders: tuple[Path, ...],
@@ -106,7 +94,7 @@ def report(
     names = [name.strip() for name in columns.split(",")] if columns else []
     if (names or sort) and (topology or form == "html"):
         raise click.UsageError("--columns and --sort are for the comparison: expected no --topology and no html")
-    with _endings():
+    with one_sentence("set-report", interrupted="what was analysed is kept"):
         if watch:
             from set_cli.report.watch import watch_runs
 
@@ -159,7 +147,7 @@ def _fail_if_strict(comparison: Comparison, strict: bool) -> None:
 @click.argument("second", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def diff(first: Path, second: Path) -> None:
     """What differs between the runs in two folders: configuration, environment, outcome, topology."""
-    with _endings():
+    with one_sentence("set-report", interrupted="what was analysed is kept"):
         from set_cli.report.diff import compare_two
 
         click.echo(compare_two(first, second, terminal_width()), nl=False)

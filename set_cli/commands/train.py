@@ -96,7 +96,7 @@ def _help(defaults: Mapping[str, Any]) -> int:
 
 
 def _stop(sweep: SweepFolder, number: int) -> None:
-    """What a signal to a sweep does: its runs stop. Before the first began there is nothing to wait for."""
+    """Stop the runs of a sweep that received a signal. Before the first has started there is nothing to wait for."""
     sweep.ask_to_stop(number)
     if not sweep.has_started():
         raise Interrupted(number, f"interrupted by {signal.Signals(number).name}; nothing was started")

@@ -66,7 +66,7 @@ class Dataset(Section):
         Name | None, about("column or array of your file that holds the class; null: the one called label")
     ] = None
     group: Annotated[
-        Name | None, about("column or array of your file; rows with the same value in it are never parted by a split")
+        Name | None, about("column or array of your file; a split never separates rows that have the same value in it")
     ] = None
     drop: Annotated[
         Annotated[tuple[Name, ...], Field(min_length=1, max_length=100_000, strict=False), Listed] | None,
@@ -191,10 +191,6 @@ class Model(Section):
     @property
     def facts(self) -> ModelFacts:
         return MODELS[self.name]
-
-    def epochs_between_estimates(self, epochs: int) -> int:
-        """Epochs between two estimates of log Z: what was asked, or about 50 estimates in the run."""
-        return self.ais_every or max(1, round(epochs / 50))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from set_cli.system.files import canonical_json, read_json, sha256
 Types = Mapping[str, type | tuple[type, ...]]
 
 # What every summary has, from the first version on: a run without one of these is unreadable.
-FIGURES: Types = {
+SUMMARY_TYPES: Types = {
     "dataset": str,
     "model": str,
     "method": str,
@@ -38,9 +38,9 @@ FIGURES: Types = {
     "peak_memory_mb": (float, int),
 }
 # What a later version added: None where an older run lacks it, checked like the others where it is there.
-ADDED: Types = {"version": int}
+LATER_SUMMARY_TYPES: Types = {"version": int}
 
-COUNTS = (
+NEVER_NEGATIVE = (
     "connections",
     "connections_final",
     "parameters",
@@ -50,7 +50,7 @@ COUNTS = (
     "version",
 )
 LARGEST = 1e18  # of a figure
-LONGEST = 200  # characters of a name
+LONGEST_NAME = 200  # characters of a name
 MOST_SHOWN = 1000  # characters of a reason
 
 
@@ -184,8 +184,8 @@ def _read_summary(path: Path) -> Mapping[str, Any]:
     summary = read_json(path / SUMMARY)
     if not isinstance(summary, dict) or not isinstance(summary.get("sha256"), dict):
         raise DataError(f"{path / SUMMARY}: expected a summary with checksums")
-    complete = {**dict.fromkeys(ADDED), **summary}
-    for name in [*FIGURES, *(name for name in ADDED if name in summary)]:
+    complete = {**dict.fromkeys(LATER_SUMMARY_TYPES), **summary}
+    for name in [*SUMMARY_TYPES, *(name for name in LATER_SUMMARY_TYPES if name in summary)]:
         _check_figure(path / SUMMARY, name, complete)
     if not summary["dense_parameters"]:
         raise DataError(f"{path / SUMMARY}: dense_parameters is out of range")
@@ -199,16 +199,17 @@ def _read_summary(path: Path) -> Mapping[str, Any]:
 def _check_figure(file: Path, name: str, summary: Mapping[str, Any]) -> None:
     """DataError where the figure of that name is missing or cannot be."""
     value: Any = summary.get(name)
-    is_right_type = isinstance(value, FIGURES[name] if name in FIGURES else ADDED[name]) and not isinstance(value, bool)
+    expected = SUMMARY_TYPES[name] if name in SUMMARY_TYPES else LATER_SUMMARY_TYPES[name]
+    is_right_type = isinstance(value, expected) and not isinstance(value, bool)
     if name not in summary or not is_right_type:
         raise DataError(f"{file}: {name} is missing or of the wrong type{_if_newer(summary)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise DataError(f"{file}: {name} is not finite")
     is_number = isinstance(value, int | float) and name != "seed"
-    if is_number and (abs(value) > LARGEST or (name in COUNTS and value < 0)):
+    if is_number and (abs(value) > LARGEST or (name in NEVER_NEGATIVE and value < 0)):
         raise DataError(f"{file}: {name} is out of range")
-    if isinstance(value, str) and len(value) > LONGEST:
-        raise DataError(f"{file}: {name} has more than {LONGEST} characters")
+    if isinstance(value, str) and len(value) > LONGEST_NAME:
+        raise DataError(f"{file}: {name} has more than {LONGEST_NAME} characters")
 
 
 def _if_newer(summary: Mapping[str, Any]) -> str:

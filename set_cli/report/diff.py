@@ -11,7 +11,7 @@ from set_cli.config import flatten
 from set_cli.errors import DataError
 from set_cli.report.collect import FinishedRun, LeftOut, read_run
 from set_cli.report.text import render_text
-from set_cli.report.topology import PAIRS, pair_topologies
+from set_cli.report.topology import PAIR_COLUMNS, pair_topologies
 from set_cli.runs.folder import is_run_folder
 from set_cli.system.files import read_json
 from set_cli.system.terminal import Column, printable
@@ -66,7 +66,7 @@ def compare_two(first: Path, second: Path, width: int | None = None) -> str:
     parts.append(_part("Outcome", lines, width, "neither run ended"))
     if isinstance(runs[0], FinishedRun) and isinstance(runs[1], FinishedRun):
         with suppress(DataError, ValueError):  # a dense run, or layers of another shape: nothing to compare
-            text = render_text(PAIRS[2:], pair_topologies(runs[0], runs[1]), "table", width)
+            text = render_text(PAIR_COLUMNS[2:], pair_topologies(runs[0], runs[1]), "table", width)
             parts.append(f"Topology after the last removal\n{text}" if text else "")
     return "\n".join(part for part in parts if part)
 
@@ -127,7 +127,7 @@ def _changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Line]:
     return [_line(key, first.get(key), second.get(key), _shown) for key in different]
 
 
-LINES: list[Column[Line]] = [
+DIFF_COLUMNS: list[Column[Line]] = [
     Column("", lambda line: line[0], False, 0),
     Column("first", lambda line: line[1], False, 0),
     Column("second", lambda line: line[2], False, 0),
@@ -136,7 +136,7 @@ LINES: list[Column[Line]] = [
 
 
 def _part(title: str, lines: list[Line], width: int | None, nothing: str) -> str:
-    return f"{title}\n{render_text(LINES, lines, 'table', width)}" if lines else f"{title}: {nothing}\n"
+    return f"{title}\n{render_text(DIFF_COLUMNS, lines, 'table', width)}" if lines else f"{title}: {nothing}\n"
 
 
 def _shown(value: object) -> str:

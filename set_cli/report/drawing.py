@@ -30,7 +30,7 @@ from set_cli.report.rows import by_configuration, experiment_of, label, settings
 from set_cli.runs.degrees import read_degrees
 from set_cli.system.files import make_folder, write_atomic
 
-WORDS = {
+ALT_TEXTS = {
     "curves": "the test metric over the epochs, a line for each configuration; beside it bars of their connections",
     "inputs": "how many connections every pixel has, at the start, in the middle and at the end of training",
     "degrees": "the share of neurons with at least so many connections, on logarithmic axes, a panel for each layer, a "
@@ -108,7 +108,7 @@ def experiment_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
             number = f"-{counts[name]}" if counts[name] > 1 else ""
             title = " ".join(filter(None, (dataset, model, settings)))
             draw = _curves(members) if kind == "curves" else _input_maps(members)
-            yield Drawing(f"{title}: {kind}", f"{name}{number}-{kind}", draw, f"{title}: {WORDS[kind]}")
+            yield Drawing(f"{title}: {kind}", f"{name}{number}-{kind}", draw, f"{title}: {ALT_TEXTS[kind]}")
 
 
 def topology_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
@@ -118,13 +118,15 @@ def topology_drawings(runs: Sequence[FinishedRun]) -> Iterator[Drawing]:
             continue
         name = _file_name("-".join(run.path.parts[-3:]))
         title = "/".join(run.path.parts[-3:])
-        yield Drawing(f"{title}: degrees", f"{name}-degrees", _degrees(run), f"{title}: {WORDS['degrees']}")
+        yield Drawing(f"{title}: degrees", f"{name}-degrees", _degrees(run), f"{title}: {ALT_TEXTS['degrees']}")
         if not method_facts(run.summary["method"]).evolves:
             continue
-        words = f"{title}: {WORDS['scale-free']}"
+        words = f"{title}: {ALT_TEXTS['scale-free']}"
         yield Drawing(f"{title}: the paper's test", f"{name}-scale-free", _scale_free(run), words)
         if _picture_shape(run) is not None:
-            yield Drawing(f"{title}: inputs", f"{name}-inputs", _movie(run), f"{title}: {WORDS['inputs']}", ("gif",))
+            yield Drawing(
+                f"{title}: inputs", f"{name}-inputs", _movie(run), f"{title}: {ALT_TEXTS['inputs']}", ("gif",)
+            )
 
 
 def _curves(members: list[FinishedRun]) -> Callable[[], Figure]:

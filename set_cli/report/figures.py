@@ -93,8 +93,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     write_atomic(Path(path), lambda stream: stream.write(content.getvalue()))
 
 
-# Every colour that is not a figure's own is said, so that a dark page can have another one (`html.DARK`); names of
-# SVG's parts are made from a salt: without one they are other ones every time.
+# Every colour that is not a figure's own is set here, so that a dark page can replace it (`html.DARK_COLORS`).
+# The names of SVG's parts are made from a salt: without a fixed one they would differ every time.
 INK = "#1a1a1a"
 LOOKS: dict[Any, Any] = dict.fromkeys(
     ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK

@@ -26,7 +26,7 @@ from set_cli.report.reproduce import reproduce_command
 from set_cli.report.rows import Comparison, Configuration, method_text, order_of, settings_text
 from set_cli.report.shareable import Names, classes_text, shareable
 from set_cli.report.significance import compare_methods, in_words, too_few_in_words, too_few_seeds
-from set_cli.report.tables import READABLE, legend
+from set_cli.report.tables import TABLE_COLUMNS, legend
 from set_cli.report.topology import Topologies, tables
 from set_cli.system.files import read_json
 from set_cli.system.terminal import Column, printable, share, text_cells
@@ -38,7 +38,7 @@ MOST_OUTCOMES = 5  # sentences on the top
 BAR = 200  # units of a bar's width
 
 # The figures' colours on a dark page; what draws them uses these and no others (heat maps apart, which stay).
-DARK = {
+DARK_COLORS = {
     "#1a1a1a": "#e6e6e6",
     "#000000": "#e6e6e6",
     "#1f3f77": "#8ab4f8",
@@ -49,8 +49,11 @@ DARK = {
 
 
 # The figures that one looks for first stand beside the names of the rows: a phone shows no more.
-FIRST = ("data set", "model", "method", "ε", "ζ", "last", "best", "n")
-ON_PAGE = sorted(READABLE, key=lambda column: FIRST.index(column.title) if column.title in FIRST else len(FIRST))
+FIRST_TITLES = ("data set", "model", "method", "ε", "ζ", "last", "best", "n")
+PAGE_COLUMNS = sorted(
+    TABLE_COLUMNS,
+    key=lambda column: FIRST_TITLES.index(column.title) if column.title in FIRST_TITLES else len(FIRST_TITLES),
+)
 
 
 class Part(NamedTuple):
@@ -95,7 +98,7 @@ def render_page(comparison: Comparison, topologies: Topologies) -> str:
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),
-        comparison=_shared(_part("Comparison", ON_PAGE, comparison.configurations)),
+        comparison=_shared(_part("Comparison", PAGE_COLUMNS, comparison.configurations)),
         legend=legend(configurations),
         significance=[printable(in_words(found)) for found in compare_methods(counted)],
         too_few=[printable(too_few_in_words(found)) for found in too_few_seeds(counted)][:MOST_OUTCOMES],
@@ -251,7 +254,7 @@ def _draw(drawings: Iterable[Drawing], not_drawn: list[str]) -> tuple[list[Drawn
         assert isinstance(figure, Figure)
         light = _svg(figure)
         dark = light
-        for color, on_dark in DARK.items():
+        for color, on_dark in DARK_COLORS.items():
             dark = dark.replace(color, on_dark)
         drawn.append(Drawn(printable(drawing.title), printable(drawing.words), _address(light), _address(dark)))
     left = len(found) - MOST_FIGURES

@@ -45,7 +45,7 @@ def _rbm(dense: Best, fixprob: Best, evolved: Best) -> dict[str, PaperValue]:
     }
 
 
-TABLE: dict[tuple[str, str], dict[str, PaperValue]] = {
+PAPER_VALUES: dict[tuple[str, str], dict[str, PaperValue]] = {
     ("adult", "rbm"): _rbm((-14.91, 100, 12_300, 10), (-14.79, 500, 4_984, 10), (-13.85, 500, 4_797, 3)),
     ("connect4", "rbm"): _rbm((-5.01, 500, 63_000, 10), (-15.01, 500, 5_008, 10), (-13.12, 500, 4_820, 10)),
     ("dna", "rbm"): _rbm((-85.97, 500, 90_000, 10), (-86.90, 500, 5_440, 10), (-82.51, 250, 3_311, 3)),
@@ -73,7 +73,7 @@ TABLE: dict[tuple[str, str], dict[str, PaperValue]] = {
 
 def paper_value(dataset: str, model: str, method: str, epsilon: float | None, zeta: float | None) -> PaperValue | None:
     """The paper's figure for exactly this data set, model, method, epsilon and zeta; None where it has none."""
-    published = TABLE.get((dataset, model), {}).get(method)
+    published = PAPER_VALUES.get((dataset, model), {}).get(method)
     if published is None or (published.epsilon, published.zeta) != (epsilon, zeta):
         return None
     return published

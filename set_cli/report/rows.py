@@ -15,8 +15,8 @@ from set_cli.report.apart import OF_ONE_METHOD, told_apart
 from set_cli.report.collect import FinishedRun, LeftOut
 from set_cli.report.paper import paper_value
 
-# The keys of a row, in this order; scripts rely on them.
-COLUMNS = [
+# The keys of a row of JSON or CSV, in this order; scripts rely on them. (The table's columns: tables.TABLE_COLUMNS.)
+ROW_KEYS = [
     "dataset",
     "model",
     "method",
@@ -45,7 +45,7 @@ LOST = ("diverged", "failed", "killed")  # endings after which a mean is one ove
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A row: its figures with exactly COLUMNS, its finished runs, and how each seed stands that has none."""
+    """A row: its figures with exactly ROW_KEYS, its finished runs, and how each seed stands that has none."""
 
     row: dict[str, Any]
     members: list[FinishedRun]
@@ -87,7 +87,7 @@ class Comparison:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The figures, each row with exactly COLUMNS."""
+        """The figures, each row with exactly ROW_KEYS."""
         return [configuration.row for configuration in self.configurations]
 
 
@@ -138,7 +138,7 @@ def _row(runs: list[FinishedRun]) -> dict[str, Any]:
         "paper": None if paper is None else paper.value,
         "difference": None if paper is None else best_mean - paper.value,
     }
-    return {column: row[column] for column in COLUMNS}
+    return {key: row[key] for key in ROW_KEYS}
 
 
 def _doubtful(runs: Sequence[FinishedRun]) -> list[str]:

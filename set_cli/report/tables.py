@@ -12,7 +12,7 @@ import pandas as pd
 from set_cli.config.guesses import did_you_mean
 from set_cli.errors import ConfigError
 from set_cli.report.paper import paper_value
-from set_cli.report.rows import COLUMNS, Comparison, Configuration
+from set_cli.report.rows import ROW_KEYS, Comparison, Configuration
 from set_cli.report.text import render_text
 from set_cli.system.terminal import Column, printable
 
@@ -43,8 +43,8 @@ def _papers_network(row: Row) -> str:
     return f"{chosen}{paper.connections:,} connections"
 
 
-METRICS = {"accuracy": "accuracy %", "log_probability": "log-prob. (nats)"}
-METRICS_ABOVE = {"accuracy %": "test accuracy in %", "log-prob. (nats)": "test log-probability in nats"}
+METRIC_TITLES = {"accuracy": "accuracy %", "log_probability": "log-prob. (nats)"}
+METRIC_NAMES = {"accuracy %": "test accuracy in %", "log-prob. (nats)": "test log-probability in nats"}
 
 
 def _column(title: str, cell: Callable[[Row], str], right: bool, rank: int, **how: Any) -> Column[Configuration]:
@@ -57,7 +57,7 @@ def _seeds_above(text: str) -> str:
 
 # The ranks: what one reads a comparison for stays on the narrowest terminal, and without data set, model and metric,
 # where rows differ in them, nobody could tell what a figure is.
-READABLE: list[Column[Configuration]] = [
+TABLE_COLUMNS: list[Column[Configuration]] = [
     _column("data set", lambda row: row["dataset"], False, 0, shared=str),
     _column("model", lambda row: row["model"], False, 0, shared=str),
     _column("method", lambda row: row["method"], False, 0),
@@ -65,8 +65,8 @@ READABLE: list[Column[Configuration]] = [
     _column("ζ", lambda row: _short(row["zeta"]), True, 2, shared="ζ={}".format),
     _column("settings", lambda row: row["settings"], False, 3, parts=True),
     Column("n", lambda configuration: configuration.seeds_text, True, 0, _seeds_above),
-    _column("metric", lambda row: str(METRICS.get(row["metric"], row["metric"])), False, 0,
-            shared=lambda text: METRICS_ABOVE.get(text, text)),
+    _column("metric", lambda row: str(METRIC_TITLES.get(row["metric"], row["metric"])), False, 0,
+            shared=lambda text: METRIC_NAMES.get(text, text)),
     _column("last", lambda row: _with_deviation(row, "last"), True, 0),
     _column("best", lambda row: _with_deviation(row, "best"), True, 5),
     _column("best on", lambda row: row["best_on"], False, 6, shared="best on {}".format),
@@ -98,7 +98,7 @@ def render(
         if names:
             raise ConfigError(f"--columns is for tables: {form} has every column")
         rows = [configuration.row for configuration in configurations]
-        return csv_text(rows, COLUMNS) if form == "csv" else json.dumps(rows, indent=2, allow_nan=False) + "\n"
+        return csv_text(rows, ROW_KEYS) if form == "csv" else json.dumps(rows, indent=2, allow_nan=False) + "\n"
     columns, everything = _chosen(names)
     text = render_text(columns, configurations, form, width, everything=everything, more=MORE)
     lost = legend(configurations) if any(column.title == "n" for column in columns) else ""
@@ -114,7 +114,7 @@ def legend(configurations: Sequence[Configuration]) -> str:
 
 
 # The keys of the JSON rows are names of columns too.
-KEYS = {
+TITLES_BY_KEY = {
     "dataset": "data set", "epsilon": "ε", "zeta": "ζ", "last_mean": "last", "best_mean": "best", "best_on": "best on",
     "connections_final": "final", "seconds_per_epoch": "s/epoch", "peak_memory_mb": "peak MB",
     "dense_parameters": "of dense",
@@ -124,16 +124,16 @@ KEYS = {
 def _chosen(names: Sequence[str]) -> tuple[list[Column[Configuration]], bool]:
     """The columns of these names, and whether all of them are to be shown whatever the width."""
     if not names or names == ["all"]:
-        return READABLE, bool(names)
+        return TABLE_COLUMNS, bool(names)
     return [_named(name)._replace(shared=None, parts=False) for name in names], True
 
 
 def _named(name: str) -> Column[Configuration]:
-    title = KEYS.get(name, name).lower()
-    for column in READABLE:
+    title = TITLES_BY_KEY.get(name, name).lower()
+    for column in TABLE_COLUMNS:
         if column.title.lower() == title:
             return column
-    titles = [column.title for column in READABLE]
+    titles = [column.title for column in TABLE_COLUMNS]
     raise ConfigError(f"no column is called {name}{did_you_mean(name, titles)}; expected some of {', '.join(titles)}")
 
 
@@ -143,7 +143,7 @@ def _sorted(configurations: Sequence[Configuration], sort: str | None) -> list[C
         return list(configurations)
     down = sort.startswith("-")
     title = _named(sort.removeprefix("-")).title
-    key = {shown: key for key, shown in KEYS.items()}.get(title, title)
+    key = {shown: key for key, shown in TITLES_BY_KEY.items()}.get(title, title)
 
     def figure(configuration: Configuration) -> Any:
         row = configuration.row
@@ -154,7 +154,7 @@ def _sorted(configurations: Sequence[Configuration], sort: str | None) -> list[C
     return [*sorted(having, key=figure, reverse=down), *others]
 
 
-FORMULA = ("=", "+", "-", "@")
+FORMULA_SIGNS = ("=", "+", "-", "@")
 
 
 def csv_text(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> str:
@@ -167,4 +167,4 @@ def _no_formula(value: object) -> object:
     if not isinstance(value, str):
         return value
     # Before anything is taken from it: a tab before the sign would hide it, and not from a spreadsheet.
-    return f"'{printable(value)}" if value.lstrip()[:1] in FORMULA else printable(value)
+    return f"'{printable(value)}" if value.lstrip()[:1] in FORMULA_SIGNS else printable(value)

@@ -130,12 +130,13 @@ def render_topologies(topologies: Topologies, form: str, width: int | None = Non
 def tables(topologies: Topologies) -> list[tuple[str, list[Column[Any]], list[Any]]]:
     """Title, columns and rows of each table."""
     placed = topologies.analyses.items()
+    degrees = [(path, row) for path, analysis in placed for row in analysis.degrees]
     return [
-        (_degrees_title(topologies), DEGREES, [(path, row) for path, analysis in placed for row in analysis.degrees]),
-        ("Layers", LAYERS, [(path, row) for path, analysis in placed for row in analysis.layers]),
-        ("Networks", GRAPHS, [(path, row) for path, analysis in placed for row in analysis.graphs]),
-        ("Strongest inputs", STRENGTHS, [(path, row) for path, analysis in placed for row in analysis.strength]),
-        ("Between runs", PAIRS, topologies.pairs),
+        (_degrees_title(topologies), DEGREE_COLUMNS, degrees),
+        ("Layers", LAYER_COLUMNS, [(path, row) for path, analysis in placed for row in analysis.layers]),
+        ("Networks", GRAPH_COLUMNS, [(path, row) for path, analysis in placed for row in analysis.graphs]),
+        ("Strongest inputs", STRENGTH_COLUMNS, [(path, row) for path, analysis in placed for row in analysis.strength]),
+        ("Between runs", PAIR_COLUMNS, topologies.pairs),
     ]
 
 
@@ -173,10 +174,10 @@ def _of(title: str, cell: Callable[[Any], str], right: bool = True) -> Column[Pl
     return Column(title, lambda placed: cell(placed[1]), right)
 
 
-RUN: Column[Placed] = Column("run", lambda placed: run_name(placed[0]), False)
+RUN_COLUMN: Column[Placed] = Column("run", lambda placed: run_name(placed[0]), False)
 
-DEGREES = [
-    RUN,
+DEGREE_COLUMNS = [
+    RUN_COLUMN,
     _of("layer", lambda row: row.layer, False),
     _of("neurons", lambda row: row.side, False),
     _of("epoch", lambda row: str(row.epoch)),
@@ -194,8 +195,8 @@ DEGREES = [
     _of("to exponential", lambda row: _rival(row, "exponential")),
 ]
 
-LAYERS = [
-    RUN,
+LAYER_COLUMNS = [
+    RUN_COLUMN,
     _of("layer", lambda row: row.layer, False),
     _of("epoch", lambda row: str(row.epoch)),
     _of("shape", lambda row: f"{row.inputs:,} x {row.outputs:,}"),
@@ -207,8 +208,8 @@ LAYERS = [
     _of("random", lambda row: _figure(row.random_clustering, 4)),
 ]
 
-GRAPHS = [
-    RUN,
+GRAPH_COLUMNS = [
+    RUN_COLUMN,
     _of("layers", lambda row: " ".join(row.layers), False),
     _of("epoch", lambda row: str(row.epoch)),
     _of("neurons", lambda row: f"{row.measures.neurons:,}"),
@@ -225,13 +226,13 @@ def _strongest(row: StrengthRow) -> str:
     return ", ".join(f"{i} ({strength:.1f})" for i, strength in zip(row.inputs, row.strengths, strict=False))
 
 
-STRENGTHS: list[Column[Placed]] = [
-    RUN,
+STRENGTH_COLUMNS: list[Column[Placed]] = [
+    RUN_COLUMN,
     _of("layer", lambda row: row.layer, False),
     _of("inputs, with the sum of their absolute weights", _strongest, False),
 ]
 
-PAIRS: list[Column[PairRow]] = [
+PAIR_COLUMNS: list[Column[PairRow]] = [
     Column("run", lambda row: run_name(row.first), False),
     Column("and", lambda row: row.second.name, False),
     Column("layer", lambda row: row.layer, False),

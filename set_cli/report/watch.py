@@ -1,4 +1,4 @@
-"""The comparison on a terminal, printed anew every few seconds, with the runs in progress."""
+"""The comparison on a terminal, printed again every few seconds, with the runs in progress."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rich.text import Text
 
 from set_cli.report.collect import FinishedRun, LeftOut, find_run_folders, read_run
 from set_cli.report.rows import compare
-from set_cli.report.tables import READABLE, legend
+from set_cli.report.tables import TABLE_COLUMNS, legend
 from set_cli.report.text import render_text
 from set_cli.system.terminal import printable
 
-SECONDS = 3
+SECONDS_BETWEEN_TABLES = 3
 MOST_LINES = 20  # of runs that do not count
 
 # What fits beside each other on a terminal; the other columns do not change while one looks.
-TITLES = ("data set", "model", "method", "ε", "ζ", "settings", "n", "last", "best", "s/epoch")
-SHOWN = [column for column in READABLE if column.title in TITLES]
+WATCHED_TITLES = ("data set", "model", "method", "ε", "ζ", "settings", "n", "last", "best", "s/epoch")
+WATCHED_COLUMNS = [column for column in TABLE_COLUMNS if column.title in WATCHED_TITLES]
 
 Read = dict[Path, tuple[object, FinishedRun | LeftOut]]
 
@@ -35,7 +35,7 @@ def watch_runs(folders: Sequence[Path]) -> None:
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
             live.update(render_comparison(folders, read, console.width), refresh=True)
-            time.sleep(SECONDS)
+            time.sleep(SECONDS_BETWEEN_TABLES)
 
 
 def render_comparison(folders: Sequence[Path], read: Read, width: int) -> Group:
@@ -54,7 +54,7 @@ def render_comparison(folders: Sequence[Path], read: Read, width: int) -> Group:
     more = [f"… and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
     clock = f"{len(comparison.counted)} finished, {len(lines)} others, {time.strftime('%H:%M:%S')}; Ctrl-C ends"
     waiting = [f"waiting for {folder}" for folder in folders if folder not in there]
-    table = render_text(SHOWN, comparison.configurations, "table", width)
+    table = render_text(WATCHED_COLUMNS, comparison.configurations, "table", width)
     # What a small terminal cuts off is at the end.
     text = [clock, *map(printable, [*waiting, *lines[:MOST_LINES], *more]), table, legend(comparison.configurations)]
     return Group(*(Text(part.rstrip("\n")) for part in text if part))

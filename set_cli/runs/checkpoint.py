@@ -65,7 +65,9 @@ def load_checkpoint(folder: Path, identity: str | None = None) -> Checkpoint | N
         except DataError as error:
             damaged = damaged or error
     if damaged:
-        raise DataError(f"{damaged}; cannot resume: move the folder away or train anew with resume=never")
+        raise DataError(
+            f"{damaged}; cannot resume: move the folder away, or train again from the start with resume=never"
+        )
     return None
 
 

@@ -186,7 +186,7 @@ class RunFolder:
         write_atomic(self.path / "error.txt", lambda stream: stream.write(content))
 
     def set_status(self, status: Status, reason: str | None = None, *, again: bool = False) -> None:
-        """Write status.json; again: of a failed run, whether a sweep goes on with it by itself."""
+        """Write status.json; again: whether a sweep tries a failed run again by itself."""
         value = {"status": status, "epoch": self.epoch, "reason": reason}
         if status == "failed":
             value["again"] = again

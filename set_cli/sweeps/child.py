@@ -16,7 +16,7 @@ from set_cli.config import Config
 from set_cli.sweeps.folder import SweepFolder
 from set_cli.system.signals import SIGNALS
 
-GRACE = 60.0  # seconds that a run gets to begin, and to stop by itself
+GRACE = 60.0  # seconds that a run gets to start, and to stop by itself
 POLL, TOLD = 0.1, 10.0
 
 
@@ -55,7 +55,9 @@ def run_in_child(
                 child.stdin.write(json.dumps(request) + "\n")
                 child.stdin.flush()  # and left open: its end is ours
             code = _watch(child, config.time_limit, sweep)
-        except BaseException:  # whatever ends us, such as a cluster that moves the job: the run stops, and can go on
+        except (
+            BaseException
+        ):  # whatever ends us, such as a cluster that moves the job: the run stops, and can be resumed
             child.terminate()
             with suppress(subprocess.TimeoutExpired):
                 child.wait(TOLD)

@@ -17,19 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from set_cli.config import Config, model_facts, scientific
+from set_cli.config import Config, scientific
 from set_cli.data.card import Card
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet
 from set_cli.data.scaling import Scaling
 from set_cli.errors import SetError
-from set_cli.models.rbm import RBM
 from set_cli.runs.summary import read_rows
 from set_cli.system.files import read_json
 from set_cli.system.machine import available_cores
-from set_cli.training import annealing
-from set_cli.training.architectures import evaluation_rows, make_trainer
+from set_cli.training.architectures import evaluation_rows, is_measured, make_trainer
 from set_cli.training.devices import choose_device, describe_device, free_memory, prepare
 from set_cli.training.evolution import evolve_model
 from set_cli.training.group import ALONE
@@ -39,7 +37,6 @@ from set_cli.training.optimizer import build_optimizer
 STEPS, WARM_UP = 20, 2
 PER_PLAN, IN_ALL = 4.0, 60.0  # seconds: of one plan's steps, and of its measurement; of all that one command asks for
 MOST_CONNECTIONS = 3e7  # of a network that is built to be timed: a few seconds, and about a gigabyte
-TEMPERATURES = 64  # of annealed importance sampling that are timed; a schedule has 1,000 or 14,500
 START = 3.0  # seconds in which a process imports torch, reads small data and draws its network
 WRITING = 0.05  # seconds in which an epoch's files are written, each of them synced
 NEWEST = 200  # earlier runs of a data set and model that are looked at
@@ -90,8 +87,8 @@ def duration(config: Config, size: Size, done: int = 0) -> dict[str, Any]:
     if isinstance(pace, str):
         return {"seconds": None, "seconds_from": pace}
     epochs = config.train.epochs
-    measures = sum(_is_measured(config.model.name, config.model.epochs_between_estimates(epochs), epochs, epoch)
-                   for epoch in range(done + 1, epochs + 1))  # fmt: skip
+    model = config.model.model_dump()
+    measures = sum(is_measured(model, epochs, epoch) for epoch in range(done + 1, epochs + 1))
     seconds = START + (epochs - done) * (pace.epoch + WRITING) + measures * pace.measure
     return {"seconds": round(seconds, 1), "seconds_from": pace.source}
 
@@ -102,10 +99,6 @@ def forget(seconds: float = IN_ALL) -> None:
     _recorded.cache_clear()
     _timed.clear()
     _left = seconds
-
-
-def _is_measured(model: str, every: int, epochs: int, epoch: int) -> bool:
-    return model_facts(model).needs_labels or epoch % every == 0 or epoch == epochs
 
 
 def plan_key(keys: Mapping[str, Any]) -> str:
@@ -150,8 +143,7 @@ def _recorded(folder: Path) -> dict[str, list[tuple[tuple[str, str, int], Pace]]
 def _pace_of(keys: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Pace:
     timed = [row for row in rows if "paused" not in row]
     model, epochs = keys["model"], keys["train"]["epochs"]
-    every = model.get("ais_every") or max(1, round(epochs / 50))
-    measured = [row for row in timed if _is_measured(model["name"], every, epochs, row["epoch"])]
+    measured = [row for row in timed if is_measured(model, epochs, row["epoch"])]
     epoch = statistics.median(row["train_seconds"] + row["evolve_seconds"] for row in timed)
     return Pace(epoch, statistics.mean(row["evaluate_seconds"] for row in measured), "")
 
@@ -226,11 +218,11 @@ def _epoch_seconds(config: Config, data: DataSet, network: Network, rows: int, w
         if len(times) == WARM_UP + STEPS or (len(times) > WARM_UP and watch.is_up()):
             raise _Enough
 
-    began = watch.now()
+    start = watch.now()
     with suppress(_Enough):
         while True:  # a set may be smaller than twenty steps
             trainer.train(inputs, optimizer, 1, after_step, {})
-    steps = np.diff([began, *times])[WARM_UP:]
+    steps = np.diff([start, *times])[WARM_UP:]
     before = watch.now()
     evolve_model(network.model, optimizer, config, 0)
     evolution = watch.now() - before
@@ -248,20 +240,9 @@ def _stop_at_once(done: int, of: int, state: Callable[[], object]) -> None:
 
 def _measure_seconds(config: Config, data: DataSet, network: Network, share: float, watch: _Watch) -> float:
     """Seconds in which the network is measured on all rows, `share` times as many as there are in this data."""
-    model = network.model
+    trainer = make_trainer(config, data, network.model, [], ALONE)
     parts = {"test": Inputs(data.test, data, watch.device)}
-    if not isinstance(model, RBM):
-        trainer = make_trainer(config, data, model, [], ALONE)
-        return _seconds(lambda: trainer.measure(parts, 1, watch.check), watch) * share
-    from set_cli.training.contrastive import monitor
-
-    on_rows = _seconds(lambda: monitor(model, parts["test"], config.seed), watch) * share
-    if min(model.n_hidden, model.n_visible) <= annealing.EXACT_UNITS:
-        return on_rows + _seconds(lambda: annealing.enumerate_states(model, watch.check), watch)
-    base, betas = model.visible.bias.detach(), np.linspace(0, 1, TEMPERATURES + 1)
-    once = _seconds(lambda: annealing.anneal(model, base, betas, annealing.CHAINS, 1, watch.check), watch)
-    names = {config.model.ais or "quick", config.model.ais_last or "quick"}  # each estimate may seem the best so far
-    return on_rows + once / TEMPERATURES * sum(len(annealing.schedule(name)) - 1 for name in names)
+    return trainer.measuring_seconds(parts, share, lambda work: _seconds(work, watch), watch.check)
 
 
 def _seconds(work: Callable[[], object], watch: _Watch) -> float:

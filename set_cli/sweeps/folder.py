@@ -13,7 +13,7 @@ from typing import Any
 from set_cli.system.files import locked, read_json, try_locked, write_json
 
 POLL = 0.2  # seconds
-VARIABLE = "SET_SWEEP_FOLDER"  # hands the folder on to the jobs, and to Hydra's own files
+VARIABLE = "SET_SWEEP_FOLDER"  # passes the folder to the runs' processes, and to Hydra's own files
 
 
 class SweepFolder:
@@ -27,7 +27,7 @@ class SweepFolder:
         return cls(Path(os.environ[VARIABLE]))
 
     def note(self, number: int, outcome: Mapping[str, Any]) -> None:
-        """Leave the outcome of job `number`, instead of what was noted of it before."""
+        """Write the outcome of run `number`, instead of what was noted of it before."""
         write_json(self._path / f"outcome-{number:06d}.json", {"number": number, **outcome})
 
     def outcomes(self) -> list[dict[str, Any]]:
@@ -35,15 +35,15 @@ class SweepFolder:
         return [read_json(path) for path in sorted(self._path.glob("outcome-*.json"))]
 
     def has_started(self) -> bool:
-        """Whether a job has noted anything."""
+        """Whether a run has noted anything."""
         return any(self._path.glob("outcome-*.json"))
 
     def alive(self, number: int) -> AbstractContextManager[object]:
-        """Within, job `number` is under way, for all to see."""
-        return try_locked(self._path / f"job-{number:06d}.lock")
+        """Hold the lock that tells the sweep's other processes that run `number` is under way."""
+        return try_locked(self._path / f"alive-{number:06d}.lock")
 
     def only_one(self, what: str, waiting: Callable[[], None]) -> AbstractContextManager[None]:
-        """Within, no other process of the sweep does the same."""
+        """Hold the lock for `what`, so that no other process of the sweep does it at the same time."""
         name = hashlib.sha256(what.encode()).hexdigest()[:16]
         return locked(self._path / f"run-{name}.lock", waiting)
 
@@ -58,15 +58,15 @@ class SweepFolder:
             time.sleep(POLL)
 
     def _is_under_way(self, number: str) -> bool:
-        with try_locked(self._path / f"job-{number}.lock") as free:
+        with try_locked(self._path / f"alive-{number}.lock") as free:
             return not free
 
     def ask_to_stop(self, number: int) -> None:
-        """Every run of the sweep is to stop as if it had received this signal; none is to begin."""
+        """Ask every run of the sweep to stop as if it had received this signal, and no further run to start."""
         (self._path / "stop").write_text(str(number))
 
     def ask_to_die(self) -> None:
-        """Every run is to end at once."""
+        """Ask every run to end at once."""
         (self._path / "die").touch()
 
     def asked_to_stop(self) -> int | None:
@@ -81,7 +81,7 @@ class SweepFolder:
 
     @contextmanager
     def one_of(self, places: Sequence[str], users: int) -> Iterator[str]:
-        """One of these places (GPUs) for a run, while up to `users` runs share them as evenly as can be."""
+        """Yield one of these places (GPUs); up to `users` runs share them as evenly as possible."""
         turns = -(-users // len(places))
         for turn in range(turns):
             for number, place in enumerate(places):

@@ -26,7 +26,7 @@ from set_cli.system.progress import note, say
 from set_cli.system.signals import StopSignals
 
 SLURM_MOVES = 90.0  # seconds in which Slurm ends a job that it has told to end (KillWait is 30 by default)
-NOTHING_HEARD = {"outcome": LOST, "why": "its process ended without a word", "exit_code": 1}
+NOTHING_HEARD = {"outcome": LOST, "why": "its process ended and left no result", "exit_code": 1}
 Kind = Literal["basic", "joblib", "submitit_local", "submitit_slurm"]
 Checked = tuple[Config, Mapping[str, Any]]
 
@@ -37,11 +37,11 @@ class StopSweep(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """What starts the jobs of a sweep.
+    """What starts the runs of a sweep.
 
-    n_jobs     at once, as joblib counts them: -1 is as many as there are cores
+    n_jobs     joblib's setting, runs at once: -1 is as many as there are cores
     runs       of the sweep, where they could be counted
-    elsewhere  whether this job runs in a process that the launcher started
+    elsewhere  whether this run is in a process that the launcher started
     """
 
     kind: Kind
@@ -57,8 +57,8 @@ class Launcher:
             return self.runs or cores
         if self.kind != "joblib":
             return 1
-        jobs = self.n_jobs if self.n_jobs > 0 else max(1, cores + 1 + self.n_jobs)
-        return min(jobs, self.runs or jobs)
+        wanted = self.n_jobs if self.n_jobs > 0 else max(1, cores + 1 + self.n_jobs)
+        return min(wanted, self.runs or wanted)
 
     @property
     def at_once_anywhere(self) -> int | None:
@@ -67,7 +67,7 @@ class Launcher:
 
 
 def single_run(config: Config, settings: Mapping[str, Any], command: list[str], stop: StopSignals) -> None:
-    """Train in this process, or say that it was done before: at once, without torch and whatever the backend."""
+    """Train in this process, or report that the run is already done: at once, without torch, whatever the backend."""
     path, status = locate(config)
     if status == "done" and not started_together():  # of several processes the first decides, for all
         say(already_done(path))
@@ -80,11 +80,11 @@ def sweep_run(
 ) -> None:
     """Train in a child process and note how it ended; whatever goes wrong costs this run only.
 
-    Raises StopSweep in the sweep's own process where nothing more is to begin.
+    Raises StopSweep in the sweep's own process once no further run is to start.
     """
     if launcher.elsewhere and launcher.kind == "joblib":
-        # A Ctrl-C in the terminal reaches this process too; what it means, the sweep's own process says. (No SIG_IGN,
-        # which a child would inherit.)
+        # A Ctrl-C in the terminal reaches this process too, but the sweep's own process decides what to do
+        # about it. (No SIG_IGN, which a child would inherit.)
         signal.signal(signal.SIGINT, lambda number, frame: None)
         signal.signal(signal.SIGTERM, lambda number, frame: None)
     sweep = SweepFolder.of_this_process()
@@ -103,7 +103,7 @@ def sweep_run(
 def _ending(
     sweep: SweepFolder, number: int, check: Callable[[], Checked], command: list[str], launcher: Launcher
 ) -> dict[str, Any]:
-    """What came of a run, whatever it was."""
+    """Run what was asked and return its outcome; no error leaves this function."""
     try:
         config, settings = check()
         path, _ = locate(config)
@@ -179,8 +179,8 @@ def _train(
             return run_in_child(config, settings, command, sweep, {VISIBLE: gpu})
     exit_code = run_in_child(config, settings, command, sweep, {})
     if launcher.kind == "submitit_slurm" and ended_by_signal(exit_code) and sweep.asked_to_stop() is None:
-        # Slurm ends or moves this job, and has told the run before us. An outcome now would count as the job's end
-        # although it may begin again elsewhere.
+        # Slurm ends or moves this job, and has told the run before us. An outcome now would count as the run's end
+        # although Slurm may start it again elsewhere.
         time.sleep(SLURM_MOVES)
     return exit_code
 
@@ -203,7 +203,7 @@ def _result(path: Path) -> str:
 
 
 def dry_run(number: int, overrides: str, check: Callable[[], Config], *, in_sweep: bool) -> None:
-    """Note what the command would do with this configuration, and what that would take."""
+    """Record what the command would do with this configuration, and the memory, disk and time it would need."""
     sweep = SweepFolder.of_this_process()
     if sweep.asked_to_stop() is not None:
         raise StopSweep
@@ -215,7 +215,7 @@ def dry_run(number: int, overrides: str, check: Callable[[], Config], *, in_swee
 
         path, status = locate(config)
         would = _would(config, path, status, in_sweep)
-        done = {"train": 0, "go on": read_epoch(path)}.get(would)
+        done = {"train": 0, "resume": read_epoch(path)}.get(would)
         outcome = {"run": str(path), "exit_code": 0, "outcome": would, **forecast(config, done)}
     except NotApplicable as error:
         outcome = {"outcome": "skip", "why": str(error), "exit_code": 0}
@@ -229,4 +229,4 @@ def _would(config: Config, path: Path, status: Status | None, in_sweep: bool) ->
         return "train"
     if status == "done" or (in_sweep and not (config.retry_failed or tries_again(path, status))):
         return f"skip: {status}"
-    return "go on"
+    return "resume"

@@ -8,7 +8,7 @@ from typing import Any
 
 from set_cli.sweeps.table import duration_text
 
-LOST = "lost"  # what is noted of a run that is under way: so it stays where its process ends without a word
+LOST = "lost"  # the outcome of a run that is under way; it stays if the run's process ends and leaves no result
 
 
 def pace_line(number: int, runs: int | None, outcomes: Sequence[Mapping[str, Any]], at_once: int | None) -> str:

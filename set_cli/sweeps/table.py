@@ -44,7 +44,7 @@ def print_forecasts(forecasts: Outcomes) -> int:
         return 0
     _print_table([{**forecast, "time": _time_of(forecast)} for forecast in forecasts], FORECAST)
     counts = Counter(forecast["outcome"] for forecast in forecasts)
-    disk = sum(forecast.get("disk_mb", 0) for forecast in forecasts if forecast["outcome"] in ("train", "go on"))
+    disk = sum(forecast.get("disk_mb", 0) for forecast in forecasts if forecast["outcome"] in ("train", "resume"))
     words = ", ".join(f"{n} {word}" for word, n in counts.items())
     say(
         f"{len(forecasts)} in all: {words}; {_time_in_all(forecasts)}up to {disk:,.0f} MB on the disk; nothing was done"

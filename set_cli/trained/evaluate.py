@@ -69,7 +69,7 @@ def load_part(
         found = {key: _find_file(run, key, given, checksum) for key, (given, checksum) in places.items()}
         dataset = dataset.model_copy(update=found)
     elif path is not None or test_path is not None:
-        raise ConfigError(f"path is for a run on a file of your own; data_dir says where {dataset.name} lies")
+        raise ConfigError(f"path is for a run on a file of your own; data_dir is the folder that holds {dataset.name}")
     folder = data_dir if data_dir is not None else _data_folder(run)
     wanted = config.data.model_copy(update={"dir": None if folder is None else str(folder)})
     data = load_data(dataset, wanted, labels=config.model.facts.needs_labels)
@@ -77,8 +77,8 @@ def load_part(
     if run.inputs is not None:
         if not describe_inputs(data, with_mean=run.inputs.mean is not None).agrees_with(run.inputs):
             raise DataError(
-                f"{run.path}: this version of set_cli scales or names the data otherwise than the one that trained the "
-                "run; evaluate it with that version, or train it again with resume=never"
+                f"{run.path}: this version of set_cli scales or names the data differently from the one that trained "
+                "the run; evaluate it with that version, or train it again with resume=never"
             )
         data = replace(data, scaling=scaling_of(run.inputs))
     rows = {"train": data.train, "valid": data.valid, "test": data.test}[part]
@@ -97,10 +97,10 @@ def _find_file(run: TrainedRun, key: str, given: str | Path | None, checksum: st
     elif isinstance(told, str):
         places = [Path(told), Path(str(run.start.get("folder", ".")), told)]
     else:
-        raise DataError(f"{run.path}: the run's record does not say where its data lay; run.evaluate({key}=…) does")
+        raise DataError(f"{run.path}: the run's record does not name its data; give it as run.evaluate({key}=…)")
     there = [place for place in places if place.is_file()]
     if not there:
-        raise DataError(f"{places[-1]}: the data file is not there; run.evaluate({key}=…) says where it lies now")
+        raise DataError(f"{places[-1]}: the data file is not there; give its place as run.evaluate({key}=…)")
     same = next((place for place in there if sha256(place) == checksum), None)
     if same is None:
         raise DataError(f"{there[0]}: the file has changed since the run was trained on it (SHA-256 {checksum[:12]}…)")
@@ -124,7 +124,7 @@ def _check_same_data(run: TrainedRun, data: DataSet) -> None:
     counts = run.start.get("data")
     now = {"train": len(data.train), "test": len(data.test)} | ({"valid": len(data.valid)} if data.valid else {})
     if isinstance(counts, Mapping) and any(counts.get(name, rows) != rows for name, rows in now.items()):
-        raise DataError(f"{run.path}: this version of set_cli splits the data otherwise than the one that trained it")
+        raise DataError(f"{run.path}: this version of set_cli splits the data differently from the one that trained it")
 
 
 def measure_part(run: TrainedRun, rows: Part, data: DataSet) -> dict[str, float]:

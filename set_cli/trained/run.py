@@ -120,7 +120,7 @@ class TrainedRun:
             tested_on = data.tested_on if part == "test" else part
             return {**evaluate.measure_part(self, found, data), "rows": len(found), "tested_on": tested_on}
         if (path, test_path, data_dir, part) != (None, None, None, "test"):
-            raise ConfigError("evaluate: expected rows, or where the run's own lie; found both")
+            raise ConfigError("evaluate: expected rows, or the place of the run's own data; found both")
         values = self._values(rows)
         if not len(values):
             raise DataError("evaluate: expected at least one row")

@@ -26,7 +26,7 @@ from set_cli.models.rbm import RBM, build_rbm, log_odds, plan_rbm
 from set_cli.sparse.linear import INITIAL_DEVIATION, REGROW_DEVIATION
 from set_cli.training import contrastive, supervised
 from set_cli.training.group import Group
-from set_cli.training.trainers import Contrastive, Supervised, Trainer
+from set_cli.training.trainers import Contrastive, Supervised, Trainer, epochs_between_estimates
 
 EVALUATION_VALUES = 2**24  # of a layer's outputs at a time
 EVALUATED_IMAGES = 100  # rows: images grow on their way through convolutions
@@ -68,8 +68,10 @@ class Architecture:
     plan             the layers, for an epsilon (None: all dense); ValueError where the data's ends do not suit it
     build            the model with its initial weights
     trainer          makes what trains an epoch and measures parts, given the bias (features,) of the base-rate model
-                     that estimates of log Z start with, and the epochs so far
+                     that estimates of log Z start from, and the epochs so far
     evaluation_rows  rows that are measured at a time
+    measured_every   epochs from one measurement to the next, given the configuration's keys of `model` and the number
+                     of epochs
     chance_loss      training loss (nats) of guessing, of data like this
     regrow_deviation standard deviation of a new connection's random value
     step_values      values of one row that a training step has in memory at its peak
@@ -82,6 +84,7 @@ class Architecture:
     build: Build
     trainer: MakeTrainer
     evaluation_rows: Callable[[Config], int]
+    measured_every: Callable[[Mapping[str, Any], int], int]
     chance_loss: Callable[[Card], float]
     regrow_deviation: float
     step_values: Callable[[Sequence[LayerPlan], Sequence[int] | None], float]
@@ -140,6 +143,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         build=lambda plans, model, epsilon, engines, ends, start: build_mlp(plans, model, epsilon, engines, start.seed),
         trainer=_supervised,
         evaluation_rows=lambda config: _evaluation_rows(config, EVALUATION_VALUES // max(config.model.hidden)),
+        measured_every=lambda model, epochs: 1,
         chance_loss=_guessing_classes,
         regrow_deviation=REGROW_DEVIATION,
         step_values=memory.values_of_layers,
@@ -152,6 +156,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         build=_build_cnn,
         trainer=_supervised,
         evaluation_rows=lambda config: _evaluation_rows(config, EVALUATED_IMAGES),
+        measured_every=lambda model, epochs: 1,
         chance_loss=_guessing_classes,
         regrow_deviation=REGROW_DEVIATION,
         step_values=memory.values_of_layers,
@@ -164,6 +169,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         build=_build_rbm,
         trainer=_contrastive,
         evaluation_rows=lambda config: contrastive.EVALUATION_ROWS,
+        measured_every=lambda model, epochs: epochs_between_estimates(model.get("ais_every"), epochs),
         chance_loss=lambda card: math.log(2) * card.features,
         regrow_deviation=INITIAL_DEVIATION,
         step_values=memory.values_of_units,
@@ -177,6 +183,11 @@ ARCHITECTURES: dict[str, Architecture] = {
 def evaluation_rows(config: Config) -> int:
     """Rows of a batch of test rows of the configuration's architecture."""
     return ARCHITECTURES[config.model.name].evaluation_rows(config)
+
+
+def is_measured(model: Mapping[str, Any], epochs: int, epoch: int) -> bool:
+    """Whether the network is measured after this epoch of a run with these keys of `model`."""
+    return epoch == epochs or epoch % ARCHITECTURES[model["name"]].measured_every(model, epochs) == 0
 
 
 def make_trainer(

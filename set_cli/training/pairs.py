@@ -1,4 +1,4 @@
-"""Before a run begins: whether data set and model go together, and which file of the user's own it would read."""
+"""Checks before a run starts: whether data set and model go together, and which file of the user's own it reads."""
 
 from __future__ import annotations
 

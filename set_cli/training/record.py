@@ -220,7 +220,9 @@ def _check_same_data(path: Path, before: Mapping[str, str], checksums: Mapping[s
         changed = ", ".join(
             sorted(name for name in before.keys() | checksums if before.get(name) != checksums.get(name))
         )
-        raise DataError(f"{path}: {changed} changed since this run began; put it back, or resume=never begins again")
+        raise DataError(
+            f"{path}: {changed} changed since this run started; put it back, or start again with resume=never"
+        )
 
 
 def _check_same_inputs(path: Path, inputs: RunInputs) -> None:

@@ -20,13 +20,15 @@ from set_cli.training.group import ALONE, Group
 from set_cli.training.passes import AfterStep, State
 
 Scores = dict[str, dict[str, float]]  # by part, then by what was measured
+Timed = Callable[[Callable[[], object]], float]  # does a piece of work and returns how many seconds it takes
+TIMED_TEMPERATURES = 64  # of annealed importance sampling; a schedule has 1,000 or 14,500
 
 
 class Trainer(Protocol):
     """Trains one epoch, or what is left of it, and returns its mean loss; measures the parts that are due after it.
 
     resume_from  state of an interrupted epoch, from a checkpoint; empty at the start
-    check  called every so often; may raise to stop
+    check        called every so often; may raise to stop
     """
 
     def train(
@@ -34,6 +36,12 @@ class Trainer(Protocol):
     ) -> float: ...
 
     def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores: ...
+
+    def measuring_seconds(
+        self, parts: Mapping[str, Inputs], share: float, timed: Timed, check: Callable[[], None]
+    ) -> float:
+        """Estimate how long `measure` takes on `share` times as many rows as these parts have, from timed pieces."""
+        ...
 
 
 class Supervised:
@@ -57,11 +65,21 @@ class Supervised:
     def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
         return {name: supervised.evaluate(self._model, part, check, self._rows) for name, part in parts.items()}
 
+    def measuring_seconds(
+        self, parts: Mapping[str, Inputs], share: float, timed: Timed, check: Callable[[], None]
+    ) -> float:
+        return timed(lambda: self.measure(parts, 1, check)) * share
+
+
+def epochs_between_estimates(ais_every: int | None, epochs: int) -> int:
+    """Epochs between two estimates of log Z: as configured, else as many as make about 50 estimates in the run."""
+    return ais_every or max(1, round(epochs / 50))
+
 
 class Contrastive:
     """Contrastive divergence: an RBM.
 
-    base_bias  (n_visible,) of the base-rate model that estimates of log Z begin with
+    base_bias  (n_visible,) of the base-rate model that estimates of log Z start from
     rows       the epochs so far, of a run that is resumed
     """
 
@@ -85,9 +103,9 @@ class Contrastive:
         """
         model, epochs = self._config.model, self._config.train.epochs
         is_last = epoch == epochs
-        if epoch % model.epochs_between_estimates(epochs) and not is_last:
+        if epoch % epochs_between_estimates(model.ais_every, epochs) and not is_last:
             return {}
-        scores = {name: contrastive.monitor(self._model, part, self._config.seed) for name, part in parts.items()}
+        scores = self._monitor(parts)
         schedule = model.ais_last if is_last else model.ais
         partition = self._estimate(epoch, schedule, check)
         is_rough = (schedule, model.ais_last) == ("quick", "paper") and partition.temperatures > 0
@@ -104,11 +122,33 @@ class Contrastive:
         self._best = max(self._best, scores[self._best_on]["log_probability"])
         return scores
 
+    def measuring_seconds(
+        self, parts: Mapping[str, Inputs], share: float, timed: Timed, check: Callable[[], None]
+    ) -> float:
+        on_rows = timed(lambda: self._monitor(parts)) * share
+        if self._is_exact:
+            return on_rows + timed(lambda: annealing.enumerate_states(self._model, check))
+        betas = np.linspace(0, 1, TIMED_TEMPERATURES + 1)
+        per_temperature = timed(lambda: self._anneal(1, betas, check)) / TIMED_TEMPERATURES
+        model = self._config.model
+        names = {model.ais or "quick", model.ais_last or "quick"}  # each estimate may seem the best so far
+        return on_rows + per_temperature * sum(len(annealing.schedule(name)) - 1 for name in names)
+
+    def _monitor(self, parts: Mapping[str, Inputs]) -> Scores:
+        return {name: contrastive.monitor(self._model, part, self._config.seed) for name, part in parts.items()}
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether one side is small enough for log Z to be a sum over all its states."""
+        return min(self._model.n_hidden, self._model.n_visible) <= annealing.EXACT_UNITS
+
     def _estimate(self, epoch: int, schedule: str | None, check: Callable[[], None]) -> annealing.Partition:
-        if min(self._model.n_hidden, self._model.n_visible) <= annealing.EXACT_UNITS:
+        if self._is_exact:
             return annealing.enumerate_states(self._model, check)
         assert schedule is not None
+        return self._anneal(epoch, annealing.schedule(schedule), check)
+
+    def _anneal(self, epoch: int, betas: NDArray[np.float64], check: Callable[[], None]) -> annealing.Partition:
         base = torch.from_numpy(self._base_bias).to(self._model.visible.bias.device)
         seed = streams.torch_seed(self._config.seed, "ais", epoch)
-        betas = annealing.schedule(schedule)
         return annealing.anneal(self._model, base, betas, annealing.CHAINS, seed, check)

@@ -121,7 +121,9 @@ def test_two_damaged_checkpoints_end_with_a_sentence_and_change_nothing(run: Pat
         content[len(content) // 2] ^= 1
         (tmp_path / name).write_bytes(content)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    with pytest.raises(DataError, match=r"cannot resume: move the folder away or train anew with resume=never"):
+    with pytest.raises(
+        DataError, match=r"cannot resume: move the folder away, or train again from the start with resume=never"
+    ):
         load_checkpoint(tmp_path)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 

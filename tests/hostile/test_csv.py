@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from set_cli.report.rows import COLUMNS
+from set_cli.report.rows import ROW_KEYS
 from set_cli.report.tables import csv_text, render
 from set_cli.report.topology import kept_topologies, render_topologies
 from set_cli.system.terminal import printable
@@ -29,10 +29,10 @@ FORMULAS = [
 def test_no_cell_of_csv_is_a_formula_and_every_number_is_one(tmp_path: Path) -> None:
     comparison = comparison_of(tmp_path, FORMULAS)
     lines = list(csv.reader(io.StringIO(render(comparison, "csv"), newline="")))
-    assert lines[0] == COLUMNS
+    assert lines[0] == ROW_KEYS
     assert len(lines) == len(FORMULAS) + 1
     for row, line in zip(comparison.rows, lines[1:], strict=True):
-        for column, cell in zip(COLUMNS, line, strict=True):
+        for column, cell in zip(ROW_KEYS, line, strict=True):
             if isinstance(row[column], str):
                 assert not cell.lstrip().startswith(("=", "+", "-", "@")), cell
                 # What leads to the sign is shown, or an apostrophe: nothing of the text is lost.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from set_cli.report.tables import READABLE, render
+from set_cli.report.tables import TABLE_COLUMNS, render
 from set_cli.report.topology import kept_topologies, render_topologies, tables
 from set_cli.system.terminal import text_cells
 from tests.builders import report
@@ -65,7 +65,7 @@ READERS = ["commonmark", pytest.param("gfm-like", marks=NO_LINKS)]
 @pytest.mark.parametrize("flavour", READERS)
 def test_what_markdown_shows_is_what_was_put_in(flavour: str, tmp_path: Path) -> None:
     comparison = comparison_of(tmp_path, MARKUP)
-    columns, lines = text_cells(READABLE, comparison.configurations)
+    columns, lines = text_cells(TABLE_COLUMNS, comparison.configurations)
     (table,) = read_markdown(flavour, render(comparison, "markdown"))
     assert table[0] == [column.title for column in columns]
     # A cell loses the spaces at its ends, in Markdown as in a table before it.

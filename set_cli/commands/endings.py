@@ -1,0 +1,35 @@
+"""How a click command ends: one sentence on stderr and an exit code, whatever went wrong."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from set_cli.errors import OutOfMemory, SetError
+from set_cli.system.terminal import printable
+
+
+@contextmanager
+def one_sentence(program: str, *, interrupted: str = "", out_of_memory: str = "") -> Iterator[None]:
+    """Turn every ending into its exit code and one sentence; a bug keeps its traceback.
+
+    interrupted, out_of_memory  what the sentence says after that word: what is left behind, what to do
+    """
+    try:
+        yield
+    except SetError as error:
+        _end(program, str(error), "", error.exit_code)
+    except MemoryError:
+        _end(program, "out of memory", out_of_memory, OutOfMemory.exit_code)
+    except KeyboardInterrupt:
+        click.echo(err=True)  # the terminal shows ^C on this line
+        _end(program, "interrupted", interrupted, 128 + signal.SIGINT)
+
+
+def _end(program: str, what: str, more: str, exit_code: int) -> None:
+    click.echo(printable(f"{program}: {what}{'; ' * bool(more)}{more}"), err=True)
+    sys.exit(exit_code)
