@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Tests side by side, a file's in one process, each with one thread: most are too small for two.
+PYTEST := $(BIN)/python -m pytest
+ALONGSIDE := OMP_NUM_THREADS=1 $(PYTEST) -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install train report test test-slow test-slurm test-hostile faults test-sanitized benchmarks check lint format cards configuration build clean
@@ -28,19 +31,19 @@ report: $(INSTALLED) ## print the comparison of all runs in runs/
 	$(BIN)/set-report
 
 test: $(INSTALLED) ## run the tests (real data: SET_DATA_DIR=folder make test)
-	$(BIN)/python -m pytest -m 'not slow and not faults and not slurm and not hostile'
+	$(ALONGSIDE) -m 'not slow and not faults and not slurm and not hostile'
 
 test-slow: $(INSTALLED) ## train for minutes on real MNIST and CIFAR10 (needs SET_DATA_DIR)
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 faults: $(INSTALLED) ## kill runs, fail their calls, damage their files; print what came of it
-	$(BIN)/python -m pytest -m faults
+	$(ALONGSIDE) -m faults
 
 test-hostile: $(INSTALLED) ## report run folders that were made to mislead
-	$(BIN)/python -m pytest -m hostile
+	$(ALONGSIDE) -m hostile
 
 test-slurm: $(INSTALLED) ## start a Slurm cluster of this machine (root, Debian) and sweep on it
-	$(BIN)/python -m pytest -m slurm
+	$(PYTEST) -m slurm
 
 # A copy of the package, its kernels built with the sanitizers; `optional` would hide a failed build, so that is checked.
 SANITIZED := build/sanitized
