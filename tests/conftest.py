@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from set_cli import native
 from set_cli.config import Config, from_mapping
+from tests.faults.figures import FIGURES
 
 np.seterr(all="raise")
 # A test that takes long on a machine that does other things has not failed.
@@ -114,3 +115,22 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what this process's fault tests add up to the one that prints (pytest-xdist)."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["faults"] = dict(FIGURES)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    FIGURES.update(getattr(node, "workeroutput", {}).get("faults", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if FIGURES:
+        terminalreporter.section("faults")
+        for name, count in FIGURES.items():
+            terminalreporter.write_line(f"{name:45} {count:6,}")

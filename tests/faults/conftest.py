@@ -1,4 +1,4 @@
-"""The figures that the fault tests add up, printed at their end."""
+"""What the fault tests add up; tests/conftest.py prints it at their end."""
 
 from __future__ import annotations
 
@@ -6,17 +6,10 @@ from collections import Counter
 
 import pytest
 
-FIGURES: Counter[str] = Counter()
+from tests.faults.figures import FIGURES
 
 
 @pytest.fixture
 def record() -> Counter[str]:
-    """What was injected, by name; counted once it has come out right."""
+    """What was injected, by name."""
     return FIGURES
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if FIGURES:
-        terminalreporter.section("faults")
-        for name, count in FIGURES.items():
-            terminalreporter.write_line(f"{name:45} {count:6,}")
