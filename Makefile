@@ -75,7 +75,7 @@ format: $(INSTALLED) ## format the code
 cards: $(INSTALLED) ## write datasets/*.md anew from the catalogue
 	$(BIN)/python tools/data_cards.py
 
-configuration: $(INSTALLED) ## write docs/configuration.md anew from config.py and conf/
+configuration: $(INSTALLED) ## write docs/configuration.md anew from set_cli/config and conf/
 	$(BIN)/python tools/configuration.py
 
 build: $(INSTALLED) ## build the wheel into dist/

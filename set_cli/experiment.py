@@ -122,7 +122,10 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
 
 
 def _train(session: Session, record: Recorder, view: View) -> None:
-    """Box 1 of the paper, from the newest checkpoint on."""
+    """Box 1 of the paper, from the newest checkpoint on; an epoch's batches are the trainer's (training/supervised.py).
+
+    An epoch is measured before its removal, which would cost accuracy that the next epoch wins back.
+    """
     for epoch in record.remaining_epochs():
         loss = session.train(epoch)
         scores = session.measure(epoch)

@@ -42,7 +42,7 @@ class Learner:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def share(self) -> None:
+    def share_state(self) -> None:
         """Give all processes the first one's connections, weights and momenta."""
         if self.group.size > 1:
             arrays = self.group.arrays_of_first(model_arrays(self.model, self.optimizer), self.device)
@@ -61,7 +61,7 @@ class Session:
     def __init__(self, learner: Learner, record: Recorder, view: View, stop: StopSignals) -> None:
         self._learner, self._record, self._view, self._stop = learner, record, view, stop
         config, data, group = learner.config, learner.data, learner.group
-        learner.share()
+        learner.share_state()
         self._trainer = make_trainer(config, data, learner.model, record.rows(), group)
         self._divergence = Divergence(config, data.card, learner.model, record.path)
         parts = parts_of(data) if group.is_first else {"train": data.train}
@@ -98,7 +98,7 @@ class Session:
         with self._record.clock.part("evolve"):
             if learner.group.is_first:
                 change = evolve_model(learner.model, learner.optimizer, learner.config, epoch)
-            learner.share()
+            learner.share_state()
         self._record.paused |= self._stop.was_paused()
         if change.pruned:
             self._scores = None

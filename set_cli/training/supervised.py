@@ -39,8 +39,8 @@ def train_epoch(
     """Mean training loss (nats per row) over one pass; every row is used once, the last partial batch too.
 
     resume_from  state of an interrupted epoch, from a checkpoint; empty at the start
-    group     of processes that share each batch
-    parallel  the model as the group trains it
+    group        of processes that share each batch
+    parallel     the model as the group trains it
     """
     forward = parallel or model
     train, seed = config.train, config.seed
@@ -53,26 +53,27 @@ def train_epoch(
             activation.stream.restore(resume_from[f"dropout{i}"])
     one_pass = Pass(len(inputs), train.batch_size, seed, epoch, inputs.device, resume_from, group, inputs.home)
     maps = _epoch_transforms(config.data.augment, inputs, streams.generator(seed, "augment", epoch))
-    weights = connection_weights(model)
-    halves = config.backend.precision == "bfloat16"
+    penalised = connection_weights(model)
+    is_half = config.backend.precision == "bfloat16"
 
     def state() -> dict[str, NDArray[Any]]:
         return one_pass.state() | {f"dropout{i}": a.stream.state() for i, a in enumerate(activations)}
 
     def step(batch: Tensor) -> None:
-        rows, weight = group.share(batch)
+        rows, share = group.share(batch)
         x, y = inputs.batch(rows, None if maps is None else maps[rows])
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=halves):
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=is_half):
             logits = forward(x)
         loss = cross_entropy(logits.float(), y)
         drop_gradients(optimizer)
-        (loss if group.size == 1 else weight * loss).backward()  # type: ignore[no-untyped-call]
+        (loss if group.size == 1 else share * loss).backward()  # type: ignore[no-untyped-call]
         clip_gradients(optimizer, train.clip)
         if train.l1:
-            add_l1_gradient(weights, train.l1)
+            add_l1_gradient(penalised, train.l1)
         optimizer.step()
-        one_pass.add(loss.detach() * (len(rows) if weight else 0))
+        one_pass.add(loss.detach() * (len(rows) if share else 0))
 
+    # On the CPU `learn` is `step`; on a GPU a recording of it, which counts the loss but not the rows.
     wanted = config.backend.cuda_graphs and group.size == 1 and inputs.is_resident
     learn = recorded(step, model, optimizer, [a.stream for a in activations], wanted=wanted)
     for batch in one_pass.batches():
