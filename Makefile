@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Tests side by side, a file's in one process, each with one thread: most are too small for two.
+# Tests side by side, each with one thread: most are too small for two.
 PYTEST := $(BIN)/python -m pytest
-ALONGSIDE := OMP_NUM_THREADS=1 $(PYTEST) -n auto --maxprocesses 4 --dist loadfile
+ALONGSIDE := OMP_NUM_THREADS=1 $(PYTEST) -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install train report test test-slow test-slurm test-hostile faults test-sanitized benchmarks check lint format cards configuration build clean
