@@ -53,7 +53,7 @@ class PartwiseProduct(torch.autograd.Function):
     """x @ W.T for few outputs on a GPU, the sum over the inputs in parts that are computed beside each other.
 
     A matrix product has one block of threads per tile of the result: for ten outputs of half a million inputs a single
-    one, which takes fifteen times longer.
+    one, which took 0.57 ms on an H200 that reads the operands in 0.02 (docs/gpu.md).
     """
 
     @staticmethod

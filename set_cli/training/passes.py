@@ -26,8 +26,8 @@ class Pass:
 
     device       on which the loss is
     resume_from  the `state` of an interrupted pass; empty for a new one
-    group  of processes that share each batch
-    home   where the row numbers are: with the rows
+    group        of processes that share each batch
+    home         where the row numbers are: with the rows
     """
 
     def __init__(

@@ -34,7 +34,7 @@ from set_cli.sparse.engines.device_pattern import DevicePattern
 CROSSOVER = {"native": 0.6, "torch": 0.2}
 # On a GPU, measured on an H200 (docs/gpu.md). A dense product needs the dense weights, 4 GiB of them at most.
 CROSSOVER_ON_GPU, LARGEST_DENSE_ON_GPU = 0.15, 2**30
-DENSE_WITHOUT_KERNELS = 2**26  # dense weights up to which dense products are faster than cuSPARSE's
+DENSE_WITHOUT_KERNELS = 2**26  # dense weights up to which dense products replace cuSPARSE's; derived, not measured
 TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
