@@ -153,7 +153,7 @@ except ValueError as error:
 
 
 COMPILE = """
-import sys
+from itertools import product
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from set_cli.sparse.engines import triton_rows as rows
@@ -177,14 +177,15 @@ for capability in (80, 90):
                           (rows.gradients_kernel, {"WANTS_DX": True, "WALKS": False}),
                           (rows.gradients_kernel, {"WANTS_DX": False, "WALKS": True})):
         for block in (1, 32, 128, rows.WIDEST_BLOCK):
-            for half in (False, True):
+            numbers = {rows._together(block, n, 0.0) for n in (1, rows.FEW_PROGRAMS)}
+            for half, together in product((False, True), numbers):
                 signature = {name: kind(name, half) for name in kernel.arg_names}
-                constants = flags | {"BLOCK": block, "CONNECTIONS": rows.CONNECTIONS}
+                constants = flags | {"BLOCK": block, "CONNECTIONS": together}
                 source = ASTSource(kernel, signature, constexprs=constants)
                 built = compile(source, target=GPUTarget("cuda", capability, 32))
                 assert built.asm["cubin"]
                 assert ".local" not in built.asm["ptx"], "a row's sums went to memory"
-                print(capability, kernel.fn.__name__, block, half)
+                print(capability, kernel.fn.__name__, block, half, together)
 """
 
 
@@ -192,4 +193,4 @@ def test_the_kernels_compile_for_real_gpus(tmp_path: Path) -> None:
     """Triton's compiler and ptxas need no GPU; the interpreter accepts what they may not."""
     result = run_python("-W", "ignore", "-c", COMPILE, folder=tmp_path, TRITON_CACHE_DIR=str(tmp_path))
     assert result.returncode == 0, result.stderr[-2000:]
-    assert len(result.stdout.splitlines()) == 2 * 4 * 4 * 2
+    assert len(result.stdout.splitlines()) == 2 * 4 * 2 * (1 + 1 + 2 + 2)  # rows together: two numbers in wide blocks

@@ -24,7 +24,7 @@ class Part:
 
 PARTS = {
     "tests": Part("gpu.suite", 150, 40),
-    "bench": Part("gpu.bench", 150, 30),
+    "bench": Part("gpu.bench", 170, 30),
     "large": Part("gpu.large", 150, 60),
     "training": Part("gpu.training", 150, 60),
     "products": Part("gpu.products", 60, 20),

@@ -10,6 +10,7 @@ Without a GPU the kernels run under Triton's interpreter (TRITON_INTERPRET=1 bef
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import AbstractContextManager
 
@@ -24,8 +25,12 @@ from set_cli.sparse.engines.device_pattern import DevicePattern
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 WIDEST_BLOCK = 256  # batch elements per program: a row's sums must stay in registers
-# Rows that are read together, for blocks up to 128 and for wider ones, by one warp: fastest on an H200 (docs/gpu.md).
-CONNECTIONS, CONNECTIONS_OF_WIDE = 32, 8
+# One warp reads some rows together: so many values that its registers leave room for other warps. Where rows lie in the
+# cache or few programs run, latency counts: more rows then, in blocks up to 128 and in wider ones. Each the fastest on
+# an H200 (docs/gpu.md).
+VALUES_TOGETHER, MOST_ROWS = 1024, 32
+ROWS_OF_FEW, ROWS_OF_FEW_WIDE = 32, 8
+FEW_PROGRAMS, DENSE = 2048, 0.03
 WARPS = 1
 SUMMED = 4096  # values that a program sums at a time
 MOST_PARTS = 16  # of a sum over a wide batch, each as large as the weights
@@ -162,9 +167,11 @@ def _blocks(n_batch: int) -> tuple[int, int]:
     return block, triton.cdiv(n_batch, block)
 
 
-def _together(block: int) -> int:
-    """Rows that are read together, for blocks of so many batch elements."""
-    return CONNECTIONS if block <= 128 else CONNECTIONS_OF_WIDE
+def _together(block: int, programs: int, density: float) -> int:
+    """Rows that each of these programs reads together, of so many batch elements."""
+    if programs < FEW_PROGRAMS or density > DENSE:
+        return ROWS_OF_FEW if block <= 128 else ROWS_OF_FEW_WIDE
+    return min(MOST_ROWS, VALUES_TOGETHER // block)
 
 
 def _device_of(x: Tensor) -> AbstractContextManager[None]:
@@ -195,8 +202,8 @@ def _product(
             spmm_kernel[(shape[1] * programs,)](
                 indptr, indices, indices if order is None else order, values, values if bias is None else bias, x, y,
                 n_batch, x.stride(1), y.stride(1), programs,
-                HAS_ORDER=order is not None, HAS_BIAS=bias is not None, BLOCK=block, CONNECTIONS=_together(block),
-                num_warps=WARPS,
+                HAS_ORDER=order is not None, HAS_BIAS=bias is not None, BLOCK=block,
+                CONNECTIONS=_together(block, shape[1] * programs, len(indices) / math.prod(shape)), num_warps=WARPS,
             )  # fmt: skip
     return y
 
@@ -214,8 +221,8 @@ def _gradients(x: Tensor, dy: Tensor, values: Tensor | None, pattern: DevicePatt
             gradients_kernel[(n_in * programs,)](
                 pattern.indptr, pattern.indices, parts if values is None else values, x, dy, dy if dx is None else dx,
                 parts, n_batch, x.stride(1), dy.stride(1), 0 if dx is None else dx.stride(1), nnz, programs,
-                WANTS_DX=dx is not None, WALKS=blocks > programs, BLOCK=block, CONNECTIONS=_together(block),
-                num_warps=WARPS,
+                WANTS_DX=dx is not None, WALKS=blocks > programs, BLOCK=block,
+                CONNECTIONS=_together(block, n_in * programs, nnz / math.prod(pattern.shape)), num_warps=WARPS,
             )  # fmt: skip
     dw = parts[0] if programs == 1 else parts.sum(dim=0)
     return dx, dw if values is None else dw.to(values.dtype)
