@@ -34,7 +34,7 @@ test: $(INSTALLED) ## run the tests (real data: SET_DATA_DIR=folder make test)
 	$(ALONGSIDE) -m 'not slow and not faults and not slurm and not hostile'
 
 test-slow: $(INSTALLED) ## train for minutes on real MNIST and CIFAR10 (needs SET_DATA_DIR)
-	$(PYTEST) -m slow
+	$(ALONGSIDE) -m slow
 
 faults: $(INSTALLED) ## kill runs, fail their calls, damage their files; print what came of it
 	$(ALONGSIDE) -m faults

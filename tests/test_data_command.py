@@ -21,6 +21,7 @@ import set_cli
 from set_cli.commands.data import main
 from set_cli.config import DATASETS, identity
 from set_cli.data import prepare
+from set_cli.data.bundled import bundled_digits
 from set_cli.data.card import Card, Digest, Form, SourceFile
 from set_cli.data.card_text import card_text
 from set_cli.data.catalog import CATALOG
@@ -315,7 +316,7 @@ def test_an_interrupted_run_does_not_go_on_with_other_data(
     path = locate(config)[0]
     with StopSignals() as stop, pytest.raises(Interrupted):
         run(config, {}, [], StopAtSecondEpoch(), stop)
-    digits = prepare.bundled_digits()[0]
+    digits = bundled_digits()[0]
     monkeypatch.setattr(prepare, "bundled_digits", lambda: (digits, "another checksum"))
     before = (path / "metrics.jsonl").read_bytes()
     with StopSignals() as stop, pytest.raises(DataError, match=r"load_digits changed since this run started"):

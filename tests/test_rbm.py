@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import set_cli
 from set_cli import native
-from set_cli.data.prepare import bundled_digits
+from set_cli.data.bundled import bundled_digits
 from set_cli.experiment import Outcome, run
 from set_cli.models.rbm import RBM, log_odds
 from set_cli.runs.summary import read_rows

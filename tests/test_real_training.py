@@ -23,16 +23,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_mnist_reaches_97_percent_in_ten_epochs(compose: Compose, real_data: str) -> None:
-    summary = train(
-        compose("dataset=mnist", "train.epochs=10", "backend.threads=null", f"data.dir={real_data}")
-    ).summary
+    summary = train(compose("dataset=mnist", "train.epochs=10", f"data.dir={real_data}")).summary
     assert summary["last"] >= 97
 
 
 def test_cifar10_reaches_45_percent_in_twenty_epochs(compose: Compose, real_data: str) -> None:
-    config = compose(
-        "dataset=cifar10", "train.epochs=20", "data.holdout=10000", "backend.threads=null", f"data.dir={real_data}"
-    )
+    config = compose("dataset=cifar10", "train.epochs=20", "data.holdout=10000", f"data.dir={real_data}")
     outcome = train(config)
     assert outcome.summary["best"] >= 45
     params = read_json(Path(outcome.path, "params.json"))["total"]

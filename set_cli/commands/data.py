@@ -198,7 +198,8 @@ def verify(data_dir: Path, names: tuple[str, ...]) -> None:
 
 
 def _verify(card: Card, state: State, data_dir: Path) -> str:
-    from set_cli.data.prepare import binarize, bundled_digits
+    from set_cli.data.bundled import bundled_digits
+    from set_cli.data.prepare import binarize
     from set_cli.data.sources import missing_files, missing_sentence, read_source
     from set_cli.data.state import departures, describe_rows
     from set_cli.system.progress import make_bar

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from set_cli.config import Data as DataConfig
 from set_cli.config import Dataset
 from set_cli.data.answers import check_answers
+from set_cli.data.bundled import bundled_digits
 from set_cli.data.card import Card
 from set_cli.data.catalog import CATALOG
 from set_cli.data.classes import check_groups, check_measured, check_parts, count_classes
@@ -24,7 +24,7 @@ from set_cli.data.files import data_folder
 from set_cli.data.kinship import check_repeats, check_unused_groups
 from set_cli.data.missing import fill_sentence, fill_values, filled
 from set_cli.data.parse import Parts
-from set_cli.data.parts import Part, no_rows
+from set_cli.data.parts import Part
 from set_cli.data.scaling import CHUNK, Scaling, fit_scaling, mean_of
 from set_cli.data.sources import Source, choose_form, identity_of, missing_files, missing_sentence, read_source
 from set_cli.data.split import choose_rows
@@ -164,19 +164,6 @@ def obtain(
         fetch(card, form, data_dir, with_test=with_test, bar=bar, say=say)
     source = read_source(card, form, data_dir, with_test=with_test, bar=bar)
     return source, identity_of(card, form, source.checksums, source.origin == "imported", labels=labels)
-
-
-def bundled_digits() -> tuple[Parts, str]:
-    """The rows of scikit-learn's digits and their SHA-256."""
-    from sklearn.datasets import load_digits  # nearly a second to import, for this set only
-
-    bunch = load_digits()
-    whole = Part(bunch.data.astype(np.uint8), bunch.target.astype(np.int64))
-    assert whole.y is not None
-    digest = hashlib.sha256(whole.x.tobytes() + whole.y.tobytes()).hexdigest()
-    # Every fifth row is a test row: upstream has no split, and a cut at the end would test on other writers.
-    tested = np.arange(len(whole)) % 5 == 4
-    return {"train": whole[~tested], "valid": no_rows(64, labels=True), "test": whole[tested]}, digest
 
 
 def binarize(part: Part, how: Literal["sample", "threshold"], stream: int) -> Part:

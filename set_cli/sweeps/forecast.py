@@ -14,7 +14,7 @@ from set_cli.sweeps.durations import Size, duration
 from set_cli.training.devices import choose_device
 from set_cli.training.network import estimate_memory, plan_network
 
-PROGRAM, SCIKIT_LEARN = 300e6, 80e6  # bytes of Python and torch; of what the bundled data needs beside
+PROGRAM = 300e6  # bytes of Python and torch
 PER_CONNECTION_ON_DISK = {"checkpoint": 12, "snapshot": 2.5}  # bytes: weight, momentum, index; compressed indices
 
 
@@ -28,7 +28,7 @@ def forecast(config: Config, done: int | None = 0) -> dict[str, Any]:
     plans = plan_network(config.model, config.wired_epsilon, card)
     device, _ = choose_device(config.backend)
     memory = estimate_memory(config, plans, device, rows, tested, card.shape)
-    of_data = card.rows * card.features * (4 if card.kind == "real" else 1) + SCIKIT_LEARN * card.bundled
+    of_data = card.rows * card.features * (4 if card.kind == "real" else 1)
     return {
         "connections": round(sum(plan.connections_asked for plan in plans)),
         "memory_mb": round((memory.expected + (PROGRAM + of_data) * (device.type == "cpu")) / 1e6),
