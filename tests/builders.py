@@ -107,6 +107,11 @@ def iris_frame() -> pd.DataFrame:
     return frame.iloc[np.random.default_rng(0).permutation(len(frame))].reset_index(drop=True)
 
 
+def digits(config: Config) -> DataSet:
+    """The data set digits as this configuration has it."""
+    return load_data(Dataset(name="digits"), config.data)
+
+
 def rows_of_digits() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Every fifth row and label of the bundled digits: the test rows of dataset=digits."""
     bunch = load_digits()

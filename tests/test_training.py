@@ -8,22 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from set_cli.config import Config, Dataset
+from set_cli.config import Config
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
-from set_cli.data.prepare import DataSet, load_data
 from set_cli.models.counts import sparse_layers
 from set_cli.training.evolution import evolve_model
 from set_cli.training.network import build_network
 from set_cli.training.optimizer import add_l1_gradient, build_optimizer, momentum_arrays, restore_momentum
 from set_cli.training.supervised import evaluate, is_finite, train_epoch
+from tests.builders import digits
 from tests.conftest import Compose
 
 CPU = torch.device("cpu")
-
-
-def digits(config: Config) -> DataSet:
-    return load_data(Dataset(name="digits"), config.data)
 
 
 def fit(config: Config, epochs: int = 1, threads: int = 1) -> tuple[nn.Module, list[float], list[tuple[int, int]]]:
