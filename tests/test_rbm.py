@@ -30,9 +30,10 @@ from set_cli.system.progress import NoView
 from set_cli.system.signals import StopSignals
 from set_cli.training import annealing
 from set_cli.training.contrastive import Divergence
+from set_cli.training.network import build_network
 from set_cli.training.pairs import with_checksum
 from set_cli.training.sampling import Sampler
-from tests.builders import randomised, sparse_rbm
+from tests.builders import digits, randomised, sparse_rbm
 from tests.conftest import Compose
 
 Floats = NDArray[np.float64]
@@ -282,6 +283,16 @@ def test_units_of_another_width_never_reach_the_kernels(engine: str) -> None:
         Divergence(rbm, 1, 0).differentiate(torch.zeros(16, 40))
     with pytest.raises(ValueError, match=r"expected 40 visible biases, got shape \(1,\)"):
         annealing.anneal(rbm, torch.zeros(1), annealing.schedule("quick"), 10, 0)
+
+
+@pytest.mark.parametrize("method", ["set", "dense"])
+def test_visible_biases_start_at_the_log_odds_of_the_training_rows(method: str, compose: Compose) -> None:
+    config = compose(*SMALL, f"method={method}")
+    data = digits(config)
+    model = build_network(config, data, torch.device("cpu")).model
+    mean = (data.train.x / 16).mean(axis=0).astype(np.float32)
+    np.testing.assert_allclose(model.get_parameter("visible.bias").detach(), log_odds(mean, len(data.train)), rtol=1e-5)
+    assert np.ptp(log_odds(mean, len(data.train))) > 5  # not 0 everywhere
 
 
 def test_log_odds_of_what_never_happens_are_finite() -> None:

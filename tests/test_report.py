@@ -65,6 +65,8 @@ def test_means_deviations_and_the_difference_to_the_paper(tmp_path: Path) -> Non
     assert row["last_std"] == pytest.approx(2.0816660)  # sqrt((2.7778 + 0.4444 + 5.4444) / 2)
     assert (row["best_mean"], row["best_std"]) == (74, 2)
     assert row["connections"] == 381_001  # of 381,000, 381,001 and 381,003
+    assert row["connections_final"] == 279_001
+    assert (row["parameters"], row["dense_parameters"]) == (426_001, 20_373_010)
     assert row["seconds_per_epoch"] == 9  # the median
     assert row["peak_memory_mb"] == 503  # the largest
     assert row["paper"] == 74.84
