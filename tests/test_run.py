@@ -78,6 +78,18 @@ def test_counts_before_and_after_the_last_removal(compose: Compose) -> None:
         assert layer["connections_asked"] == pytest.approx(asked)
 
 
+def test_bytes_are_those_of_weights_indices_and_momentum(compose: Compose) -> None:
+    path = train(compose(*SMALL)).path
+    for layer in read_json(path / "params.json")["layers"]:
+        n_in, _ = layer["shape"]
+        indices = 4 * (layer["connections"] + n_in + 1) if layer["kind"] == "sparse" else 0
+        assert layer["bytes"] == {
+            "values": 4 * layer["connections"],
+            "indices": indices,
+            "optimizer": 4 * layer["connections"],
+        }
+
+
 def test_checksums_in_the_summary_are_those_of_the_files(compose: Compose) -> None:
     outcome = train(compose(*SMALL))
     checksums = outcome.summary["sha256"]

@@ -1,0 +1,738 @@
+"""Change the code in one place after another, and see that tests notice.
+
+    python tools/mutants.py [NAME ...] [--list] [--tests "ARGUMENTS OF PYTEST"]
+
+A mutant is a copy of the package with one small fault: a rule, a count, a column of the report, a refusal. It is
+caught where at least one of its tests fails, and survives where all pass. The repository itself is not touched.
+
+--tests  these tests instead of the mutant's own, to find some that catch it
+
+Exit code 0: every mutant was caught.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = (
+    "set_cli",
+    "tests",
+    "tools",
+    "conf",
+    "docs",
+    "datasets",
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "Makefile",
+)
+FAILED = 1  # pytest's exit code where tests failed; others are no answer
+SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A fault.
+
+    file      in the package
+    old, new  what stands there once, and what the fault makes of it
+    tests     arguments of pytest: the tests that are there to notice it
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = (
+    Mutant(
+        "evolution: same draws in every epoch",
+        "training/evolution.py",
+        '"evolve", epoch, i)',
+        '"evolve", 1, i)',
+        "tests/test_draws.py",
+    ),
+    Mutant(
+        "evolution: same draws in every layer",
+        "training/evolution.py",
+        '"evolve", epoch, i)',
+        '"evolve", epoch, 0)',
+        "tests/test_draws.py",
+    ),
+    Mutant(
+        "evolution: same draws for every seed",
+        "training/evolution.py",
+        'generator(config.seed, "evolve"',
+        'generator(0, "evolve"',
+        "tests/test_draws.py",
+    ),
+    Mutant(
+        "evolution: last removal refilled",
+        "training/evolution.py",
+        "refill=epoch < config.train.epochs",
+        "refill=epoch <= config.train.epochs",
+        "tests/test_training.py tests/test_run.py",
+    ),
+    Mutant(
+        "evolution: rule of the configuration ignored",
+        "training/evolution.py",
+        "            removal=config.method.removal,\n",
+        "",
+        "tests/test_draws.py",
+    ),
+    Mutant(
+        "evolution: counts of one layer only",
+        "training/evolution.py",
+        "pruned += evolution.pruned",
+        "pruned = evolution.pruned",
+        "tests/test_training.py tests/test_run.py",
+    ),
+    Mutant(
+        "evolution: zeros not counted",
+        "training/evolution.py",
+        "zeros += evolution.zeros",
+        "zeros += 0",
+        "tests/test_draws.py",
+    ),
+    Mutant(
+        "evolution: connections counted after it",
+        "training/evolution.py",
+        "return Change(connections, pruned",
+        "return Change(count_connections(model), pruned",
+        "tests/test_training.py tests/test_run.py",
+    ),
+    Mutant(
+        "removal: rounded instead of floored",
+        "sparse/rules.py",
+        "math.floor(zeta * len(candidates))",
+        "round(zeta * len(candidates))",
+        "tests/test_evolve.py tests/test_rules.py",
+    ),
+    Mutant(
+        "removal: the largest positive weights",
+        "sparse/rules.py",
+        "for side in (weights > 0, weights < 0):",
+        "for side in (weights > 0, weights > 0):",
+        "tests/test_evolve.py tests/test_rules.py",
+    ),
+    Mutant(
+        "removal: zeros stay",
+        "sparse/rules.py",
+        "keep = weights != 0",
+        "keep = weights == weights",
+        "tests/test_evolve.py tests/test_rules.py",
+    ),
+    Mutant(
+        "regrowth: emptied cells never filled again",
+        "sparse/rules.py",
+        "empty = view.cells - int(keep.sum())",
+        "empty = view.cells - view.nnz",
+        "tests/test_evolve.py tests/test_rules.py",
+    ),
+    Mutant(
+        "wiring: epsilon counts inputs only",
+        "sparse/rules.py",
+        "return epsilon * (n_in + n_out) / (n_in * n_out)",
+        "return epsilon * n_in / (n_in * n_out)",
+        "tests/test_sparse_linear.py tests/test_rules.py",
+    ),
+    Mutant(
+        "wiring: number of connections not random",
+        "sparse/rules.py",
+        "count = int(rng.binomial(n_in * n_out, probability))",
+        "count = round(n_in * n_out * probability)",
+        "tests/test_evolve.py",
+    ),
+    Mutant(
+        "evolution: momentum of removed connections inherited",
+        "sparse/linear.py",
+        "torch.where(source < 0, 0, _gather(value, source))",
+        "_gather(value, source)",
+        "tests/test_evolve.py tests/test_sparse_linear.py",
+    ),
+    Mutant(
+        "evolution: random values are not small",
+        "sparse/linear.py",
+        "drawn = np.float32(regrow_deviation) *",
+        "drawn = np.float32(1) *",
+        "tests/test_evolve.py tests/test_sparse_linear.py",
+    ),
+    Mutant(
+        "summary: best is the validation rows'",
+        "runs/summary.py",
+        '"best": best[f"test_{metric}"]',
+        '"best": best[f"{best_on}_{metric}"]',
+        "tests/test_summary.py",
+    ),
+    Mutant(
+        "summary: best epoch chosen on the test rows",
+        "runs/summary.py",
+        'best_on = "valid" if f"valid_{metric}" in rows[-1] else "test"',
+        'best_on = "test"',
+        "tests/test_summary.py",
+    ),
+    Mutant(
+        "summary: last is the first epoch's",
+        "runs/summary.py",
+        '"last": rows[-1][f"test_{metric}"]',
+        '"last": rows[0][f"test_{metric}"]',
+        "tests/test_summary.py",
+    ),
+    Mutant(
+        "summary: paused epochs are timed",
+        "runs/summary.py",
+        'timed = [row for row in timing if "paused" not in row] or timing',
+        "timed = timing",
+        "tests/test_summary.py",
+    ),
+    Mutant(
+        "summary: evolution not timed",
+        "runs/summary.py",
+        'row["train_seconds"] + row["evolve_seconds"]',
+        'row["train_seconds"]',
+        "tests/test_summary.py",
+    ),
+    Mutant(
+        "summary: memory of the last epoch",
+        "runs/summary.py",
+        'max(row["peak_memory_mb"] for row in timing)',
+        'timing[-1]["peak_memory_mb"] / 2',
+        "tests/test_summary.py",
+    ),
+    Mutant(
+        "report: population deviation",
+        "report/rows.py",
+        "values.std(ddof=1)",
+        "values.std(ddof=0)",
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "report: mean of best under last",
+        "report/rows.py",
+        '"last_mean": float(frame["last"].mean())',
+        '"last_mean": best_mean',
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "report: deviation of best under last",
+        "report/rows.py",
+        '"last_std": _deviation(frame["last"])',
+        '"last_std": _deviation(frame["best"])',
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "report: connections after the end as those at the start",
+        "report/rows.py",
+        '"connections": round(frame["connections"].mean())',
+        '"connections": round(frame["connections_final"].mean())',
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "report: connections at the start as those after the end",
+        "report/rows.py",
+        'round(frame["connections_final"].mean())',
+        'round(frame["connections"].mean())',
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "report: mean of the times",
+        "report/rows.py",
+        'frame["seconds_per_epoch"].median()',
+        'frame["seconds_per_epoch"].mean()',
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "report: least memory",
+        "report/rows.py",
+        'frame["peak_memory_mb"].max()',
+        'frame["peak_memory_mb"].min()',
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "report: difference from the last epoch",
+        "report/rows.py",
+        "best_mean - paper.value",
+        'float(frame["last"].mean()) - paper.value',
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "report: repeated runs counted twice",
+        "report/rows.py",
+        'key = (run.group, run.summary["seed"])',
+        'key = (str(run.path), run.summary["seed"])',
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "report: doubts not said",
+        "report/rows.py",
+        "    yield from map(str, doubts if isinstance(doubts, list) else [])\n",
+        "",
+        "tests/test_report.py tests/test_doubts.py tests/test_stability.py",
+    ),
+    Mutant(
+        "report: parameters of the dense network",
+        "report/rows.py",
+        'round(frame["parameters"].mean())',
+        'round(frame["dense_parameters"].mean())',
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "training: same dropout mask in every layer",
+        "training/supervised.py",
+        '"dropout", epoch, i, *of_process',
+        '"dropout", epoch, 0, *of_process',
+        "tests/test_draws.py",
+    ),
+    Mutant(
+        "training: same dropout masks in every epoch",
+        "training/supervised.py",
+        '"dropout", epoch, i, *of_process',
+        '"dropout", 1, i, *of_process',
+        "tests/test_draws.py",
+    ),
+    Mutant(
+        "training: same augmentation in every epoch",
+        "training/supervised.py",
+        'streams.generator(seed, "augment", epoch)',
+        'streams.generator(seed, "augment", 1)',
+        "tests/test_settings_act.py",
+    ),
+    Mutant(
+        "training: test rows augmented",
+        "training/supervised.py",
+        ("        x, y = inputs.batch(torch.arange(start, min(start + rows, len(inputs))))\n        logits = model(x)"),
+        (
+            "        numbers = torch.arange(start, min(start + rows, len(inputs)))\n"
+            "        augment = Augment(rotation=10, shift=0.1, flip=True)\n"
+            "        is_image = inputs.shape is not None and len(inputs.shape) > 1\n"
+            "        maps = _epoch_transforms(augment, inputs, np.random.default_rng(0)) if is_image else None\n"
+            "        x, y = inputs.batch(numbers, None if maps is None else maps[numbers])\n"
+            "        logits = model(x)"
+        ),
+        "tests/test_draws.py",
+    ),
+    Mutant(
+        "training: dropout on when measured",
+        "training/supervised.py",
+        ("    model.eval()\n    loss, hits"),
+        ("    model.train()\n    loss, hits"),
+        "tests/test_draws.py",
+    ),
+    Mutant(
+        "training: L1 ignored",
+        "training/supervised.py",
+        ("        if train.l1:\n            add_l1"),
+        ("        if False:\n            add_l1"),
+        "tests/test_settings_act.py",
+    ),
+    Mutant(
+        "training: weights of batches ignored in the loss",
+        "training/supervised.py",
+        "one_pass.add(loss.detach() * (len(rows) if share else 0))",
+        "one_pass.add(loss.detach() * train.batch_size)",
+        "tests/test_training.py",
+    ),
+    Mutant(
+        "training: rows not shuffled",
+        "training/passes.py",
+        'torch.from_numpy(streams.generator(seed, "data", epoch).permutation(rows))',
+        "torch.arange(rows)",
+        "tests/test_draws.py",
+    ),
+    Mutant(
+        "training: same order in every epoch",
+        "training/passes.py",
+        'streams.generator(seed, "data", epoch)',
+        'streams.generator(seed, "data", 1)',
+        "tests/test_draws.py",
+    ),
+    Mutant(
+        "training: last partial batch dropped",
+        "training/passes.py",
+        "while self.done < len(self):",
+        "while self.done + self._batch_size <= len(self):",
+        "tests/test_training.py",
+    ),
+    Mutant(
+        "optimiser: biases decayed",
+        "training/optimizer.py",
+        '{"params": others, "weight_decay": 0.0}',
+        '{"params": others, "weight_decay": config.weight_decay}',
+        "tests/test_training.py",
+    ),
+    Mutant(
+        "optimiser: convolutions not decayed",
+        "training/optimizer.py",
+        "for layer in (*layers, *convolutions(model))",
+        "for layer in layers",
+        "tests/test_training.py tests/test_cnn.py",
+    ),
+    Mutant(
+        "optimiser: nesterov ignored",
+        "training/optimizer.py",
+        "        nesterov=config.nesterov,\n",
+        "        nesterov=False,\n",
+        "tests/test_settings_act.py",
+    ),
+    Mutant(
+        "RBM: visible biases start at 0",
+        "models/rbm.py",
+        "return RBM(layer, log_odds(mean, rows),",
+        "return RBM(layer, 0 * log_odds(mean, rows),",
+        "tests/test_rbm.py",
+    ),
+    Mutant(
+        "RBM: log-odds of raw means",
+        "models/rbm.py",
+        "(mean.astype(np.float64) * rows + SMOOTHING / 2) / (rows + SMOOTHING)",
+        "mean.astype(np.float64).clip(1e-6, 1 - 1e-6)",
+        "tests/test_rbm.py",
+    ),
+    Mutant(
+        "RBM: same draws in every epoch",
+        "training/contrastive.py",
+        'streams.torch_seed(config.seed, "rbm", epoch)',
+        'streams.torch_seed(config.seed, "rbm", 1)',
+        "tests/test_rbm.py",
+    ),
+    Mutant(
+        "RBM: chains not kept",
+        "training/contrastive.py",
+        "            model.chains.copy_(h)\n",
+        "            pass\n",
+        "tests/test_rbm.py",
+    ),
+    Mutant(
+        "RBM: values not drawn anew",
+        "training/contrastive.py",
+        "x if inputs.is_binary else divergence.sampler.values(x)",
+        "x if inputs.is_binary else x.round()",
+        "tests/test_rbm.py",
+    ),
+    Mutant(
+        "RBM: best epoch not estimated again",
+        "training/trainers.py",
+        '-scores[self._best_on]["free_energy"] - partition.log_z > self._best',
+        "False",
+        "tests/test_rbm.py tests/test_run.py",
+    ),
+    Mutant(
+        "data: constant features divided by a small number",
+        "data/scaling.py",
+        "where=spread.deviation > 0)",
+        "where=spread.deviation >= 0)",
+        "tests/test_data.py",
+    ),
+    Mutant(
+        "data: sample deviation",
+        "data/scaling.py",
+        "return _Spread(mean, np.sqrt(variance / len(train)), furthest)",
+        "return _Spread(mean, np.sqrt(variance / (len(train) - 1)), furthest)",
+        "tests/test_scaling.py",
+    ),
+    Mutant(
+        "augmentation: every row flipped",
+        "data/augment.py",
+        "rng.random(rows) < 0.5",
+        "rng.random(rows) < 1.5",
+        "tests/test_augment.py",
+    ),
+    Mutant(
+        "augmentation: shift in pixels",
+        "data/augment.py",
+        "2 * right * width / (width - 1)",
+        "2 * right / (width - 1)",
+        "tests/test_augment.py",
+    ),
+    Mutant(
+        "split: held-out rows trained on too",
+        "data/split.py",
+        "    return part[~taken], part[taken]\n",
+        "    return part, part[taken]\n",
+        "tests/test_split.py",
+    ),
+    Mutant(
+        "split: drawn with the run's time",
+        "data/split.py",
+        "np.random.default_rng([SPLIT_SEED, STREAMS[key]])",
+        "np.random.default_rng()",
+        "tests/test_split.py",
+    ),
+    Mutant(
+        "split: first rows as the last",
+        "data/split.py",
+        "return part[:-count], part[-count:]",
+        "return part[count:], part[:count]",
+        "tests/test_split.py",
+    ),
+    Mutant(
+        "counts: convolutions without biases",
+        "models/counts.py",
+        'layer["convolution_weights"] + layer["biases"] for layer',
+        'layer["convolution_weights"] for layer',
+        "tests/test_cnn.py tests/test_models.py",
+    ),
+    Mutant(
+        "counts: SReLU's parameters left out",
+        "models/counts.py",
+        'extra = sums["biases"] + sums["activation_parameters"]',
+        'extra = sums["biases"]',
+        "tests/test_models.py tests/test_run.py",
+    ),
+    Mutant(
+        "counts: indices left out",
+        "models/counts.py",
+        "sum(buffer.numel() * buffer.element_size() for buffer in layer.buffers())",
+        "0",
+        "tests/test_run.py",
+    ),
+    Mutant(
+        "record: other data accepted",
+        "training/record.py",
+        "    if before != checksums:\n",
+        "    if False:\n",
+        "tests/test_data_command.py",
+    ),
+    Mutant(
+        "record: other scaling accepted",
+        "training/record.py",
+        "if before is not None and not before.agrees_with(inputs):",
+        "if False:",
+        "tests/test_run.py tests/test_trained.py",
+    ),
+    Mutant(
+        "record: checkpoint of the epoch before",
+        "training/record.py",
+        ("        epoch = self.epoch + 1\n        self._checkpoint(epoch)"),
+        ("        epoch = self.epoch + 1\n        self._checkpoint(self.epoch)"),
+        "tests/test_run.py",
+    ),
+    Mutant(
+        "table: last under best",
+        "report/tables.py",
+        '_column("best", lambda row: _with_deviation(row, "best")',
+        '_column("best", lambda row: _with_deviation(row, "last")',
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "table: connections at the start under final",
+        "report/tables.py",
+        '_column("final", lambda row: f"{row[\'connections_final\']:,}"',
+        '_column("final", lambda row: f"{row[\'connections\']:,}"',
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "table: connections in place of parameters",
+        "report/tables.py",
+        "100 * row['parameters'] / row['dense_parameters']",
+        "100 * row['connections'] / row['dense_parameters']",
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "table: paper's value under difference",
+        "report/tables.py",
+        "f\"{row['difference']:+.2f}\"",
+        "f\"{row['paper']:+.2f}\"",
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "table: deviation of best beside last",
+        "report/tables.py",
+        "f\" ± {row[f'{name}_std']:.2f}\"",
+        "f\" ± {row['best_std']:.2f}\"",
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "refusal: real values for an RBM",
+        "training/pairs.py",
+        'if model.facts.needs_probabilities and card.kind == "real":',
+        "if False:",
+        "tests/test_data.py tests/test_data_command.py tests/test_custom_data.py",
+    ),
+    Mutant(
+        "refusal: standardised values for an RBM",
+        "training/pairs.py",
+        'if config.data.scaling != "unit":',
+        "if False:",
+        "tests/test_rbm.py tests/test_config.py tests/test_scaling.py",
+    ),
+    Mutant(
+        "refusal: a test file and a hold-out",
+        "training/pairs.py",
+        "    if config.data.holdout:\n",
+        "    if False:\n",
+        "tests/test_custom_data.py tests/test_split.py",
+    ),
+    Mutant(
+        "refusal: a file with another checksum",
+        "training/pairs.py",
+        "if expected is not None and found != expected:",
+        "if False:",
+        "tests/test_custom_reading.py",
+    ),
+    Mutant(
+        "refusal: no images for a CNN",
+        "training/pairs.py",
+        "if model.facts.needs_images and card.shape is None:",
+        "if False:",
+        "tests/test_cnn.py tests/test_custom_data.py tests/test_data_command.py",
+    ),
+    Mutant(
+        "refusal: a loss far above guessing",
+        "training/divergence.py",
+        "elif train_loss > self._largest_loss:",
+        "elif False:",
+        "tests/test_stability.py tests/test_run.py",
+    ),
+    Mutant(
+        "refusal: infinite scores",
+        "training/divergence.py",
+        "numbers = [value for score in (scores or {}).values() for value in score.values()]",
+        "numbers = list[float]()",
+        "tests/test_run.py tests/test_stability.py",
+    ),
+    Mutant(
+        "refusal: interpolations",
+        "config/check.py",
+        ("    _refuse_interpolation(mapping)\n    try"),
+        "    try",
+        "tests/test_config.py",
+    ),
+    Mutant(
+        "doubt: a batch larger than the data",
+        "training/doubts.py",
+        "if config.train.batch_size > rows:",
+        "if False:",
+        "tests/test_stability.py tests/test_doubts.py",
+    ),
+    Mutant(
+        "doubt: neurons without connections",
+        "training/doubts.py",
+        "elif unconnected > MOST_UNCONNECTED:",
+        "elif False:",
+        "tests/test_stability.py tests/test_doubts.py",
+    ),
+    Mutant(
+        "refusal: weights that are not finite",
+        "sparse/linear.py",
+        "if not torch.isfinite(self.weight).all():",
+        "if False:",
+        "tests/test_sparse_linear.py",
+    ),
+    Mutant(
+        "refusal: a zeta of 1",
+        "sparse/linear.py",
+        "if not 0 <= zeta < 1:",
+        "if not 0 <= zeta <= 1:",
+        "tests/test_sparse_linear.py",
+    ),
+    Mutant(
+        "refusal: a momentum of other connections",
+        "training/optimizer.py",
+        "if buffer.shape != p.shape or",
+        "if False and buffer.shape != p.shape or",
+        "tests/test_sparse_linear.py tests/test_training.py tests/test_native.py",
+    ),
+    Mutant(
+        "refusal: units of another width",
+        "models/rbm.py",
+        "if x.ndim != 2 or x.shape[1] != units or",
+        "if x.ndim != 2 or",
+        "tests/test_rbm.py tests/test_units.py",
+    ),
+    Mutant(
+        "refusal: more rows held out than there are",
+        "data/split.py",
+        "    cut = check_split(name, data, len(train), len(valid))",
+        "    cut = data.valid if not len(valid) else 0",
+        "tests/test_split.py tests/test_custom_data.py",
+    ),
+)
+
+
+def copy_package(target: Path) -> None:
+    """A copy of what the tests need; the configuration lies in the package, as in a wheel."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__", "src"))
+        else:
+            shutil.copy(source, target / name)
+    (target / "set_cli" / "conf").symlink_to(target / "conf")
+
+
+def apply(mutant: Mutant, package: Path) -> str:
+    """Put the fault in; return the text that was there. ValueError where its place is not there exactly once."""
+    path = package / mutant.file
+    text = path.read_text()
+    if (found := text.count(mutant.old)) != 1:
+        raise ValueError(f"{mutant.name}: expected once in {mutant.file}, found {found} times: {mutant.old}")
+    path.write_text(text.replace(mutant.old, mutant.new))
+    return text
+
+
+def catch(mutant: Mutant, folder: Path, tests: str) -> str | None:
+    """The first test that fails in this copy, in which the fault is; None where all pass.
+
+    RuntimeError where the tests did not run.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-rf", "-p", "no:cacheprovider", *tests.split()]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    if done.returncode == 0:
+        return None
+    if done.returncode < 0:
+        return f"ended by signal {-done.returncode}"
+    failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED ")]
+    if done.returncode != FAILED or not failed:
+        said = (done.stdout + done.stderr)[-2000:]
+        raise RuntimeError(f"{mutant.name}: pytest ended with {done.returncode}: {said}")
+    return failed[0]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description="Change the code, see that tests notice; more at the head of this file."
+    )
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--tests")
+    options = parser.parse_args(arguments)
+    known = {mutant.name: mutant for mutant in MUTANTS}
+    if unknown := [name for name in options.names if name not in known]:
+        parser.error(f"no mutant is called {unknown[0]}; --list shows them")
+    if options.list:
+        for mutant in MUTANTS:
+            print(f"{mutant.name:45} {mutant.file:35} {mutant.tests}")
+        return 0
+    survived = 0
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        package = Path(folder, "set_cli")
+        copy_package(Path(folder))
+        for mutant in [known[name] for name in options.names] or MUTANTS:
+            text = apply(mutant, package)
+            try:
+                caught_by = catch(mutant, Path(folder), options.tests or mutant.tests)
+            finally:
+                (package / mutant.file).write_text(text)
+            survived += caught_by is None
+            print(f"{'SURVIVED' if caught_by is None else 'caught':9} {mutant.name:55} {caught_by or ''}", flush=True)
+    print(f"{survived} survived")
+    return int(survived > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
