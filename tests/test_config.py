@@ -138,9 +138,29 @@ def test_every_pair_has_settings_or_is_refused(compose: Compose) -> None:
         assert str(caught.value) == sentence
 
 
-def test_augmentation_of_an_rbms_data_is_refused(compose: Compose) -> None:
-    with pytest.raises(ConfigError, match=r"data.augment moves images for model=mlp"):
-        check_pair(compose("dataset=digits", "model=rbm", "data.augment.rotation=10"))
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("data.augment.rotation=10", "data.augment moves images for model=mlp"),
+        (
+            "data.scaling=standardize",
+            "data.scaling: expected unit for model=rbm, whose visible units are probabilities",
+        ),
+        ("backend.precision=bfloat16", "backend.precision: expected float32 for model=rbm; bfloat16 is for model=mlp"),
+    ],
+)
+def test_inputs_of_an_rbm_that_are_no_probabilities_are_refused(word: str, sentence: str, compose: Compose) -> None:
+    with pytest.raises(ConfigError, match=f"^{sentence}"):
+        check_pair(compose("dataset=digits", "model=rbm", word))
+
+
+def test_test_rows_come_from_one_place(compose: Compose, tmp_path: Path) -> None:
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_text("a,label\n1,x\n2,y\n")
+    files = (f"dataset.path={tmp_path}/train.csv", f"dataset.test_path={tmp_path}/test.csv")
+    check_pair(compose("dataset=custom", *files))
+    with pytest.raises(ConfigError, match=r"holds the test rows, and data.holdout=1 takes them from the training rows"):
+        check_pair(compose("dataset=custom", *files, "data.holdout=1"))
 
 
 def test_every_yaml_says_what_it_is_and_the_command_that_uses_it() -> None:

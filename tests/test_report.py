@@ -71,6 +71,9 @@ def test_means_deviations_and_the_difference_to_the_paper(tmp_path: Path) -> Non
     assert row["peak_memory_mb"] == 503  # the largest
     assert row["paper"] == 74.84
     assert row["difference"] == pytest.approx(74 - 74.84)
+    cells = render(report(tmp_path), "markdown", names=["last", "best", "final", "of dense", "difference"])
+    shown = [cell.strip() for cell in cells.splitlines()[-1].split("|")[1:-1]]
+    assert shown == ["71.67 ± 2.08", "74.00 ± 2.00", "279,001", "2.1 %", "-0.84"]
 
 
 def test_a_single_run_has_no_deviation(tmp_path: Path) -> None:

@@ -58,6 +58,14 @@ def test_each_class_is_held_out_in_proportion_however_the_file_is_sorted(load: A
         assert np.abs(counts - np.bincount(y) * n / len(y)).max() < 1
 
 
+@pytest.mark.parametrize(("holdout", "valid"), [(30, 0), (20, 10), (0, 30), (31, 0)])
+@pytest.mark.parametrize("split", ["stratified", "random", "last"])
+def test_a_split_leaves_a_row_to_train_on(split: str, holdout: int, valid: int) -> None:
+    found = holdout + valid
+    with pytest.raises(ConfigError, match=f"fewer than the 30 training rows of custom together, found {found}"):
+        choose(None, rows=30, split=split, holdout=holdout, valid=valid)
+
+
 def test_rows_stay_in_the_order_of_the_file_and_none_is_lost() -> None:
     chosen = choose(RNG.integers(0, 4, 90).tolist(), holdout=20, valid=11)
     parts = [numbers(part) for part in (chosen.train, chosen.valid, chosen.test)]

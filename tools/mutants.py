@@ -13,14 +13,19 @@ Exit code 0: every mutant was caught.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = (
@@ -35,8 +40,10 @@ COPIED = (
     "README.md",
     "Makefile",
 )
-FAILED = 1  # pytest's exit code where tests failed; others are no answer
+FAILED, NO_ANSWER = 1, 70  # pytest's exit code where tests failed, and what stands for a fault of this tool
 SECONDS = 300
+# What the tests need beside the package: imported once, before the first mutant.
+IMPORTED = ("torch", "scipy.stats", "sklearn.datasets", "pandas", "pydantic", "rich", "click")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,252 +68,252 @@ MUTANTS = (
         "training/evolution.py",
         '"evolve", epoch, i)',
         '"evolve", 1, i)',
-        "tests/test_draws.py",
+        "tests/test_draws.py::test_connections_grow_elsewhere_in_every_layer_epoch_and_seed",
     ),
     Mutant(
         "evolution: same draws in every layer",
         "training/evolution.py",
         '"evolve", epoch, i)',
         '"evolve", epoch, 0)',
-        "tests/test_draws.py",
+        "tests/test_draws.py::test_connections_grow_elsewhere_in_every_layer_epoch_and_seed",
     ),
     Mutant(
         "evolution: same draws for every seed",
         "training/evolution.py",
         'generator(config.seed, "evolve"',
         'generator(0, "evolve"',
-        "tests/test_draws.py",
+        "tests/test_draws.py::test_connections_grow_elsewhere_in_every_layer_epoch_and_seed",
     ),
     Mutant(
         "evolution: last removal refilled",
         "training/evolution.py",
         "refill=epoch < config.train.epochs",
         "refill=epoch <= config.train.epochs",
-        "tests/test_training.py tests/test_run.py",
+        "tests/test_run.py::test_counts_before_and_after_the_last_removal",
     ),
     Mutant(
         "evolution: rule of the configuration ignored",
         "training/evolution.py",
         "            removal=config.method.removal,\n",
         "",
-        "tests/test_draws.py",
+        "tests/test_draws.py::test_the_rule_that_removes_is_the_configurations",
     ),
     Mutant(
         "evolution: counts of one layer only",
         "training/evolution.py",
         "pruned += evolution.pruned",
         "pruned = evolution.pruned",
-        "tests/test_training.py tests/test_run.py",
+        "tests/test_training.py::test_evolution_moves_the_momentum_of_every_layer",
     ),
     Mutant(
         "evolution: zeros not counted",
         "training/evolution.py",
         "zeros += evolution.zeros",
         "zeros += 0",
-        "tests/test_draws.py",
+        "tests/test_draws.py::test_weights_of_zero_are_counted",
     ),
     Mutant(
         "evolution: connections counted after it",
         "training/evolution.py",
         "return Change(connections, pruned",
         "return Change(count_connections(model), pruned",
-        "tests/test_training.py tests/test_run.py",
+        "tests/test_run.py::test_counts_before_and_after_the_last_removal",
     ),
     Mutant(
         "removal: rounded instead of floored",
         "sparse/rules.py",
         "math.floor(zeta * len(candidates))",
         "round(zeta * len(candidates))",
-        "tests/test_evolve.py tests/test_rules.py",
+        "tests/test_evolve.py::test_a_seed_gives_the_same_topology_with_and_without_the_kernels",
     ),
     Mutant(
         "removal: the largest positive weights",
         "sparse/rules.py",
         "for side in (weights > 0, weights < 0):",
         "for side in (weights > 0, weights > 0):",
-        "tests/test_evolve.py tests/test_rules.py",
+        "tests/test_evolve.py::test_evolve_of_an_almost_full_layer_ends_with_the_exact_count",
     ),
     Mutant(
         "removal: zeros stay",
         "sparse/rules.py",
         "keep = weights != 0",
         "keep = weights == weights",
-        "tests/test_evolve.py tests/test_rules.py",
+        "tests/test_evolve.py::test_a_seed_gives_the_same_topology_with_and_without_the_kernels",
     ),
     Mutant(
         "regrowth: emptied cells never filled again",
         "sparse/rules.py",
         "empty = view.cells - int(keep.sum())",
         "empty = view.cells - view.nnz",
-        "tests/test_evolve.py tests/test_rules.py",
+        "tests/test_evolve.py::test_evolve_agrees_with_the_oracle",
     ),
     Mutant(
         "wiring: epsilon counts inputs only",
         "sparse/rules.py",
         "return epsilon * (n_in + n_out) / (n_in * n_out)",
         "return epsilon * n_in / (n_in * n_out)",
-        "tests/test_sparse_linear.py tests/test_rules.py",
+        "tests/test_sparse_linear.py::test_random_regrowth_is_normal_with_a_tenth",
     ),
     Mutant(
         "wiring: number of connections not random",
         "sparse/rules.py",
         "count = int(rng.binomial(n_in * n_out, probability))",
         "count = round(n_in * n_out * probability)",
-        "tests/test_evolve.py",
+        "tests/test_evolve.py::test_erdos_renyi_count_is_binomial_around_equation_1",
     ),
     Mutant(
         "evolution: momentum of removed connections inherited",
         "sparse/linear.py",
         "torch.where(source < 0, 0, _gather(value, source))",
         "_gather(value, source)",
-        "tests/test_evolve.py tests/test_sparse_linear.py",
+        "tests/test_sparse_linear.py::test_optimizer_state_follows_its_connections",
     ),
     Mutant(
         "evolution: random values are not small",
         "sparse/linear.py",
         "drawn = np.float32(regrow_deviation) *",
         "drawn = np.float32(1) *",
-        "tests/test_evolve.py tests/test_sparse_linear.py",
+        "tests/test_sparse_linear.py::test_random_regrowth_is_normal_with_a_tenth",
     ),
     Mutant(
         "summary: best is the validation rows'",
         "runs/summary.py",
         '"best": best[f"test_{metric}"]',
         '"best": best[f"{best_on}_{metric}"]',
-        "tests/test_summary.py",
+        "tests/test_summary.py::test_best_is_the_test_accuracy_of_the_epoch_that_is_best_on_validation_rows",
     ),
     Mutant(
         "summary: best epoch chosen on the test rows",
         "runs/summary.py",
         'best_on = "valid" if f"valid_{metric}" in rows[-1] else "test"',
         'best_on = "test"',
-        "tests/test_summary.py",
+        "tests/test_summary.py::test_best_is_the_test_accuracy_of_the_epoch_that_is_best_on_validation_rows",
     ),
     Mutant(
         "summary: last is the first epoch's",
         "runs/summary.py",
         '"last": rows[-1][f"test_{metric}"]',
         '"last": rows[0][f"test_{metric}"]',
-        "tests/test_summary.py",
+        "tests/test_summary.py::test_best_is_the_test_accuracy_of_the_epoch_that_is_best_on_validation_rows",
     ),
     Mutant(
         "summary: paused epochs are timed",
         "runs/summary.py",
         'timed = [row for row in timing if "paused" not in row] or timing',
         "timed = timing",
-        "tests/test_summary.py",
+        "tests/test_summary.py::test_time_is_the_median_of_training_and_evolution_in_epochs_that_were_not_paused",
     ),
     Mutant(
         "summary: evolution not timed",
         "runs/summary.py",
         'row["train_seconds"] + row["evolve_seconds"]',
         'row["train_seconds"]',
-        "tests/test_summary.py",
+        "tests/test_summary.py::test_time_is_the_median_of_training_and_evolution_in_epochs_that_were_not_paused",
     ),
     Mutant(
         "summary: memory of the last epoch",
         "runs/summary.py",
         'max(row["peak_memory_mb"] for row in timing)',
         'timing[-1]["peak_memory_mb"] / 2',
-        "tests/test_summary.py",
+        "tests/test_summary.py::test_memory_is_the_largest_of_all_epochs",
     ),
     Mutant(
         "report: population deviation",
         "report/rows.py",
         "values.std(ddof=1)",
         "values.std(ddof=0)",
-        "tests/test_report.py",
+        "tests/test_report.py::test_means_deviations_and_the_difference_to_the_paper",
     ),
     Mutant(
         "report: mean of best under last",
         "report/rows.py",
         '"last_mean": float(frame["last"].mean())',
         '"last_mean": best_mean',
-        "tests/test_report.py",
+        "tests/test_report.py::test_means_deviations_and_the_difference_to_the_paper",
     ),
     Mutant(
         "report: deviation of best under last",
         "report/rows.py",
         '"last_std": _deviation(frame["last"])',
         '"last_std": _deviation(frame["best"])',
-        "tests/test_report.py",
+        "tests/test_report.py::test_means_deviations_and_the_difference_to_the_paper",
     ),
     Mutant(
         "report: connections after the end as those at the start",
         "report/rows.py",
         '"connections": round(frame["connections"].mean())',
         '"connections": round(frame["connections_final"].mean())',
-        "tests/test_report.py",
+        "tests/test_report.py::test_means_deviations_and_the_difference_to_the_paper",
     ),
     Mutant(
         "report: connections at the start as those after the end",
         "report/rows.py",
         'round(frame["connections_final"].mean())',
         'round(frame["connections"].mean())',
-        "tests/test_report.py",
+        "tests/test_report.py::test_means_deviations_and_the_difference_to_the_paper",
     ),
     Mutant(
         "report: mean of the times",
         "report/rows.py",
         'frame["seconds_per_epoch"].median()',
         'frame["seconds_per_epoch"].mean()',
-        "tests/test_report.py",
+        "tests/test_report.py::test_means_deviations_and_the_difference_to_the_paper",
     ),
     Mutant(
         "report: least memory",
         "report/rows.py",
         'frame["peak_memory_mb"].max()',
         'frame["peak_memory_mb"].min()',
-        "tests/test_report.py",
+        "tests/test_report.py::test_means_deviations_and_the_difference_to_the_paper",
     ),
     Mutant(
         "report: difference from the last epoch",
         "report/rows.py",
         "best_mean - paper.value",
         'float(frame["last"].mean()) - paper.value',
-        "tests/test_report.py",
+        "tests/test_report.py::test_means_deviations_and_the_difference_to_the_paper",
     ),
     Mutant(
         "report: repeated runs counted twice",
         "report/rows.py",
         'key = (run.group, run.summary["seed"])',
         'key = (str(run.path), run.summary["seed"])',
-        "tests/test_report.py",
+        "tests/test_report.py::test_a_seed_counts_once_and_the_copy_is_named",
     ),
     Mutant(
         "report: doubts not said",
         "report/rows.py",
         "    yield from map(str, doubts if isinstance(doubts, list) else [])\n",
         "",
-        "tests/test_report.py tests/test_doubts.py tests/test_stability.py",
+        "tests/test_report.py::test_a_doubt_that_runs_share_is_said_once",
     ),
     Mutant(
         "report: parameters of the dense network",
         "report/rows.py",
         'round(frame["parameters"].mean())',
         'round(frame["dense_parameters"].mean())',
-        "tests/test_report.py",
+        "tests/test_report.py::test_means_deviations_and_the_difference_to_the_paper",
     ),
     Mutant(
         "training: same dropout mask in every layer",
         "training/supervised.py",
         '"dropout", epoch, i, *of_process',
         '"dropout", epoch, 0, *of_process',
-        "tests/test_draws.py",
+        "tests/test_draws.py::test_dropout_masks_differ_between_layers_and_epochs",
     ),
     Mutant(
         "training: same dropout masks in every epoch",
         "training/supervised.py",
         '"dropout", epoch, i, *of_process',
         '"dropout", 1, i, *of_process',
-        "tests/test_draws.py",
+        "tests/test_draws.py::test_dropout_masks_differ_between_layers_and_epochs",
     ),
     Mutant(
         "training: same augmentation in every epoch",
         "training/supervised.py",
         'streams.generator(seed, "augment", epoch)',
         'streams.generator(seed, "augment", 1)',
-        "tests/test_settings_act.py",
+        "tests/test_settings_act.py::test_rows_are_moved_anew_in_every_epoch",
     ),
     Mutant(
         "training: test rows augmented",
@@ -320,322 +327,322 @@ MUTANTS = (
             "        x, y = inputs.batch(numbers, None if maps is None else maps[numbers])\n"
             "        logits = model(x)"
         ),
-        "tests/test_draws.py",
+        "tests/test_draws.py::test_rows_are_measured_as_they_are",
     ),
     Mutant(
         "training: dropout on when measured",
         "training/supervised.py",
         ("    model.eval()\n    loss, hits"),
         ("    model.train()\n    loss, hits"),
-        "tests/test_draws.py",
+        "tests/test_draws.py::test_rows_are_measured_as_they_are",
     ),
     Mutant(
         "training: L1 ignored",
         "training/supervised.py",
         ("        if train.l1:\n            add_l1"),
         ("        if False:\n            add_l1"),
-        "tests/test_settings_act.py",
+        "tests/test_settings_act.py::test_it_changes_the_weights",
     ),
     Mutant(
         "training: weights of batches ignored in the loss",
         "training/supervised.py",
         "one_pass.add(loss.detach() * (len(rows) if share else 0))",
         "one_pass.add(loss.detach() * train.batch_size)",
-        "tests/test_training.py",
+        "tests/test_training.py::test_every_row_counts_once_in_the_loss",
     ),
     Mutant(
         "training: rows not shuffled",
         "training/passes.py",
         'torch.from_numpy(streams.generator(seed, "data", epoch).permutation(rows))',
         "torch.arange(rows)",
-        "tests/test_draws.py",
+        "tests/test_draws.py::test_rows_come_in_another_order_in_every_epoch_and_seed",
     ),
     Mutant(
         "training: same order in every epoch",
         "training/passes.py",
         'streams.generator(seed, "data", epoch)',
         'streams.generator(seed, "data", 1)',
-        "tests/test_draws.py",
+        "tests/test_draws.py::test_rows_come_in_another_order_in_every_epoch_and_seed",
     ),
     Mutant(
         "training: last partial batch dropped",
         "training/passes.py",
         "while self.done < len(self):",
         "while self.done + self._batch_size <= len(self):",
-        "tests/test_training.py",
+        "tests/test_training.py::test_last_partial_batch_is_used",
     ),
     Mutant(
         "optimiser: biases decayed",
         "training/optimizer.py",
         '{"params": others, "weight_decay": 0.0}',
         '{"params": others, "weight_decay": config.weight_decay}',
-        "tests/test_training.py",
+        "tests/test_training.py::test_weight_decay_is_on_connection_weights_only",
     ),
     Mutant(
         "optimiser: convolutions not decayed",
         "training/optimizer.py",
         "for layer in (*layers, *convolutions(model))",
         "for layer in layers",
-        "tests/test_training.py tests/test_cnn.py",
+        "tests/test_cnn.py::test_weight_decay_is_on_convolutions_and_connections_only",
     ),
     Mutant(
         "optimiser: nesterov ignored",
         "training/optimizer.py",
         "        nesterov=config.nesterov,\n",
         "        nesterov=False,\n",
-        "tests/test_settings_act.py",
+        "tests/test_settings_act.py::test_it_changes_the_weights",
     ),
     Mutant(
         "RBM: visible biases start at 0",
         "models/rbm.py",
         "return RBM(layer, log_odds(mean, rows),",
         "return RBM(layer, 0 * log_odds(mean, rows),",
-        "tests/test_rbm.py",
+        "tests/test_rbm.py::test_visible_biases_start_at_the_log_odds_of_the_training_rows",
     ),
     Mutant(
         "RBM: log-odds of raw means",
         "models/rbm.py",
         "(mean.astype(np.float64) * rows + SMOOTHING / 2) / (rows + SMOOTHING)",
         "mean.astype(np.float64).clip(1e-6, 1 - 1e-6)",
-        "tests/test_rbm.py",
+        "tests/test_rbm.py::test_log_odds_of_what_never_happens_are_finite",
     ),
     Mutant(
         "RBM: same draws in every epoch",
         "training/contrastive.py",
         'streams.torch_seed(config.seed, "rbm", epoch)',
         'streams.torch_seed(config.seed, "rbm", 1)',
-        "tests/test_rbm.py",
+        "tests/test_rbm.py::test_persistent_chains_learn_and_are_kept",
     ),
     Mutant(
         "RBM: chains not kept",
         "training/contrastive.py",
         "            model.chains.copy_(h)\n",
         "            pass\n",
-        "tests/test_rbm.py",
+        "tests/test_rbm.py::test_contrastive_divergence_goes_from_side_to_side_as_written_down",
     ),
     Mutant(
         "RBM: values not drawn anew",
         "training/contrastive.py",
         "x if inputs.is_binary else divergence.sampler.values(x)",
         "x if inputs.is_binary else x.round()",
-        "tests/test_rbm.py",
+        "tests/test_rbm.py::test_persistent_chains_learn_and_are_kept",
     ),
     Mutant(
         "RBM: best epoch not estimated again",
         "training/trainers.py",
         '-scores[self._best_on]["free_energy"] - partition.log_z > self._best',
         "False",
-        "tests/test_rbm.py tests/test_run.py",
+        "tests/test_rbm.py::test_an_epoch_that_seems_the_best_is_estimated_as_the_last_one_is",
     ),
     Mutant(
         "data: constant features divided by a small number",
         "data/scaling.py",
         "where=spread.deviation > 0)",
         "where=spread.deviation >= 0)",
-        "tests/test_data.py",
+        "tests/test_data.py::test_digits_are_bundled",
     ),
     Mutant(
         "data: sample deviation",
         "data/scaling.py",
         "return _Spread(mean, np.sqrt(variance / len(train)), furthest)",
         "return _Spread(mean, np.sqrt(variance / (len(train) - 1)), furthest)",
-        "tests/test_scaling.py",
+        "tests/test_scaling.py::test_the_spread_is_that_of_numpy_on_ordinary_values",
     ),
     Mutant(
         "augmentation: every row flipped",
         "data/augment.py",
         "rng.random(rows) < 0.5",
         "rng.random(rows) < 1.5",
-        "tests/test_augment.py",
+        "tests/test_augment.py::test_flip_mirrors_left_to_right",
     ),
     Mutant(
         "augmentation: shift in pixels",
         "data/augment.py",
         "2 * right * width / (width - 1)",
         "2 * right / (width - 1)",
-        "tests/test_augment.py",
+        "tests/test_augment.py::test_draws_stay_within_what_was_asked",
     ),
     Mutant(
         "split: held-out rows trained on too",
         "data/split.py",
         "    return part[~taken], part[taken]\n",
         "    return part, part[taken]\n",
-        "tests/test_split.py",
+        "tests/test_split.py::test_rows_stay_in_the_order_of_the_file_and_none_is_lost",
     ),
     Mutant(
         "split: drawn with the run's time",
         "data/split.py",
         "np.random.default_rng([SPLIT_SEED, STREAMS[key]])",
         "np.random.default_rng()",
-        "tests/test_split.py",
+        "tests/test_split.py::test_the_draw_is_the_same_every_time_and_whatever_the_validation_rows",
     ),
     Mutant(
         "split: first rows as the last",
         "data/split.py",
         "return part[:-count], part[-count:]",
         "return part[count:], part[:count]",
-        "tests/test_split.py",
+        "tests/test_split.py::test_last_is_a_cut_from_the_end",
     ),
     Mutant(
         "counts: convolutions without biases",
         "models/counts.py",
         'layer["convolution_weights"] + layer["biases"] for layer',
         'layer["convolution_weights"] for layer',
-        "tests/test_cnn.py tests/test_models.py",
+        "tests/test_cnn.py::test_the_dense_network_has_exactly_the_papers_parameters",
     ),
     Mutant(
         "counts: SReLU's parameters left out",
         "models/counts.py",
         'extra = sums["biases"] + sums["activation_parameters"]',
         'extra = sums["biases"]',
-        "tests/test_models.py tests/test_run.py",
+        "tests/test_models.py::test_connections_are_the_papers",
     ),
     Mutant(
         "counts: indices left out",
         "models/counts.py",
         "sum(buffer.numel() * buffer.element_size() for buffer in layer.buffers())",
         "0",
-        "tests/test_run.py",
+        "tests/test_run.py::test_bytes_are_those_of_weights_indices_and_momentum",
     ),
     Mutant(
         "record: other data accepted",
         "training/record.py",
         "    if before != checksums:\n",
         "    if False:\n",
-        "tests/test_data_command.py",
+        "tests/test_data_command.py::test_an_interrupted_run_does_not_go_on_with_other_data",
     ),
     Mutant(
         "record: other scaling accepted",
         "training/record.py",
         "if before is not None and not before.agrees_with(inputs):",
         "if False:",
-        "tests/test_run.py tests/test_trained.py",
+        "tests/test_trained.py::test_a_run_that_resumes_must_scale_its_rows_as_before",
     ),
     Mutant(
         "record: checkpoint of the epoch before",
         "training/record.py",
         ("        epoch = self.epoch + 1\n        self._checkpoint(epoch)"),
         ("        epoch = self.epoch + 1\n        self._checkpoint(self.epoch)"),
-        "tests/test_run.py",
+        "tests/test_run.py::test_an_interrupted_copy_is_the_one_that_goes_on",
     ),
     Mutant(
         "table: last under best",
         "report/tables.py",
         '_column("best", lambda row: _with_deviation(row, "best")',
         '_column("best", lambda row: _with_deviation(row, "last")',
-        "tests/test_report.py",
+        "tests/test_report.py::test_means_deviations_and_the_difference_to_the_paper",
     ),
     Mutant(
         "table: connections at the start under final",
         "report/tables.py",
         '_column("final", lambda row: f"{row[\'connections_final\']:,}"',
         '_column("final", lambda row: f"{row[\'connections\']:,}"',
-        "tests/test_report.py",
+        "tests/test_report.py::test_means_deviations_and_the_difference_to_the_paper",
     ),
     Mutant(
         "table: connections in place of parameters",
         "report/tables.py",
         "100 * row['parameters'] / row['dense_parameters']",
         "100 * row['connections'] / row['dense_parameters']",
-        "tests/test_report.py",
+        "tests/test_report.py::test_means_deviations_and_the_difference_to_the_paper",
     ),
     Mutant(
         "table: paper's value under difference",
         "report/tables.py",
         "f\"{row['difference']:+.2f}\"",
         "f\"{row['paper']:+.2f}\"",
-        "tests/test_report.py",
+        "tests/test_report.py::test_formats_hold_the_same_numbers",
     ),
     Mutant(
         "table: deviation of best beside last",
         "report/tables.py",
         "f\" ± {row[f'{name}_std']:.2f}\"",
         "f\" ± {row['best_std']:.2f}\"",
-        "tests/test_report.py",
+        "tests/test_report.py::test_means_deviations_and_the_difference_to_the_paper",
     ),
     Mutant(
         "refusal: real values for an RBM",
         "training/pairs.py",
         'if model.facts.needs_probabilities and card.kind == "real":',
         "if False:",
-        "tests/test_data.py tests/test_data_command.py tests/test_custom_data.py",
+        "tests/test_config.py::test_every_pair_has_settings_or_is_refused",
     ),
     Mutant(
         "refusal: standardised values for an RBM",
         "training/pairs.py",
         'if config.data.scaling != "unit":',
         "if False:",
-        "tests/test_rbm.py tests/test_config.py tests/test_scaling.py",
+        "tests/test_config.py::test_inputs_of_an_rbm_that_are_no_probabilities_are_refused",
     ),
     Mutant(
         "refusal: a test file and a hold-out",
         "training/pairs.py",
         "    if config.data.holdout:\n",
         "    if False:\n",
-        "tests/test_custom_data.py tests/test_split.py",
+        "tests/test_config.py::test_test_rows_come_from_one_place",
     ),
     Mutant(
         "refusal: a file with another checksum",
         "training/pairs.py",
         "if expected is not None and found != expected:",
         "if False:",
-        "tests/test_custom_reading.py",
+        "tests/test_custom_reading.py::test_both_checksums_are_pinned_and_compared",
     ),
     Mutant(
         "refusal: no images for a CNN",
         "training/pairs.py",
         "if model.facts.needs_images and card.shape is None:",
         "if False:",
-        "tests/test_cnn.py tests/test_custom_data.py tests/test_data_command.py",
+        "tests/test_cnn.py::test_data_without_images_is_refused",
     ),
     Mutant(
         "refusal: a loss far above guessing",
         "training/divergence.py",
         "elif train_loss > self._largest_loss:",
         "elif False:",
-        "tests/test_stability.py tests/test_run.py",
+        "tests/test_stability.py::test_a_training_loss_beyond_any_sense_is_divergence",
     ),
     Mutant(
         "refusal: infinite scores",
         "training/divergence.py",
         "numbers = [value for score in (scores or {}).values() for value in score.values()]",
         "numbers = list[float]()",
-        "tests/test_run.py tests/test_stability.py",
+        "tests/test_run.py::test_a_loss_that_only_the_test_rows_show_is_divergence",
     ),
     Mutant(
         "refusal: interpolations",
         "config/check.py",
         ("    _refuse_interpolation(mapping)\n    try"),
         "    try",
-        "tests/test_config.py",
+        "tests/test_config.py::test_bad_values_are_refused_in_one_sentence",
     ),
     Mutant(
         "doubt: a batch larger than the data",
         "training/doubts.py",
         "if config.train.batch_size > rows:",
         "if False:",
-        "tests/test_stability.py tests/test_doubts.py",
+        "tests/test_stability.py::test_what_makes_a_run_doubtful_is_said_logged_and_kept",
     ),
     Mutant(
         "doubt: neurons without connections",
         "training/doubts.py",
         "elif unconnected > MOST_UNCONNECTED:",
         "elif False:",
-        "tests/test_stability.py tests/test_doubts.py",
+        "tests/test_stability.py::test_what_makes_a_run_doubtful_is_said_logged_and_kept",
     ),
     Mutant(
         "refusal: weights that are not finite",
         "sparse/linear.py",
         "if not torch.isfinite(self.weight).all():",
         "if False:",
-        "tests/test_sparse_linear.py",
+        "tests/test_sparse_linear.py::test_evolve_refuses_weights_that_are_not_finite",
     ),
     Mutant(
         "refusal: a zeta of 1",
         "sparse/linear.py",
         "if not 0 <= zeta < 1:",
         "if not 0 <= zeta <= 1:",
-        "tests/test_sparse_linear.py",
+        "tests/test_sparse_linear.py::test_evolve_refuses_bad_arguments",
     ),
     Mutant(
         "refusal: a momentum of other connections",
@@ -649,14 +656,14 @@ MUTANTS = (
         "models/rbm.py",
         "if x.ndim != 2 or x.shape[1] != units or",
         "if x.ndim != 2 or",
-        "tests/test_rbm.py tests/test_units.py",
+        "tests/test_rbm.py::test_units_of_another_type_or_width_are_refused",
     ),
     Mutant(
         "refusal: more rows held out than there are",
         "data/split.py",
         "    cut = check_split(name, data, len(train), len(valid))",
         "    cut = data.valid if not len(valid) else 0",
-        "tests/test_split.py tests/test_custom_data.py",
+        "tests/test_split.py::test_a_split_leaves_a_row_to_train_on",
     ),
 )
 
@@ -685,22 +692,42 @@ def apply(mutant: Mutant, package: Path) -> str:
 def catch(mutant: Mutant, folder: Path, tests: str) -> str | None:
     """The first test that fails in this copy, in which the fault is; None where all pass.
 
-    RuntimeError where the tests did not run.
+    The tests run in a fork of this process, which has imported what they need beside the package: that takes longer
+    than most of them. RuntimeError where they did not run.
     """
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-rf", "-p", "no:cacheprovider", *tests.split()]
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
-    if done.returncode == 0:
+    said = folder / "said.txt"
+    child = os.fork()
+    if not child:
+        run_tests(folder, tests.split(), said)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code == 0:
         return None
-    if done.returncode < 0:
-        return f"ended by signal {-done.returncode}"
-    failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED ")]
-    if done.returncode != FAILED or not failed:
-        said = (done.stdout + done.stderr)[-2000:]
-        raise RuntimeError(f"{mutant.name}: pytest ended with {done.returncode}: {said}")
+    if code < 0:
+        return f"ended by signal {-code}"
+    lines = said.read_text(errors="replace").splitlines()
+    failed = [line.split()[1] for line in lines if line.startswith("FAILED ")]
+    if code != FAILED or not failed:
+        raise RuntimeError("\n".join([f"{mutant.name}: pytest ended with {code}", *lines[-30:]]))
     return failed[0]
+
+
+def run_tests(folder: Path, tests: Sequence[str], said: Path) -> NoReturn:
+    """Run these tests of the copy, and end this process with pytest's exit code."""
+    code = NO_ANSWER
+    try:
+        signal.alarm(SECONDS)
+        with said.open("w") as stream:
+            for number in (1, 2):
+                os.dup2(stream.fileno(), number)
+        os.chdir(folder)
+        os.environ.update(PYTHONDONTWRITEBYTECODE="1", PYTHONPATH=str(folder))
+        sys.path[0] = str(folder)
+        code = int(pytest.main(["-q", "-x", "-rf", "-p", "no:cacheprovider", *tests]))
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)  # nothing of the parent's is to be ended here
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -711,6 +738,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--tests")
     options = parser.parse_args(arguments)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for name in IMPORTED:
+        importlib.import_module(name)
     known = {mutant.name: mutant for mutant in MUTANTS}
     if unknown := [name for name in options.names if name not in known]:
         parser.error(f"no mutant is called {unknown[0]}; --list shows them")

@@ -1,0 +1,19 @@
+"""Every fault of tools/mutants.py is noticed by the tests that are there for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).parent.parent / "tools" / "mutants.py"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_no_fault_goes_unnoticed() -> None:
+    done = subprocess.run([sys.executable, str(TOOL)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert done.stdout.endswith("\n0 survived\n")
