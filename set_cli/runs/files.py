@@ -32,6 +32,8 @@ def snapshot_epochs(path: Path, checksums: Mapping[str, str] | None = None) -> l
     """
     if checksums:
         names = [name.removeprefix("topology/") for name in checksums if name.startswith("topology/")]
+    elif (path / "topology").is_symlink():  # which leads elsewhere
+        names = []
     else:
         names = [file.name for file in (path / "topology").glob("epoch_*.npz")]
     epochs = {int(match[1]) for name in names if (match := SNAPSHOT.fullmatch(name))}

@@ -71,6 +71,7 @@ def locate(config: Config) -> tuple[Path, Status | None]:
     if config.resume == "never":
         return copies[free], None
     latest = copies[max(free - 1, 0)]
+    _check_no_link(latest)
     try:
         status = read_status(latest)
     except DataError:  # nothing is lost with it: the run is resumed, and its status written anew

@@ -21,14 +21,15 @@ def read_topology(path: Path, checksums: Mapping[str, str], epoch: int | None = 
     checksums  SHA-256 of the run's files by name; empty for an older run that is not finished
     DataError where there is no such snapshot, it is not what the run wrote, or it breaks a pattern's invariants.
     """
+    folder = path / "topology"
+    if folder.is_symlink():
+        raise DataError(f"{folder}: expected a folder, found a symbolic link")
     epochs = snapshot_epochs(path, checksums)
     if epoch is None and epochs:
         epoch = epochs[-1]
     if epoch not in epochs:
         raise DataError(f"{path}: no topology snapshot of epoch {epoch}; there are {epochs}")
     file = snapshot_path(path, epoch)
-    if file.parent.is_symlink():
-        raise DataError(f"{file.parent}: expected a folder, found a symbolic link")
     check_unaltered(path, str(file.relative_to(path)), checksums, LARGEST_TOPOLOGY)
     arrays = read_arrays(file, LARGEST_TOPOLOGY)
     patterns = {}
