@@ -24,12 +24,13 @@ from set_cli.runs.degrees import append_degrees, finish_degrees
 from set_cli.runs.environment import differences
 from set_cli.runs.files import CHECKSUMS, METRICS_FILE, PART, TIMING_FILE, snapshot_epochs
 from set_cli.runs.folder import RunFolder
-from set_cli.runs.inputs import INPUTS, RunInputs, read_inputs, write_inputs
+from set_cli.runs.inputs import INPUTS, RunInputs, write_inputs
 from set_cli.runs.lines import epoch_line, result_lines, start_line
+from set_cli.runs.starts import check_same_data, check_same_inputs, read_starts
 from set_cli.runs.summary import metric_of, read_rows, write_summary
 from set_cli.runs.topology import read_topology
 from set_cli.runs.written import params_digest
-from set_cli.system.files import canonical_json, read_json, remove, sha256
+from set_cli.system.files import canonical_json, remove, sha256
 from set_cli.system.progress import note
 from set_cli.training.clock import Clock
 from set_cli.training.contents import (
@@ -128,10 +129,10 @@ class Record:
     def _compare(self, checkpoint: Checkpoint, start: Mapping[str, Any], inputs: RunInputs) -> dict[str, Any]:
         """What run.json has to say of a start that resumes; DataError where the data are not those of before."""
         path = self.path
-        self._starts, damage = _read_starts(path, checkpoint)
+        self._starts, damage = read_starts(path, checkpoint)
         before = self._starts[-1]
-        _check_same_data(path, before["checksums"], start["checksums"])
-        _check_same_inputs(path, inputs)
+        check_same_data(path, before["checksums"], start["checksums"])
+        check_same_inputs(path, inputs)
         self._take_up(checkpoint.arrays)
         if checkpoint.damage is not None:
             reason = checkpoint.damage.replace(f"{path}/", "")
@@ -278,49 +279,6 @@ class Record:
 def _digest(value: object) -> str:
     """SHA-256 of the file that holds this value."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def _read_starts(path: Path, checkpoint: Checkpoint) -> tuple[list[dict[str, Any]], list[str]]:
-    """The entries of run.json, and a sentence where they are lost and the checkpoint's copy of the last one is taken.
-
-    DataError where there is no copy: nobody knows then on which data the run was trained.
-    """
-    try:
-        starts = read_json(path / "run.json")
-        differences(starts[-1], starts[-1])  # has all that this start is compared with
-        _check_same_data(path, starts[-1]["checksums"], dict(starts[-1]["checksums"]))
-        return list(starts), []
-    except (DataError, LookupError, TypeError, ValueError, AttributeError) as error:
-        reason = f"run.json is missing or damaged ({error!s:.100})".replace(f"{path}/", "")
-    if checkpoint.start:
-        return [dict(checkpoint.start)], [f"{reason}: of the earlier starts only the last one is known"]
-    raise DataError(
-        f"{path}: {reason}; it says on which data the run was trained: put it back from a copy, or train again from "
-        "the start with resume=never"
-    )
-
-
-def _check_same_data(path: Path, before: Mapping[str, str], checksums: Mapping[str, str]) -> None:
-    """DataError where the run that is to be resumed was trained on other data."""
-    if before != checksums:
-        changed = ", ".join(
-            sorted(name for name in before.keys() | checksums if before.get(name) != checksums.get(name))
-        )
-        raise DataError(
-            f"{path}: {changed} changed since this run started; put it back, or start again with resume=never"
-        )
-
-
-def _check_same_inputs(path: Path, inputs: RunInputs) -> None:
-    """DataError where the network would get other values of the same rows than before the run was interrupted."""
-    before = None
-    with suppress(DataError):  # missing in older runs; a damaged one is written anew
-        before = read_inputs(path)
-    if before is not None and not before.agrees_with(inputs):
-        raise DataError(
-            f"{path / INPUTS}: rows were scaled or named otherwise when this run started; resume it with the version "
-            "of set_cli that started it, or train it again with resume=never"
-        )
 
 
 def metrics_row(epoch: int, loss: float, scores: Scores, change: Change) -> dict[str, Any]:

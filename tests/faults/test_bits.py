@@ -1,4 +1,4 @@
-"""Every single bit of what a figure rests on: none changes a row of the table, or what a resumed run records, unsaid."""
+"""Every single bit of a run's files: none changes a row of the table, or what a resumed run records, without a word."""
 
 from __future__ import annotations
 
