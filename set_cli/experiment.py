@@ -18,7 +18,7 @@ from set_cli.data.files import data_folder
 from set_cli.data.prepare import DataSet, load_data
 from set_cli.errors import ConfigError, OutOfMemory
 from set_cli.runs.environment import describe_environment
-from set_cli.runs.folder import RunFolder, locate, read_status
+from set_cli.runs.folder import RunFolder, locate
 from set_cli.runs.summary import SUMMARY
 from set_cli.system.files import check_writable, read_json
 from set_cli.system.machine import available_cores, started_together
@@ -100,7 +100,7 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
                 _train(Session(learner, following, NoView(), stop), following, NoView())
             return Outcome(path, False, {})
         with RunFolder(path) as folder, _memory_errors(network.memory.expected):
-            if read_status(path) == "done":  # another process finished it in the meantime
+            if folder.is_done():  # another process finished it in the meantime
                 group.said_by_first(NOWHERE)
                 return Outcome(path, True, read_json(path / SUMMARY))
             record = Record(config, folder, network.plans, network.model, learner.optimizer)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from set_cli.experiment import Outcome, run
 from set_cli.models.rbm import RBM
 from set_cli.report.collect import find_run_folders, read_run
 from set_cli.report.rows import compare
+from set_cli.runs.summary import DIGEST, VERSION, digest_of
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.pattern import Csr
@@ -182,9 +183,27 @@ def finished_run(
         "peak_memory_mb": 500.0 + seed,
         "sha256": {name: sha256(path / name) for name in ("config.json", "params.json", "metrics.jsonl")},
     } | changes
-    (path / "summary.json").write_text(json.dumps(summary))
+    write_sealed(path, {"version": VERSION} | summary)
     (path / "status.json").write_text(json.dumps({"status": "done", "epoch": 1, "reason": None}))
     return path
+
+
+def write_sealed(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write a finished run's summary, its digest right."""
+    (path / "summary.json").write_text(json.dumps({**summary, DIGEST: digest_of(summary)}))
+
+
+def reseal(path: Path, *names: str, **changes: Any) -> None:
+    """Make the checksums of these files in a finished run's summary right again, and its digest.
+
+    A file that is not there loses its checksum. changes: of the summary itself
+    """
+    summary = json.loads((path / "summary.json").read_text()) | changes
+    for name in names:
+        summary["sha256"].pop(name, None)
+        if (path / name).is_file():
+            summary["sha256"][name] = sha256(path / name)
+    write_sealed(path, summary)
 
 
 def report(root: Path) -> Any:

@@ -21,7 +21,7 @@ from set_cli.report.diff import compare_two
 from set_cli.report.reproduce import reproduce_command, sweep_command
 from set_cli.report.significance import compare_methods, in_words
 from set_cli.training.pairs import with_checksum
-from tests.builders import finished_run, report, train
+from tests.builders import finished_run, report, reseal, train
 from tests.conftest import ONE_THREAD, Command, compose_mapping
 
 
@@ -33,11 +33,7 @@ def runs_of(
         path = folder / "cifar10" / "mlp" / f"{method}{name}-s{seed}"
         config = json.loads((path / "config.json").read_text()) | {"epsilon": epsilon}
         (path / "config.json").write_text(json.dumps(config))
-        summary = json.loads((path / "summary.json").read_text())
-        from set_cli.system.files import sha256
-
-        summary["sha256"]["config.json"] = sha256(path / "config.json")
-        (path / "summary.json").write_text(json.dumps(summary))
+        reseal(path, "config.json")
 
 
 def test_six_pairs_of_one_sign_are_one_in_32(tmp_path: Path) -> None:

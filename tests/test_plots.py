@@ -20,8 +20,7 @@ from set_cli.report.collect import FinishedRun, read_run
 from set_cli.report.drawing import draw_report
 from set_cli.report.plots import STYLES, input_movie, plot_curves, plot_degrees, plot_input_maps, plot_scale_free
 from set_cli.runs.degrees import read_degrees
-from set_cli.system.files import sha256
-from tests.builders import finished_run, train
+from tests.builders import finished_run, reseal, train
 from tests.conftest import NO_TORCH, ONE_THREAD, REPORT, compose_mapping, run_python
 
 RUN = ("train.epochs=4", "model.hidden=[40,30]", "progress=none", ONE_THREAD)
@@ -152,9 +151,7 @@ def test_methods_differ_without_colour() -> None:
 def altered(path: Path, change: Callable[[Path], object]) -> FinishedRun:
     """The run with its checksums made right again: somebody who wants to mislead can do that."""
     change(path)
-    summary = json.loads((path / "summary.json").read_text())
-    summary["sha256"] |= {name: sha256(path / name) for name in ("metrics.jsonl", "degrees.npz")}
-    (path / "summary.json").write_text(json.dumps(summary))
+    reseal(path, "metrics.jsonl", "degrees.npz")
     run = read_run(path)
     assert isinstance(run, FinishedRun)
     return run
@@ -225,9 +222,7 @@ def test_of_many_configurations_the_foremost_are_drawn(tmp_path: Path) -> None:
         (path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
         config = json.loads((path / "config.json").read_text()) | {"number": i}
         (path / "config.json").write_text(json.dumps(config))
-        summary = json.loads((path / "summary.json").read_text())
-        summary["sha256"] |= {name: sha256(path / name) for name in ("metrics.jsonl", "config.json")}
-        (path / "summary.json").write_text(json.dumps(summary))
+        reseal(path, "metrics.jsonl", "config.json")
     runs = [run for run in map(read_run, (tmp_path / "cifar10/mlp").iterdir()) if isinstance(run, FinishedRun)]
     figure = plot_curves(runs)
     shown = sorted(float(np.asarray(line.get_ydata())[0]) for line in figure.axes[0].get_lines())

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -20,9 +21,10 @@ from set_cli.report.paper import PAPER_VALUES, paper_value
 from set_cli.report.rows import ROW_KEYS, settings_text
 from set_cli.report.tables import render
 from set_cli.runs.summary import VERSION
-from set_cli.system.files import sha256
-from tests.builders import finished_run, report
+from tests.builders import finished_run, report, reseal
 from tests.conftest import NO_TORCH, REPORT, Command, run_python
+
+OLD_RUN = Path(__file__).parent / "old_runs/0.1.0/digits/mlp/set-e5-z0.3-s0-90af17a9"
 
 # The keys of the JSON rows that scripts outside the project rely on.
 CONTRACT = [
@@ -227,12 +229,7 @@ def test_one_unreadable_folder_costs_one_line(name: str, content: bytes | None, 
     if content is not None:
         (path / name).write_bytes(content)
         if name == "config.json":
-            change(
-                path,
-                "summary.json",
-                json.loads((path / "summary.json").read_text())["sha256"][name],
-                sha256(path / name),
-            )
+            reseal(path, name)
     comparison = report(tmp_path)
     assert [row["n"] for row in comparison.rows] == [1]
     assert left_out(tmp_path) == [("unreadable", "bad")]
@@ -254,15 +251,18 @@ def test_a_figure_that_is_not_finite_is_unreadable(tmp_path: Path) -> None:
 
 
 def test_a_key_that_a_later_version_added_is_none_where_a_run_lacks_it(tmp_path: Path) -> None:
-    run = read_run(finished_run(tmp_path, 0, 70, 71))
+    shutil.copytree(OLD_RUN, tmp_path / OLD_RUN.name)
+    run = read_run(tmp_path / OLD_RUN.name)
     assert isinstance(run, FinishedRun)
     assert [run.summary[key] for key in LATER_SUMMARY_TYPES] == [None] * len(LATER_SUMMARY_TYPES)
 
 
 @pytest.mark.parametrize("key", LATER_SUMMARY_TYPES)
 def test_a_key_that_a_later_version_added_is_checked_where_it_is_there(key: str, tmp_path: Path) -> None:
-    changes: dict[str, Any] = {key: {}}
-    run = read_run(finished_run(tmp_path, 0, 70, 71, **changes))
+    path = finished_run(tmp_path, 0, 70, 71)
+    summary = json.loads((path / "summary.json").read_text())
+    (path / "summary.json").write_text(json.dumps(summary | {key: {}}))
+    run = read_run(path)
     assert isinstance(run, LeftOut)
     assert f"{key} is missing or of the wrong type" in run.detail
 

@@ -25,7 +25,7 @@ from set_cli.runs.lines import result_lines
 from set_cli.sweeps.pace import pace_line
 from set_cli.system.live import LiveLine
 from set_cli.system.terminal import Column, render_table
-from tests.builders import finished_run, report
+from tests.builders import finished_run, report, reseal
 from tests.conftest import ONE_THREAD, REPORT, TRAIN, Command
 
 WIDTHS = (40, 60, 80, 100, 120, 200)
@@ -227,13 +227,9 @@ def test_a_failed_run_without_a_configuration_is_listed(content: str, tmp_path: 
 
 def with_config(path: Path, **changes: Any) -> None:
     """The run's configuration with these changes, its checksum made right."""
-    from set_cli.system.files import sha256
-
     config = json.loads((path / "config.json").read_text()) | changes
     (path / "config.json").write_text(json.dumps(config))
-    summary = json.loads((path / "summary.json").read_text())
-    summary["sha256"]["config.json"] = sha256(path / "config.json")
-    (path / "summary.json").write_text(json.dumps(summary))
+    reseal(path, "config.json")
 
 
 def test_rows_that_look_alike_name_the_key_in_which_they_differ(tmp_path: Path) -> None:

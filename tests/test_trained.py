@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import warnings
@@ -27,7 +26,7 @@ from set_cli.trained.classes import class_labels
 from set_cli.trained.rows import RowsWarning
 from set_cli.trained.run import TrainedRun
 from set_cli.training import supervised
-from tests.builders import SHORT_CNN, SHORT_MLP, SHORT_RBM, StopAt, iris_frame, rows_of_digits, train_in
+from tests.builders import SHORT_CNN, SHORT_MLP, SHORT_RBM, StopAt, iris_frame, reseal, rows_of_digits, train_in
 from tests.conftest import ONE_THREAD, compose_mapping
 
 Train = Callable[..., Path]
@@ -204,9 +203,7 @@ def name_features(path: Path, features: list[str], classes: list[str]) -> None:
     about = json.loads(arrays["about"].tobytes()) | {"features": features, "classes": classes}
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     np.savez(path / INPUTS, allow_pickle=False, **arrays)
-    summary = read_json(path / "summary.json")
-    summary["sha256"][INPUTS] = hashlib.sha256((path / INPUTS).read_bytes()).hexdigest()
-    write_json(path / "summary.json", summary)
+    reseal(path, INPUTS)
 
 
 @pytest.fixture
@@ -262,7 +259,7 @@ def test_missing_values_are_filled_as_in_training(named: TrainedRun) -> None:
     with pytest.raises(DataError, match=r"a value is missing .NaN. in row 1, feature 2 'petal length'"):
         named.predict(np.where(np.arange(4) == np.where(np.arange(150) == 1, 2, 9)[:, None], np.nan, values))
     np.savez(named.path / INPUTS, allow_pickle=False, **arrays, fill=np.array([5.0, 3.0, 4.0, 1.0]))
-    (named.path / "status.json").write_text('{"status": "interrupted", "epoch": 3, "reason": null}')
+    reseal(named.path, INPUTS)
     run = set_cli.load(named.path)
     missing, filled = values.copy(), values.copy()
     missing[1, 2], filled[1, 2] = np.nan, 4.0
@@ -338,9 +335,10 @@ def test_the_file_that_says_how_rows_are_scaled_is_sealed(how: str, digits: Path
         arrays = read_arrays(path / INPUTS)
         np.savez(path / INPUTS, allow_pickle=False, **{**arrays, "scale": arrays["scale"] * 2})
     if how == "added":  # to a run that never had one
-        summary = read_json(path / "summary.json")
-        del summary["sha256"][INPUTS]
-        write_json(path / "summary.json", summary)
+        content = (path / INPUTS).read_bytes()
+        (path / INPUTS).unlink()
+        reseal(path, INPUTS)
+        (path / INPUTS).write_bytes(content)
     with pytest.raises(DataError, match=INPUTS):
         set_cli.load(path)
 
@@ -366,9 +364,7 @@ def test_what_cannot_be_in_that_file_is_refused(change: dict[str, Any], digits: 
 def make_old(path: Path) -> None:
     """As a run folder was before the file."""
     (path / INPUTS).unlink()
-    summary = read_json(path / "summary.json")
-    del summary["sha256"][INPUTS]
-    write_json(path / "summary.json", summary)
+    reseal(path, INPUTS)
     starts = read_json(path / "run.json")
     for key in ("dataset.path", "dataset.test_path"):
         del starts[-1]["options"][key]
@@ -425,7 +421,7 @@ def test_evaluate_refuses_data_that_is_split_or_scaled_otherwise(digits: Path, t
     path = tmp_path / "scaled"
     arrays = read_arrays(path / INPUTS)
     np.savez(path / INPUTS, allow_pickle=False, **{**arrays, "scale": arrays["scale"] * 2})
-    (path / "status.json").write_text('{"status": "interrupted", "epoch": 3, "reason": null}')
+    reseal(path, INPUTS)
     with pytest.raises(DataError, match="scales or names the data differently"):
         set_cli.load(path).evaluate()
 

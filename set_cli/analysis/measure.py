@@ -20,7 +20,7 @@ from set_cli.config import model_facts
 from set_cli.errors import DataError
 from set_cli.runs.checkpoint import CURRENT
 from set_cli.runs.degrees import FINAL, LARGEST_TOPOLOGY, Degrees, read_degrees
-from set_cli.runs.folder import snapshot_epochs, snapshot_path
+from set_cli.runs.files import snapshot_epochs, snapshot_name
 from set_cli.runs.summary import check_unaltered
 from set_cli.runs.topology import read_topology
 from set_cli.sparse.pattern import Csr
@@ -73,7 +73,7 @@ def measure_run(path: Path, checksums: Checksums, tell: Tell = lambda what: None
     """
     tell("reading")
     degrees = read_degrees(path, checksums)
-    epochs = snapshot_epochs(path)
+    epochs = snapshot_epochs(path, checksums)
     if not degrees or not epochs:
         raise DataError(f"{path}: no layer is sparse: there is no topology to analyse")
 
@@ -111,7 +111,7 @@ def measure_run(path: Path, checksums: Checksums, tell: Tell = lambda what: None
 
 
 def _sources(path: Path, checksums: Checksums) -> dict[str, str]:
-    snapshots = [str(snapshot_path(Path(), epoch)) for epoch in snapshot_epochs(path)]
+    snapshots = [snapshot_name(epoch) for epoch in snapshot_epochs(path, checksums)]
     return {name: checksums.get(name, "") for name in (FINAL, CURRENT, *snapshots)}
 
 
@@ -121,7 +121,7 @@ def _check_degrees(path: Path, epoch: int, patterns: Mapping[str, Csr], degrees:
     sizes = {key: values.shape[1] for key, values in degrees.items()}
     expected = {f"{name}/{kind}": n for name, shape in shapes.items() for kind, n in zip(SIDES, shape, strict=True)}
     if expected != sizes:
-        raise DataError(f"{snapshot_path(path, epoch)}: has other layers than {FINAL}")
+        raise DataError(f"{path / snapshot_name(epoch)}: has other layers than {FINAL}")
 
 
 def _degree_rows(degrees: Degrees, tell: Tell) -> list[DegreeRow]:

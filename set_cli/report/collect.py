@@ -12,7 +12,7 @@ from typing import Any
 
 from set_cli.errors import DataError
 from set_cli.runs.folder import is_run_folder, read_status, was_killed
-from set_cli.runs.summary import LARGEST_ROWS, REPORTED, SUMMARY, VERSION
+from set_cli.runs.summary import LARGEST_ROWS, REPORTED, SUMMARY, VERSION, altered_figures
 from set_cli.system.files import canonical_json, read_json, sha256
 
 Types = Mapping[str, type | tuple[type, ...]]
@@ -38,7 +38,7 @@ SUMMARY_TYPES: Types = {
     "peak_memory_mb": (float, int),
 }
 # What a later version added: None where an older run lacks it, checked like the others where it is there.
-LATER_SUMMARY_TYPES: Types = {"version": int}
+LATER_SUMMARY_TYPES: Types = {"version": int, "digest": str}
 
 NEVER_NEGATIVE = (
     "connections",
@@ -124,7 +124,8 @@ def read_run(path: Path) -> FinishedRun | LeftOut:
             why = "killed" if status == "running" and was_killed(path) else status or "not started"
             return LeftOut(path, why, _reason(path), *_configuration(path))
         summary = _read_summary(path)
-        changed = [name for name in REPORTED if sha256(path / name, LARGEST_ROWS) != summary["sha256"].get(name)]
+        changed = [name for name in REPORTED if _sha256(path / name) != summary["sha256"].get(name)]
+        changed = changed or altered_figures(path, summary)
         if changed:
             return LeftOut(path, "altered", f"{', '.join(changed)} changed after the run", *_configuration(path))
         config = read_json(path / "config.json")
@@ -134,6 +135,10 @@ def read_run(path: Path) -> FinishedRun | LeftOut:
     except (DataError, OSError, ValueError, RecursionError) as error:
         return LeftOut(path, "unreadable", str(error), *_configuration(path))
     return FinishedRun(path, group, summary, _versions(path))
+
+
+def _sha256(path: Path) -> str:
+    return sha256(path, LARGEST_ROWS, follow=False)
 
 
 def _group(config: Mapping[str, Any]) -> str:

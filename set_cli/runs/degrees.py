@@ -14,18 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from set_cli.errors import DataError
-from set_cli.system.files import append, read_arrays, sha256, write_arrays
+from set_cli.runs.files import PART
+from set_cli.runs.written import Written
+from set_cli.system.files import read_arrays, sha256, write_arrays
 
-PART = "degrees.part"
 FINAL = "degrees.npz"
 LARGEST_TOPOLOGY = 2**33  # bytes of all degrees, or of a snapshot, that are read for study
 
 Degrees = Mapping[str, NDArray[np.int32]]
 
 
-def append_degrees(folder: Path, degrees: Degrees) -> None:
+def append_degrees(written: Written, degrees: Degrees) -> None:
     """Add one epoch; the same names and lengths in the same order every time."""
-    append(folder / PART, b"".join(np.ascontiguousarray(d, np.int32).tobytes() for d in degrees.values()), durable=True)
+    written.append(PART, b"".join(np.ascontiguousarray(d, np.int32).tobytes() for d in degrees.values()))
 
 
 def read_degrees(folder: Path, checksums: Mapping[str, str]) -> dict[str, NDArray[np.int32]]:
@@ -34,7 +35,7 @@ def read_degrees(folder: Path, checksums: Mapping[str, str]) -> dict[str, NDArra
     DataError where the file is not what the run wrote, or holds something else.
     """
     path = folder / FINAL
-    if sha256(path, LARGEST_TOPOLOGY) != checksums.get(FINAL):
+    if sha256(path, LARGEST_TOPOLOGY, follow=False) != checksums.get(FINAL):
         raise DataError(f"{path}: altered after the run")
     arrays = read_arrays(path, LARGEST_TOPOLOGY)
     for name, values in arrays.items():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
-import re
 import socket
+import stat
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -15,24 +16,33 @@ from typing import Any, Literal, Self
 
 from set_cli.config import Config, identity
 from set_cli.errors import BusyError, ConfigError, DataError, DivergedError, Interrupted, SetError, StorageError
+from set_cli.runs.checkpoint import CURRENT, FRESH, PREVIOUS, Checkpoint
 from set_cli.runs.environment import code_changed
+from set_cli.runs.files import APPENDED, CHECKSUMS, PART, SNAPSHOT
+from set_cli.runs.inputs import INPUTS
+from set_cli.runs.rows import check_rows
+from set_cli.runs.summary import SUMMARY, read_summary
+from set_cli.runs.written import Written
 from set_cli.system.files import (
     TEMPORARY,
     append,
-    append_row,
     canonical_json,
     make_folder,
+    open_lock,
     read_json,
     remove,
-    storage_errors,
-    truncate,
     write_atomic,
     write_json,
 )
+from set_cli.system.plain_files import open_plain
 
 Status = Literal["running", "done", "interrupted", "diverged", "failed"]
 
 MOST_COPIES = 1000  # of one run, made with resume=never
+LOCK, LOG = "run.lock", "train.log"
+# What a run reads, writes or cuts in its folder.
+OURS = {*APPENDED, CURRENT, PREVIOUS, FRESH, INPUTS, LOCK, LOG, "config.json", "run.json", "status.json", "params.json",
+        SUMMARY, "degrees.npz", "error.txt"}  # fmt: skip
 
 
 def folder_name(config: Config) -> str:
@@ -61,7 +71,11 @@ def locate(config: Config) -> tuple[Path, Status | None]:
     if config.resume == "never":
         return copies[free], None
     latest = copies[max(free - 1, 0)]
-    status = read_status(latest)
+    _check_no_link(latest)
+    try:
+        status = read_status(latest)
+    except DataError:  # nothing is lost with it: the run is resumed, and its status written anew
+        status = "interrupted"
     if config.resume == "must" and status is None:
         raise ConfigError(f"resume=must: expected a run to resume in {base}, found none; resume=auto starts it")
     return latest, status
@@ -146,9 +160,10 @@ class RunFolder:
         self.epoch = 0  # completed epochs, as status.json says
         self._started = False  # before the first write a failure leaves the folder as it was
         self._done = False  # and after the last one too
+        self.written = Written(path)
+        _check_no_link(path)
         make_folder(path)
-        with storage_errors(path / "run.lock"):
-            self._lock = os.open(path / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        self._lock = open_lock(path / LOCK)
         try:
             # A kernel lock is free the moment its holder dies: nothing stale is ever left.
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,6 +172,11 @@ class RunFolder:
             raise BusyError(
                 f"{path}: another process{_holder(path)} works on this run; wait for it or stop it"
             ) from None
+        try:
+            _check_content(path)
+        except BaseException:
+            os.close(self._lock)
+            raise
         for leftover in path.rglob(f"*{TEMPORARY}"):
             with suppress(OSError):
                 leftover.unlink()
@@ -201,45 +221,79 @@ class RunFolder:
         content = canonical_json(scientific).encode()
         if not path.exists():
             write_atomic(path, lambda stream: stream.write(content))
-        elif path.read_bytes() != content:
+            return
+        with open_plain(path, follow=False) as stream:
+            found = stream.read(len(content) + 1)
+        if found != content:
             raise DataError(f"{path}: expected this run's configuration, found another; move that folder away")
 
-    def add_start(self, start: Mapping[str, Any]) -> None:
-        """Add one entry to run.json: each start of the run has its own. An earlier failure is history now."""
+    def write_starts(self, starts: Sequence[Mapping[str, Any]]) -> None:
+        """Write run.json: each start of the run has its entry. An earlier failure is history now."""
         self._started = True
         remove(self.path / "error.txt")
-        path = self.path / "run.json"
-        starts = read_json(path) if path.exists() else []
-        write_json(path, [*starts, start])
+        write_json(self.path / "run.json", list(starts))
 
     def write_json(self, name: str, value: object) -> None:
         write_json(self.path / name, value)
 
+    def check(self, checkpoint: Checkpoint) -> None:
+        """Take up what a checkpoint vouches for; DataError where the folder does not have it."""
+        written = Written.read(self.path, checkpoint.lengths, checkpoint.digests)
+        written.check_snapshots()
+        check_rows(self.path, checkpoint.lengths, checkpoint.epoch)
+        self.written = written
+
+    def is_done(self) -> bool:
+        """Whether the run in this folder is finished; its status is written anew where that is damaged or gone."""
+        try:
+            status = read_status(self.path)
+        except DataError:
+            status = None
+        if status is not None:
+            return status == "done"
+        try:
+            summary = read_summary(self.path)
+        except DataError:
+            return False
+        self.epoch = summary["epochs"]
+        self.set_status("done")
+        for name in (PART, CHECKSUMS):
+            remove(self.path / name)
+        return True
+
     def append_row(self, name: str, row: Mapping[str, Any]) -> None:
-        append_row(self.path / name, row)
+        """Add a strict JSON object as a line to an appended file, on the disk when this returns."""
+        self.written.append(name, json.dumps(row, allow_nan=False).encode() + b"\n")
 
     def log(self, line: str) -> None:
         """Add a line to train.log: what was printed."""
-        append(self.path / "train.log", line.encode() + b"\n", durable=False)
+        append(self.path / LOG, line.encode() + b"\n", durable=False)
 
-    def cut(self, lengths: Mapping[str, int]) -> None:
-        """Shorten the appended files to the lengths (bytes) that a checkpoint vouches for; 0 removes a file.
 
-        DataError where a file is shorter than that: rows are missing which nothing can bring back.
-        """
-        for name, length in lengths.items():
-            path = self.path / name
-            found = path.stat().st_size if path.exists() else 0
-            if found < length:
-                raise DataError(f"{path}: expected at least {length} bytes, found {found}; cannot resume")
-            if length == 0:
-                remove(path)
-            elif found > length:
-                truncate(path, length)
+def _check_no_link(path: Path) -> None:
+    """DataError where a folder is a symbolic link: what is written into it would land elsewhere."""
+    if path.is_symlink():
+        raise DataError(f"{path}: expected a folder, found a symbolic link; put the folder itself there, or give its "
+                        "own place as runs_dir")  # fmt: skip
 
-    def lengths(self, *names: str) -> dict[str, int]:
-        """The sizes of these files in bytes, 0 where there is none."""
-        return {name: (self.path / name).stat().st_size if (self.path / name).exists() else 0 for name in names}
+
+def _check_content(path: Path) -> None:
+    """DataError where something stands in the place of one of our files that leads elsewhere, or is no file."""
+    snapshots = path / "topology"
+    _check_no_link(snapshots)
+    found = [file for file in path.iterdir() if file.name in OURS]
+    if snapshots.is_dir():
+        found += [file for file in snapshots.iterdir() if SNAPSHOT.fullmatch(file.name)]
+    for file in found:
+        status = file.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "something else"
+            raise DataError(f"{file}: expected a plain file, found {what}; remove it, or put the file itself there")
+        if status.st_nlink > 1 and file.name in (*APPENDED, LOG):
+            raise DataError(
+                f"{file}: expected a file of its own, found one with a second name (a hard link), which would change "
+                "with it; put a copy in its place"
+            )
 
 
 def _holder(path: Path) -> str:
@@ -252,17 +306,3 @@ def _holder(path: Path) -> str:
 def is_run_folder(names: Iterable[str]) -> bool:
     """Whether a folder with these files holds a run: it has a status or a configuration of ours."""
     return not {"status.json", "config.json"}.isdisjoint(names)
-
-
-SNAPSHOT = re.compile(r"epoch_(\d{4,})\.npz")
-
-
-def snapshot_path(path: Path, epoch: int) -> Path:
-    """topology/epoch_NNNN.npz: the topology after that epoch's evolution, 0 for the initial one."""
-    return path / "topology" / f"epoch_{epoch:04d}.npz"
-
-
-def snapshot_epochs(path: Path) -> list[int]:
-    """The epochs of the snapshots in this run folder, ascending."""
-    matches = (SNAPSHOT.fullmatch(file.name) for file in (path / "topology").glob("epoch_*.npz"))
-    return sorted(int(match[1]) for match in matches if match)

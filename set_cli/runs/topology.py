@@ -9,7 +9,7 @@ import numpy as np
 
 from set_cli.errors import DataError
 from set_cli.runs.degrees import LARGEST_TOPOLOGY
-from set_cli.runs.folder import snapshot_epochs, snapshot_path
+from set_cli.runs.files import snapshot_epochs, snapshot_path
 from set_cli.runs.summary import check_unaltered
 from set_cli.sparse.pattern import Csr, check_pattern
 from set_cli.system.files import read_arrays
@@ -18,17 +18,18 @@ from set_cli.system.files import read_arrays
 def read_topology(path: Path, checksums: Mapping[str, str], epoch: int | None = None) -> dict[str, Csr]:
     """The pattern of every sparse layer after that epoch's evolution, default the last snapshot.
 
-    checksums  SHA-256 of a finished run's files by name; empty for a run that is not finished
+    checksums  SHA-256 of the run's files by name; empty for an older run that is not finished
     DataError where there is no such snapshot, it is not what the run wrote, or it breaks a pattern's invariants.
     """
-    epochs = snapshot_epochs(path)
+    folder = path / "topology"
+    if folder.is_symlink():
+        raise DataError(f"{folder}: expected a folder, found a symbolic link")
+    epochs = snapshot_epochs(path, checksums)
     if epoch is None and epochs:
         epoch = epochs[-1]
     if epoch not in epochs:
         raise DataError(f"{path}: no topology snapshot of epoch {epoch}; there are {epochs}")
     file = snapshot_path(path, epoch)
-    if file.parent.is_symlink():
-        raise DataError(f"{file.parent}: expected a folder, found a symbolic link")
     check_unaltered(path, str(file.relative_to(path)), checksums, LARGEST_TOPOLOGY)
     arrays = read_arrays(file, LARGEST_TOPOLOGY)
     patterns = {}

@@ -6,9 +6,11 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from set_cli.errors import DataError, StorageError
-from set_cli.system.plain_files import open_plain
+from set_cli.system.plain_files import open_own, open_plain
 
 TEMPORARY = ".tmp"  # suffix of what is being written; left over only after a kill
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MAGIC = b"\x93NUMPY"
+READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 LARGEST_JSON = 64 * 2**20  # bytes; a run's JSON files are a few kB
 
 
@@ -115,9 +119,13 @@ def check_writable(folder: Path) -> None:
 
 
 def truncate(path: Path, length: int) -> None:
-    """Shorten a file to so many bytes."""
+    """Shorten a file of ours to so many bytes; DataError where it is a link or no plain file."""
     with storage_errors(path):
-        os.truncate(path, length)
+        descriptor = open_own(path, os.O_WRONLY)
+        try:
+            os.truncate(descriptor, length)
+        finally:
+            os.close(descriptor)
 
 
 def canonical_json(value: object) -> str:
@@ -139,17 +147,15 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], *, compress: bo
 
 
 def append(path: Path, content: bytes, *, durable: bool) -> None:
-    """Add to the end of a file; with durable=True it is on the disk when this returns."""
-    with storage_errors(path), open(path, "ab") as stream:
+    """Add to the end of a file of ours; with durable=True it is on the disk when this returns.
+
+    DataError where it is a link or no plain file: what it leads to may be anybody's.
+    """
+    with storage_errors(path), open(path, "ab", opener=open_own) as stream:
         stream.write(content)
         if durable:
             stream.flush()
             os.fsync(stream.fileno())
-
-
-def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """One strict JSON object as a line, on the disk when this returns."""
-    append(path, json.dumps(row, allow_nan=False).encode() + b"\n", durable=True)
 
 
 def read_json(path: Path, *, follow: bool = False) -> Any:
@@ -167,19 +173,18 @@ def read_json(path: Path, *, follow: bool = False) -> Any:
         raise DataError(f"{path}: could not be read ({error})") from None
 
 
-def read_arrays(path: Path, largest: int | None = None) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path, largest: int | None = None, *, stored: bool = False) -> dict[str, NDArray[Any]]:
     """The arrays of an npz without pickles; DataError where it is damaged.
 
     largest  bytes that the arrays may take, of a file that anybody may have written: a small one can unpack to any size
+    stored   whether they were written uncompressed: then they take no more than the file
     """
     try:
-        with open_plain(path, follow=False) as stream, np.load(stream, allow_pickle=False) as archive:
-            if largest is not None and sum(member.file_size for member in archive.zip.filelist) > largest:
-                raise DataError(f"{path}: expected arrays of at most {largest:,} bytes")
-            arrays = {name: archive[name] for name in archive.files}
-            if not all(isinstance(array, np.ndarray) for array in arrays.values()):  # other files come as bytes
-                raise DataError(f"{path}: expected arrays and nothing else")
-            return arrays
+        with open_plain(path, follow=False) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            with np.load(stream, allow_pickle=False) as archive:
+                _check_sizes(path, archive.zip, size if stored else largest, stored)
+                return {name: archive[name] for name in archive.files}
     except DataError:
         raise
     except MemoryError:
@@ -190,10 +195,32 @@ def read_arrays(path: Path, largest: int | None = None) -> dict[str, NDArray[Any
         raise DataError(f"{path}: could not be read ({error!s:.300})") from None
 
 
-def sha256(path: Path, largest: int | None = None) -> str:
-    """Hexadecimal SHA-256 of a file; DataError where it cannot be read, or has more than `largest` bytes."""
+def _check_sizes(path: Path, archive: zipfile.ZipFile, largest: int | None, stored: bool) -> None:
+    """DataError where the arrays would take more than that, or one of them another size than its place in the archive:
+    numpy allocates what an array's header says before it reads the array."""
+    members = archive.infolist()
+    if stored and any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise DataError(f"{path}: expected uncompressed arrays, found compressed ones")
+    if largest is not None and sum(member.file_size for member in members) > largest:
+        raise DataError(f"{path}: expected arrays of at most {largest:,} bytes")
+    for member in members:
+        with archive.open(member) as stream:
+            if stream.read(len(MAGIC)) != MAGIC:
+                raise DataError(f"{path}: expected arrays and nothing else")
+            stream.seek(0)
+            header = READ_HEADER[np.lib.format.read_magic(stream)]
+            shape, _, dtype = header(stream)
+            if stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size and not dtype.hasobject:
+                raise DataError(f"{path}: {member.filename!r:.60} is not as large as its header says")
+
+
+def sha256(path: Path, largest: int | None = None, *, follow: bool = True) -> str:
+    """Hexadecimal SHA-256 of a file; DataError where it cannot be read, or has more than `largest` bytes.
+
+    follow  whether a symbolic link may stand for it
+    """
     try:
-        with open_plain(path) as stream:
+        with open_plain(path, follow=follow) as stream:
             if largest is not None and os.fstat(stream.fileno()).st_size > largest:
                 raise DataError(f"{path}: expected at most {largest:,} bytes")
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -237,11 +264,16 @@ def try_locked(path: Path) -> Iterator[bool]:
         yield _lock_at_once(descriptor)
 
 
+def open_lock(path: Path) -> int:
+    """The descriptor of a lock file, made if need be; DataError where it is a link or no plain file."""
+    with storage_errors(path):
+        return open_own(path, os.O_RDWR | os.O_CREAT, may_be_shared=True)
+
+
 @contextmanager
 def _lock_file(path: Path) -> Iterator[int]:
     make_folder(path.parent)
-    with storage_errors(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = open_lock(path)
     try:
         yield descriptor
     finally:

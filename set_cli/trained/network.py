@@ -14,6 +14,8 @@ from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import choose
 from set_cli.training.architectures import ARCHITECTURES, Ends, Start
 
+SMALL = 1000  # numbers more than a checkpoint has: they cost nothing
+
 
 def build_untrained(
     model: Model,
@@ -21,11 +23,13 @@ def build_untrained(
     params: Mapping[str, Any],
     seed: int,
     n_chains: int,
+    saved: int,
     engines: Mapping[str, str],
 ) -> nn.Module:
     """The architecture of a run, whose arrays are still to be filled in.
 
     params   its params.json; ValueError where it has other layers than the configuration
+    saved    numbers in its checkpoint; ValueError where the layers would have far more
     engines  of its sparse layers, by name; `auto` for those that are not named
     """
     shapes = [tuple(layer["shape"]) for layer in params["layers"]]
@@ -34,6 +38,9 @@ def build_untrained(
     plans = architecture.plan(model, epsilon, ends)
     if shapes != [(plan.n_in, plan.n_out) for plan in plans]:  # before anything of their size is allocated
         raise ValueError("params.json has other layers than the configuration")
+    # The number of random connections is near what was asked for; neurons have a bias or a row each.
+    if any(max(plan.n_in, plan.n_out, plan.connections_asked / 2) > saved + SMALL for plan in plans):
+        raise ValueError(f"the layers are far larger than what the checkpoint has, {saved:,} numbers")
     named = {plan.name: engines.get(plan.name, "auto") for plan in plans}
     start = Start(seed, np.full(features, 0.5, np.float32), 1, n_chains)
     return architecture.build(plans, model, epsilon, named, ends, start)

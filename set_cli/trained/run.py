@@ -17,7 +17,8 @@ from set_cli.config import Config, model_facts
 from set_cli.data.catalog import CATALOG
 from set_cli.data.parts import Values
 from set_cli.errors import ConfigError, DataError
-from set_cli.runs.folder import Status, snapshot_epochs
+from set_cli.runs.files import snapshot_epochs
+from set_cli.runs.folder import Status
 from set_cli.runs.inputs import RunInputs
 from set_cli.runs.topology import read_topology
 from set_cli.sparse.pattern import Csr
@@ -38,7 +39,7 @@ class TrainedRun:
                mode. It takes rows that were scaled as in training and returns logits (an RBM: probabilities of its
                hidden units): for rows as they are in the data file use `predict`
     metrics    one row per epoch
-    checksums  SHA-256 of a finished run's files, by name; what is read is compared with them
+    checksums  SHA-256 of a finished run's files, or of the snapshots so far, by name: what is read is compared
     status     done, or why it is not
     summary    a finished run's figures, as set-report reads them; empty of others
     inputs     how rows become the network's inputs, and the names of classes and features; None of an older run
@@ -159,7 +160,7 @@ class TrainedRun:
     @property
     def snapshots(self) -> list[int]:
         """The epochs whose topology was kept; 0 is the initial one."""
-        return snapshot_epochs(self.path)
+        return snapshot_epochs(self.path, self.checksums)
 
     def topology(self, epoch: int | None = None) -> dict[str, Csr]:
         """The pattern of every sparse layer after that epoch's evolution, default the last snapshot.

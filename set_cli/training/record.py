@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import sys
 import time
@@ -18,14 +19,18 @@ from set_cli.config import Config, identity, scientific
 from set_cli.errors import DataError
 from set_cli.models.counts import sparse_layers
 from set_cli.models.mlp import LayerPlan
-from set_cli.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from set_cli.runs.degrees import PART, append_degrees, finish_degrees
+from set_cli.runs.checkpoint import Checkpoint, drop_damaged, load_checkpoint, save_checkpoint
+from set_cli.runs.degrees import append_degrees, finish_degrees
 from set_cli.runs.environment import differences
-from set_cli.runs.folder import RunFolder, snapshot_epochs, snapshot_path
-from set_cli.runs.inputs import INPUTS, RunInputs, read_inputs, write_inputs
+from set_cli.runs.files import CHECKSUMS, METRICS_FILE, PART, TIMING_FILE, snapshot_epochs
+from set_cli.runs.folder import RunFolder
+from set_cli.runs.inputs import INPUTS, RunInputs, write_inputs
 from set_cli.runs.lines import epoch_line, result_lines, start_line
+from set_cli.runs.starts import check_same_data, check_same_inputs, read_starts
 from set_cli.runs.summary import metric_of, read_rows, write_summary
-from set_cli.system.files import make_folder, read_json, remove, write_arrays
+from set_cli.runs.topology import read_topology
+from set_cli.runs.written import params_digest
+from set_cli.system.files import canonical_json, remove, sha256
 from set_cli.system.progress import note
 from set_cli.training.clock import Clock
 from set_cli.training.contents import (
@@ -40,7 +45,6 @@ from set_cli.training.evolution import Change
 from set_cli.training.passes import FRESH, ROWS, State
 from set_cli.training.trainers import Scores
 
-APPENDED = ("metrics.jsonl", "timing.jsonl", PART)
 # In a checkpoint: how far the epoch after its own had come, in what time, and whether the process was stopped in it.
 WITHIN, SECONDS, PAUSED = "within/", "seconds", "paused"
 
@@ -64,6 +68,10 @@ class Record:
         self.resume_from: State = FRESH
         self.clock, self.paused = Clock(), False
         self._saved_at, self._within = time.monotonic(), False
+        self._starts: list[dict[str, Any]] = []
+        self._params: dict[str, Any] = {}
+        self._inputs_digest = ""
+        self._unvouched: list[int] = []
 
     @property
     def epoch(self) -> int:
@@ -75,34 +83,68 @@ class Record:
         inputs  how the network gets its rows; DataError where a run that resumes got them otherwise
         """
         folder = self._folder
-        checkpoint = load_checkpoint(folder.path, identity(self._config))
-        changed: list[str] = []
+        checkpoint = load_checkpoint(folder.path, identity(self._config), self._check)
+        entry: dict[str, Any] = {**start, "resumed_after_epoch": None, "differences": [], "damage": []}
         if checkpoint is not None:
-            before = read_json(folder.path / "run.json")[-1]
-            _check_same_data(folder.path, before["checksums"], start["checksums"])
-            _check_same_inputs(folder.path, inputs)
-            changed = differences(before, start)
-            self._take_up(checkpoint.arrays)
+            entry |= self._compare(checkpoint, start, inputs)
+        self._starts.append(entry)
         folder.epoch = checkpoint.epoch if checkpoint else 0
         folder.write_config(scientific(self._config))
-        resumed = {"resumed_after_epoch": folder.epoch, "resumed_after_rows": self.rows_done} if checkpoint else {}
-        folder.add_start({**start, "resumed_after_epoch": None, "differences": changed, **resumed})
-        write_inputs(folder.path, inputs)  # at every start: older runs have none, and it is this start's that is tested
+        folder.write_starts(self._starts)
+        # At every start: what is damaged is mended, and older runs have no inputs.npz.
+        write_inputs(folder.path, inputs)
+        self._inputs_digest = sha256(folder.path / INPUTS, follow=False)
+        self._params = describe_parameters(self._plans, self._model, self._config.train)
+        if checkpoint is not None:
+            drop_damaged(folder.path, checkpoint)
+        folder.written.cut()
+        for epoch in self._unvouched:
+            folder.written.vouch_for_snapshot(epoch)
+        folder.written.drop_other_snapshots()
+        folder.write_json("params.json", self._params)
         if checkpoint is None:
-            folder.cut(dict.fromkeys(APPENDED, 0))
-            self._drop_snapshots_after(-1)
-            folder.write_json("params.json", describe_parameters(self._plans, self._model, self._config.train))
             self._add_topology(0)
             self._checkpoint(0)
         else:
-            folder.cut(checkpoint.lengths)
-            self._drop_snapshots_after(checkpoint.epoch)
             restore_model(self._model, self._optimizer, checkpoint.arrays)
         folder.set_status("running")
         self.title = start_line(folder.path, self.epoch, self.rows_done)
         folder.log(self.title)
-        for difference in changed:
+        for sentence in entry["damage"]:
+            note(f"warning: {sentence}")
+            folder.log(f"warning: {sentence}")
+        for difference in entry["differences"]:
             note(f"note: {difference}: the run may not end with the bits of one that was never interrupted")
+
+    def _check(self, checkpoint: Checkpoint) -> None:
+        """Take up the files that belong to a checkpoint; DataError where they are not those that it was made with."""
+        folder = self._folder
+        folder.check(checkpoint)
+        self._unvouched = []
+        if not checkpoint.digests:  # of a version that vouched for no snapshot: they are looked at, and vouched for now
+            self._unvouched = [epoch for epoch in snapshot_epochs(folder.path) if epoch <= checkpoint.epoch]
+            for epoch in self._unvouched:
+                read_topology(folder.path, {}, epoch)
+
+    def _compare(self, checkpoint: Checkpoint, start: Mapping[str, Any], inputs: RunInputs) -> dict[str, Any]:
+        """What run.json has to say of a start that resumes; DataError where the data are not those of before."""
+        path = self.path
+        self._starts, damage = read_starts(path, checkpoint)
+        before = self._starts[-1]
+        check_same_data(path, before["checksums"], start["checksums"])
+        check_same_inputs(path, inputs)
+        self._take_up(checkpoint.arrays)
+        if checkpoint.damage is not None:
+            reason = checkpoint.damage.replace(f"{path}/", "")
+            damage.append(
+                f"a newer checkpoint could not be used ({reason}): resumed after epoch {checkpoint.epoch} instead"
+            )
+        return {
+            "resumed_after_epoch": checkpoint.epoch,
+            "resumed_after_rows": self.rows_done,
+            "differences": differences(before, start),
+            "damage": damage,
+        }
 
     def _take_up(self, arrays: Mapping[str, Any]) -> None:
         within = {name.removeprefix(WITHIN): value for name, value in arrays.items() if name.startswith(WITHIN)}
@@ -132,8 +174,7 @@ class Record:
 
     def rows(self) -> list[dict[str, Any]]:
         """The epochs recorded so far."""
-        path = self.path / "metrics.jsonl"
-        return read_rows(path) if self.epoch else []
+        return read_rows(self.path / METRICS_FILE) if self.epoch else []
 
     def remaining_epochs(self) -> range:
         return range(self.epoch + 1, self._config.train.epochs + 1)
@@ -146,11 +187,11 @@ class Record:
         folder, row = self._folder, metrics_row(epoch, loss, scores, change)
         if self._config.method.evolves:
             self._add_topology(epoch)
-        folder.append_row("metrics.jsonl", row)
+        folder.append_row(METRICS_FILE, row)
         seconds = self.clock.take()
         marked = {"paused": True} if self.paused else {}
         times = {f"{part}_seconds": round(value, 6) for part, value in seconds.items()}
-        folder.append_row("timing.jsonl", {"epoch": epoch} | times | {"peak_memory_mb": peak_memory_mb()} | marked)
+        folder.append_row(TIMING_FILE, {"epoch": epoch} | times | {"peak_memory_mb": peak_memory_mb()} | marked)
         self.line, self.paused = epoch_line(row, self._config.train.epochs, sum(seconds.values())), False
         return row
 
@@ -171,70 +212,73 @@ class Record:
         doubts  what was said of the run's figures
         """
         folder = self._folder
-        params = finish_parameters(read_json(folder.path / "params.json"), self._model)
+        params = finish_parameters(self._params, self._model)
         folder.write_json("params.json", params)
+        checksums = self._checksums(params)
         degrees = layer_degrees(sparse_layers(self._model))
         finish_degrees(folder.path, {name: len(values) for name, values in degrees.items()})
         left = {part: score[metric_of(score)] for part, score in scores.items()}
         error = scores["test"].get("log_z_error")
-        starts = read_json(folder.path / "run.json")
         figures = {
             "tested_on": tested_on,
             "after_last_removal": left,
             "after_last_removal_error": error,
-            "doubts": list(doubts),
-            "differences": [difference for start in starts for difference in start.get("differences", [])],
+            "doubts": [*doubts, *self._told("damage")],
+            "differences": self._told("differences"),
         }
-        summary = write_summary(folder.path, scientific(self._config), settings, figures)
+        summary = write_summary(folder.path, scientific(self._config), settings, figures, checksums)
         for line in result_lines(summary, folder.path, self._config.runs_dir):
             folder.log(line)
         folder.set_status("done")
-        remove(folder.path / PART)  # not before: until the run is done the checkpoint vouches for it
+        for name in (PART, CHECKSUMS):  # not before: until the run is done the checkpoint vouches for them
+            remove(folder.path / name)
         return summary
+
+    def _told(self, key: str) -> list[str]:
+        """What the entries of run.json say of their starts: 'differences', or 'damage' that was found."""
+        return [sentence for start in self._starts for sentence in start.get(key, [])]
+
+    def _checksums(self, params: Mapping[str, Any]) -> dict[str, str]:
+        """SHA-256 of all that was written so far, for the summary; DataError where a file is not that any more."""
+        written = self._folder.written
+        checksums = {
+            "config.json": _digest(scientific(self._config)),
+            "params.json": _digest(params),
+            INPUTS: self._inputs_digest,
+            **{name: written.digests[name] for name in (METRICS_FILE, TIMING_FILE, PART, CHECKSUMS)},
+            **written.checksums,
+        }
+        for name, digest in checksums.items():
+            is_there = written.lengths.get(name, 1) > 0
+            if is_there and sha256(self.path / name, follow=False) != digest:
+                raise DataError(
+                    f"{self.path / name}: damaged while the run was trained, its SHA-256 is not that of what was "
+                    "written; the same command resumes the run from its checkpoint, if one fits to the file"
+                )
+        del checksums[PART], checksums[CHECKSUMS]
+        return checksums
 
     def _add_topology(self, epoch: int) -> None:
         every = self._config.snapshots.epochs_between(self._config.train.epochs)
         layers = sparse_layers(self._model)
         if layers:
-            append_degrees(self._folder.path, layer_degrees(layers))
+            append_degrees(self._folder.written, layer_degrees(layers))
         if epoch % every == 0 or epoch == self._config.train.epochs:
-            path = snapshot_path(self._folder.path, epoch)
-            make_folder(path.parent)
-            write_arrays(path, topology_arrays(layers, self._config.snapshots.weights), compress=True)
-
-    def _drop_snapshots_after(self, epoch: int) -> None:
-        for other in snapshot_epochs(self._folder.path):
-            if other > epoch:
-                remove(snapshot_path(self._folder.path, other))
+            self._folder.written.add_snapshot(epoch, topology_arrays(layers, self._config.snapshots.weights))
 
     def _checkpoint(self, epoch: int, within: State = FRESH) -> None:
         arrays = {**model_arrays(self._model, self._optimizer), **within}
-        lengths = self._folder.lengths(*APPENDED)
-        save_checkpoint(self._folder.path, Checkpoint(identity(self._config), epoch, arrays, lengths))
+        start = {**self._starts[-1], "differences": self._told("differences"), "damage": self._told("damage")}
+        lengths = self._folder.written.lengths
+        digests = {**self._folder.written.digests, "params.json": params_digest(self._params)}
+        checkpoint = Checkpoint(identity(self._config), epoch, arrays, lengths, digests, start)
+        save_checkpoint(self._folder.path, checkpoint)
         self._saved_at, self._within = time.monotonic(), bool(within)
 
 
-def _check_same_data(path: Path, before: Mapping[str, str], checksums: Mapping[str, str]) -> None:
-    """DataError where the run that is to be resumed was trained on other data."""
-    if before != checksums:
-        changed = ", ".join(
-            sorted(name for name in before.keys() | checksums if before.get(name) != checksums.get(name))
-        )
-        raise DataError(
-            f"{path}: {changed} changed since this run started; put it back, or start again with resume=never"
-        )
-
-
-def _check_same_inputs(path: Path, inputs: RunInputs) -> None:
-    """DataError where the network would get other values of the same rows than before the run was interrupted."""
-    before = None
-    with suppress(DataError):  # missing in older runs; a damaged one is written anew
-        before = read_inputs(path)
-    if before is not None and not before.agrees_with(inputs):
-        raise DataError(
-            f"{path / INPUTS}: rows were scaled or named otherwise when this run started; resume it with the version "
-            "of set_cli that started it, or train it again with resume=never"
-        )
+def _digest(value: object) -> str:
+    """SHA-256 of the file that holds this value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def metrics_row(epoch: int, loss: float, scores: Scores, change: Change) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 from set_cli.errors import DataError
 from set_cli.runs.checkpoint import CURRENT, PREVIOUS, Checkpoint, load_checkpoint
 from set_cli.runs.folder import locate
+from set_cli.system.files import read_json
 from tests.builders import science, train
 from tests.faults.runs import configure
 
@@ -146,9 +147,16 @@ def test_metrics_torn_anywhere_are_mended(run: Path, tmp_path: Path, record: dic
         with open(path / "metrics.jsonl", "r+b") as stream:
             stream.truncate(length)
         (path / "degrees.part").write_bytes(degrees_of(path))
+        (path / "checksums.part").write_text(checksums_of(tmp_path / "kept"))
         train(config)
         assert science(path) == expected, length
         record["torn metrics mended"] += 1
+
+
+def checksums_of(path: Path) -> str:
+    """checksums.part as it was, from a finished run's summary."""
+    sums = read_json(path / "summary.json")["sha256"]
+    return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums) if name.startswith("topology/"))
 
 
 def degrees_of(path: Path) -> bytes:

@@ -26,7 +26,7 @@ from set_cli.report.tables import render
 from set_cli.report.topology import kept_topologies, render_topologies
 from set_cli.runs.summary import REPORTED
 from set_cli.system.files import sha256
-from tests.builders import finished_run, report
+from tests.builders import finished_run, report, write_sealed
 from tests.conftest import INTERPRETER, REPORT
 
 HARMLESS = "x"  # no payload: what a page looks like without one
@@ -43,7 +43,7 @@ def mend(path: Path, **changes: Any) -> Path:
     names = [*REPORTED, "checkpoint.npz", "degrees.npz"]
     names += [f"topology/{file.name}" for file in sorted((path / "topology").glob("*.npz"))]
     summary["sha256"] = {name: sha256(path / name) for name in names if (path / name).is_file()}
-    (path / "summary.json").write_text(json.dumps(summary))
+    write_sealed(path, summary)
     return path
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,9 @@ def test_json_that_is_none_is_listed_as_unreadable(name: str, what: str, tmp_pat
         mend(bad)
     else:
         inject(bad / name, value)
+        if fine is None:
+            with suppress(ValueError):  # no digest can be made of what strict JSON has no room for
+                mend(bad)
     comparison = everything(tmp_path)
     listed = [(run.why, run.path) for run in comparison.left_out]
     if fine is False:
