@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders import finished_run
+
 SECURE = "from set_cli.system.standard_streams import *; secure_streams(); import sys, os; "
 
 
@@ -79,3 +81,39 @@ def test_a_character_that_the_stream_lacks_is_escaped(encoding: str, printed: by
         subprocess.run(program, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, timeout=60).stdout.strip()
         == printed
     )
+
+
+# --- the commands
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run to report."""
+    folder = tmp_path_factory.mktemp("here")
+    finished_run(folder / "runs", 0, 70, 71)
+    return folder
+
+
+COMMANDS = {
+    "train": ["--help", "--version"], "report": ["", "--help", "--format=json"], "predict": ["--help"],
+    "data": ["list", "show digits"], "bench": ["--version"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "words"), [(name, words) for name, listed in COMMANDS.items() for words in listed])
+def test_a_command_whose_output_is_lost_says_so(name: str, words: str, runs: Path) -> None:
+    program = f"import set_cli.commands.{name} as c; c.main()"
+    found = {streams: in_shell(program, f"{words} {streams}", runs) for streams in ("", "> /dev/full", ">&-", "2>&-")}
+    assert not any(b"Traceback" in result.stderr + result.stdout for result in found.values())
+    code = found[""].returncode
+    assert found["> /dev/full"].returncode == (code or 6)
+    assert found[">&-"].returncode == found["2>&-"].returncode == code
+    if code == 0:
+        assert found["> /dev/full"].stderr.endswith(b"could be written (No space left on device)\n")
+        assert found["2>&-"].stdout == found[""].stdout
+
+
+def test_a_bug_is_told_where_stdout_is_full(tmp_path: Path) -> None:
+    program = 'import click, set_cli.commands.endings as e; c = e.Command("x", callback=lambda: 1 / 0); c.main([])'
+    result = in_shell(program, "> /dev/full", tmp_path)
+    assert (result.returncode, b"ZeroDivisionError" in result.stderr) == (1, True)

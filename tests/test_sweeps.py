@@ -18,7 +18,7 @@ import pytest
 from set_cli.commands.hydra_compose import count_runs
 from set_cli.errors import ConfigError
 from set_cli.sweeps.child import Hung, run_in_child
-from set_cli.sweeps.folder import SweepFolder
+from set_cli.sweeps.folder import SweepFolder, remove_abandoned
 from set_cli.sweeps.launch import Launcher
 from set_cli.sweeps.table import print_outcomes
 from set_cli.system.files import read_json
@@ -238,6 +238,32 @@ def test_the_table_names_every_outcome(capsys: pytest.CaptureFixture[str]) -> No
     assert print_outcomes([], 3, None) == 0
     assert print_outcomes(outcomes[:1], 3, None) == 1  # two of which nothing was heard
     assert capsys.readouterr().out.endswith("sweep of 3: 1 done, 2 not started\n")
+
+
+def test_only_the_folders_of_sweeps_that_were_killed_are_removed(tmp_path: Path) -> None:
+    under_way = SweepFolder(tmp_path / ".set-sweep-1")
+    under_way.make()
+    for name in (".set-sweep-2", ".set-sweep-3", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".set-sweep-2" / "owner.lock").touch()  # as a killed process leaves it; 3 is another program's
+    (tmp_path / "elsewhere" / "owner.lock").touch()
+    (tmp_path / ".set-sweep-4").symlink_to("elsewhere")
+    remove_abandoned(tmp_path)
+    left = [".set-sweep-1", ".set-sweep-3", ".set-sweep-4", "elsewhere"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+    assert (tmp_path / "elsewhere" / "owner.lock").exists()
+    under_way.remove()
+    assert not (tmp_path / ".set-sweep-1").exists()
+
+
+def test_a_single_run_makes_no_temporary_folder(tmp_path: Path) -> None:
+    place = tmp_path / "temporary"
+    place.mkdir()
+    program = f"import tempfile; tempfile.tempdir = {str(place)!r}\n{TRAIN}"
+    (place / "watched").touch()
+    before = place.stat().st_mtime_ns
+    assert run_python("-c", program, *ONE_EPOCH, folder=tmp_path).returncode == 0
+    assert place.stat().st_mtime_ns == before  # nothing was made there, nor removed
 
 
 # --- what a command would do

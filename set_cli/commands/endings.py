@@ -33,7 +33,7 @@ class Group(click.Group):
 
 @contextmanager
 def _output_counts() -> Iterator[None]:
-    """Where what was printed was not written, exit with the code that says so."""
+    """Exit with the code that says so, where what was printed was not written."""
     secure_streams()
     try:
         yield

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class SideBySide:
-    """At most `places` pieces of work at a time; `errors` are those that the ended ones raised.
+    """Does at most `places` pieces of work at a time; `errors` are those that the ended ones raised.
 
     The processes are children of this one, so nothing is between the sweep and its runs that could be killed alone.
     """

@@ -19,7 +19,7 @@ import pytest
 
 from set_cli.system.files import read_json
 from tests.builders import science, wait_for
-from tests.conftest import ONE_THREAD, TRAIN
+from tests.conftest import ONE_THREAD, REPORT, TRAIN
 from tests.faults.command import command
 
 pytestmark = pytest.mark.faults
@@ -104,6 +104,22 @@ def test_a_terminal_that_is_closed_ends_no_sweep(launcher: tuple[str, ...], tmp_
     process.send_signal(signal.SIGHUP)  # what a shell sends its children then
     assert process.wait(timeout=120) == 0
     assert [read_json(path)["status"] for path in tmp_path.glob("runs/*/*/*/status.json")] == ["done"] * 2
+
+
+def test_a_watched_report_ends_with_its_terminal(tmp_path: Path) -> None:
+    """As of `nohup`, which has SIGHUP ignored."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        ["sh", "-c", f"trap '' HUP; exec {sys.executable} -P -c '{REPORT}' --watch"],
+        cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    assert os.read(ours, 1)
+    os.close(ours)
+    try:
+        assert process.wait(timeout=60) in (0, 1)
+    finally:
+        process.kill()
 
 
 # --- streams that are closed, full or without a reader from the start
