@@ -160,8 +160,9 @@ def _memory_errors(expected: int | None = None) -> Iterator[None]:
         cpu_allocator = "not enough memory" in str(error) or "can't allocate memory" in str(error)
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or cpu_allocator:
             first_line = str(error).partition("\n")[0]
+            why = f" ({first_line})" if first_line else ""  # Python's own MemoryError says nothing
             estimate = "" if expected is None else f"; training this network takes about {in_words(expected)}"
-            raise OutOfMemory(f"out of memory ({first_line}){estimate}; take a smaller model or batch") from error
+            raise OutOfMemory(f"out of memory{why}{estimate}; take a smaller model or batch") from error
         raise
 
 

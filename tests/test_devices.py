@@ -391,13 +391,25 @@ def test_a_network_that_cannot_fit_is_refused_before_it_is_built(
     assert train(compose("train.epochs=1")).exists()
 
 
-def test_running_out_of_memory_names_the_estimate(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore"),
+            r" \(CUDA out of .* 2.00 GiB\)",
+        ),
+        (MemoryError(), ""),
+    ],
+)
+def test_running_out_of_memory_names_the_estimate(
+    error: Exception, said: str, compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*arguments: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore")
+        raise error
 
     monkeypatch.setattr("set_cli.training.supervised.train_epoch", fails)
     config = compose()
-    message = r"^out of memory \(CUDA out of memory.* 2.00 GiB\); training this network takes about \d\.\d MiB"
+    message = rf"^out of memory{said}; training this network takes about \d\.\d MiB"
     with pytest.raises(OutOfMemory, match=message) as caught:
         train(config)
     assert caught.value.exit_code == 7

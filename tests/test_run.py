@@ -7,7 +7,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from set_cli.system.progress import NoView
 from set_cli.system.signals import StopSignals
 from set_cli.training import record, session, supervised
 from set_cli.training.supervised import evaluate
+from set_cli.training.trainers import Scores, Supervised
 from tests.builders import MODELS, SMALL, TINY, StopAt, science, train
 from tests.conftest import Compose, run_python
 
@@ -167,7 +168,7 @@ def test_resume_never_trains_again_in_a_new_folder(compose: Compose) -> None:
 
 def test_an_interrupted_copy_is_the_one_that_goes_on(compose: Compose) -> None:
     first = train(compose(*SMALL))
-    with pytest.raises(Interrupted, match=r"with resume=auto resumes after epoch 1"):
+    with pytest.raises(Interrupted, match=r"with resume=auto resumes in epoch 2"):
         train(compose(*SMALL, "resume=never"), StopAt(2))
     resumed = train(compose(*SMALL, "resume=must"))
     assert resumed.path.name == first.path.name + "-2"
@@ -204,14 +205,14 @@ def test_an_interrupted_run_resumes_bit_for_bit(method: str, compose: Compose, t
 def test_a_run_goes_on_from_within_an_epoch_bit_for_bit(
     model: str, compiled: bool, compose: Compose, tmp_path: Path
 ) -> None:
-    """With augmentation, dropout and chains: everything that draws stands where it stood."""
+    """At the very step that a signal ended, the last of an epoch too, with augmentation, dropout and chains."""
     with nullcontext() if compiled else native.without_kernels():
         overrides = (*TINY, *MODELS[model], "backend.engine=torch" if not compiled else "backend.engine=native")
         whole = train(compose(*overrides))
-        config = compose(*overrides, f"runs_dir={tmp_path}/other", "checkpoints.minutes=0")
+        config = compose(*overrides, f"runs_dir={tmp_path}/other")
         path, _ = locate(config)
-        for epoch, rows, where in ((1, 40, "in epoch 1"), (1, 80, "in epoch 1"), (2, 120, "in epoch 2"), (3, 80, "")):
-            with pytest.raises(Interrupted, match=f"resumes {where}"):
+        for epoch, rows in ((1, 40), (1, 80), (2, 120), (3, 80)):
+            with pytest.raises(Interrupted, match=f"resumes in epoch {epoch}"):
                 train(config, StopAt(epoch, rows=rows))
         resumed = train(config)
     assert science(resumed.path) == science(whole.path)
@@ -220,10 +221,53 @@ def test_a_run_goes_on_from_within_an_epoch_bit_for_bit(
         (None, None),
         (0, 40),
         (0, 80),
-        (1, 80),  # after the last step the checkpoint of the whole epoch is next
+        (1, 120),
         (2, 80),
     ]
     assert len(read_rows(path / "timing.jsonl")) == 3
+
+
+def test_a_signal_while_an_epoch_is_measured_does_not_lose_the_epoch(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose(*TINY, *MODELS["mlp"])
+    measure = Supervised.measure
+
+    def struck(self: Supervised, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
+        if epoch == 2:
+            monkeypatch.undo()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return measure(self, parts, epoch, check)
+
+    monkeypatch.setattr(Supervised, "measure", struck)
+    with pytest.raises(Interrupted, match="resumes in epoch 2"):
+        train(config)
+    path = train(config).path
+    assert read_json(path / "run.json")[-1]["resumed_after_rows"] == 120
+    assert "resuming after 120 rows of epoch 2" in (path / "train.log").read_text()
+    assert science(path) == science(train(compose(*TINY, *MODELS["mlp"], f"runs_dir={tmp_path}/whole")).path)
+
+
+@pytest.mark.parametrize("error", [StorageError("full"), MemoryError()])
+def test_where_a_signals_checkpoint_cannot_be_written_the_last_one_stands(
+    error: Exception, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose(*TINY, *MODELS["mlp"])
+    original = checkpoint_module.save_checkpoint
+
+    def save(folder: Path, checkpoint: Checkpoint) -> None:
+        if "within/rows" in checkpoint.arrays:
+            raise error
+        original(folder, checkpoint)
+
+    monkeypatch.setattr(record, "save_checkpoint", save)
+    with pytest.raises(Interrupted, match="resumes after epoch 1"):
+        train(config, StopAt(2, rows=80))
+    monkeypatch.undo()
+    assert locate(config)[1] == "interrupted"
+    assert science(train(config).path) == science(
+        train(compose(*TINY, *MODELS["mlp"], f"runs_dir={tmp_path}/whole")).path
+    )
 
 
 def test_checkpoints_within_epochs_come_in_their_time(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +341,7 @@ def test_a_time_limit_ends_a_run_which_can_go_on(compose: Compose, tmp_path: Pat
         train(config)
     assert not Path(config.runs_dir).exists()  # it was over before anything was begun
     config, stop = compose(*SMALL), StopSignals()
-    with pytest.raises(TimeIsUp, match="the same command resumes after epoch 2"):
+    with pytest.raises(TimeIsUp, match="the same command resumes in epoch 3"):
         train(config, LateIn(3, stop), stop)
     assert locate(config)[1] == "failed"
     assert science(train(config).path) == science(train(compose(*SMALL, f"runs_dir={tmp_path}/whole")).path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import set_cli
-from set_cli.commands.endings import one_sentence
+from set_cli.commands.endings import Command, one_sentence
 from set_cli.errors import ConfigError
 from set_cli.system.machine import available_cores, prepare_for_torch
 from set_cli.system.terminal import terminal_width
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from set_cli.bench.workloads import Precision
 
 
-class SeveralNames(click.Command):
+class SeveralNames(Command):
     """Takes `--workload A B` for `--workload A --workload B`, likewise --engine."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 import set_cli
-from set_cli.commands.endings import one_sentence
+from set_cli.commands.endings import Group, one_sentence
 from set_cli.config import DATASETS
 from set_cli.config.guesses import did_you_mean
 from set_cli.errors import ConfigError, DataError, NotApplicable, SetError
@@ -31,7 +31,7 @@ def _terminate(number: int, frame: object) -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Default: SET_DATA_DIR, else ./datasets.")
 @click.version_option(set_cli.__version__, message="set-data %(version)s")
 @click.pass_context

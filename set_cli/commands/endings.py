@@ -6,11 +6,39 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
 from set_cli.errors import OutOfMemory, SetError
+from set_cli.system.standard_streams import code_of_output, secure_streams
 from set_cli.system.terminal import printable
+
+
+class Command(click.Command):
+    """A command whose standard streams may be closed, full or without a reader."""
+
+    def main(self, *arguments: Any, **named: Any) -> Any:
+        with _output_counts():
+            return super().main(*arguments, **named)
+
+
+class Group(click.Group):
+    """Commands of which the same holds."""
+
+    def main(self, *arguments: Any, **named: Any) -> Any:
+        with _output_counts():
+            return super().main(*arguments, **named)
+
+
+@contextmanager
+def _output_counts() -> Iterator[None]:
+    """Exit with the code that says so, where what was printed was not written."""
+    secure_streams()
+    try:
+        yield
+    except SystemExit as end:
+        sys.exit(end.code or code_of_output())
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from set_cli.errors import ConfigError
 
 OPTIONS = {option: group for group in reversed(GROUPS) for option in KEYS[f"{group}.name"].choices}
 FLAG_WORDS = {"sweep": "-m", "multi": "-m", "usage": "--help", "show_config": "--cfg job", "print_config": "--cfg job"}
+PRINTS = ("--cfg", "--info", "--hydra-help", "--shell-completion")
 DASHES = "\u2013\u2014\u2212"  # en dash, em dash and minus: what a text processor makes of - and --
 
 
@@ -34,6 +35,15 @@ class CommandLine:
     @property
     def arguments(self) -> list[str]:
         return self.flags + self.words
+
+    @property
+    def sweeps(self) -> bool:
+        return "--multirun" in self.flags or any(word.startswith("hydra.mode=") for word in self.words)
+
+    @property
+    def only_prints(self) -> bool:
+        """Whether nothing is to be trained."""
+        return self.dry_run or any(flag.partition("=")[0] in PRINTS for flag in self.flags)
 
 
 def understand(arguments: Sequence[str]) -> CommandLine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -18,19 +19,22 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from set_cli.commands.hydra_defaults import compose, plain
+from set_cli.commands.hydra_launcher import offer_launcher
 from set_cli.commands.hydra_words import in_shell, parsed_override, quoted_if_needed
 from set_cli.config import Config, flatten, from_mapping, known_keys, scientific
 from set_cli.config.guesses import not_a_key, option_meant
 from set_cli.errors import ConfigError, Interrupted
 from set_cli.sweeps.folder import SweepFolder
-from set_cli.sweeps.launch import Kind, Launcher, StopSweep, dry_run, single_run, sweep_run
+from set_cli.sweeps.launch import NOTHING_HEARD, Kind, Launcher, StopSweep, dry_run, single_run, sweep_run
+from set_cli.sweeps.side_by_side import SideBySide, settled
 from set_cli.system.machine import started_together
 from set_cli.system.progress import note
 from set_cli.system.signals import StopSignals
+from set_cli.system.standard_streams import secure_streams
 from set_cli.training.pairs import check_pair, data_label, with_checksum
 
 LAUNCHERS: dict[str, Kind] = {
-    "joblib": "joblib",
+    "sidebyside": "side_by_side",
     "submitit_launcher.locallauncher": "submitit_local",
     "submitit_launcher.slurmlauncher": "submitit_slurm",
 }
@@ -56,16 +60,20 @@ def compose_and_run(
     """
     runs = count_runs(arguments)
     _check_own_files(arguments)
-    task = Task(command, dry, stop, runs)
+    offer_launcher()
+    task = Task(command, dry, stop, runs, sweep)
     # Hydra then raises what it finds wrong instead of printing it and exiting with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        hydra.main(version_base="1.3", config_path="pkg://set_cli.conf", config_name="train")(task)()
+        try:
+            hydra.main(version_base="1.3", config_path="pkg://set_cli.conf", config_name="train")(task)()
+        finally:
+            task.wait()
     except StopSweep:
         return runs
     except SystemExit as ending:  # Hydra's own, once it has said what is wrong
         raise SystemExit(ConfigError.exit_code if ending.code else 0) from None
-    except (BrokenPipeError, Interrupted):
+    except Interrupted:
         raise
     except Exception as error:
         if not sweep.has_started():  # nothing of ours: what was typed cannot be composed
@@ -85,24 +93,41 @@ def compose_and_run(
 class Task:
     """What Hydra calls with every composed configuration: here, or in the processes that a launcher starts."""
 
-    def __init__(self, command: list[str], dry: bool, stop: StopSignals, runs: int | None) -> None:
+    def __init__(self, command: list[str], dry: bool, stop: StopSignals, runs: int | None, sweep: SweepFolder) -> None:
         self._command, self._dry, self._runs = command, dry, runs
         self._stop: StopSignals | None = stop
+        self._sweep: SweepFolder | None = sweep
+        self._others: SideBySide | None = None
         self.failures: list[Exception] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_stop": None, "failures": []}  # signals and errors are a process's own
+        own: dict[str, Any] = {
+            "_stop": None,
+            "_sweep": None,
+            "_others": None,
+            "failures": [],
+        }  # signals and errors are a process's own
+        return self.__dict__ | own
+
+    def wait(self) -> None:
+        """Return when the runs that were started side by side have ended."""
+        if self._others is not None:
+            self._others.wait()
+            self.failures += self._others.errors
 
     def __call__(self, composed: DictConfig) -> None:
+        if self._stop is None:
+            secure_streams()  # of a process that a launcher started
         try:
             in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+            if self._sweep is not None and (in_sweep or self._dry):
+                self._sweep.make()
             if self._dry:
                 dry_run(_number(), _overrides(), lambda: _config(composed), in_sweep=in_sweep)
             elif in_sweep:
                 if started_together():
                     raise ConfigError("torchrun trains one run on several processes: expected no sweep (-m)")
-                launcher = _launcher(self._runs, elsewhere=self._stop is None)
-                sweep_run(_number(), _overrides(), lambda: _checked(composed), self._command, launcher)
+                self._run_of_sweep(composed)
             else:
                 assert self._stop is not None
                 self._stop.on_first = lambda number: None  # from here on the run looks at it between its steps
@@ -112,6 +137,25 @@ class Task:
             if self._stop is None:  # where nobody would see them
                 raise
             self.failures.append(error)
+
+    def _run_of_sweep(self, composed: DictConfig) -> None:
+        """Train one run, or begin to where others are trained at the same time.
+
+        Raises StopSweep in the sweep's own process once no further run is to start.
+        """
+        sweep, elsewhere = SweepFolder.of_this_process(), self._stop is None
+        launcher = _launcher(self._runs, elsewhere=elsewhere)
+        number, overrides = _number(), _overrides()
+        checked = settled(lambda: _checked(composed))  # here and now: Hydra has the configuration of one run at a time
+        run = functools.partial(sweep_run, number, overrides, checked, self._command, launcher)
+        if launcher.kind == "side_by_side":
+            sweep.note(number, {"overrides": overrides, **NOTHING_HEARD})
+            self._others = self._others or SideBySide(launcher.at_once)
+            self._others.start(run)
+        else:
+            run()
+        if not elsewhere and sweep.asked_to_stop() is not None:
+            raise StopSweep
 
 
 def _number() -> int:
@@ -218,9 +262,8 @@ def _unknown_option(error: MissingConfigException) -> str:
     if not group or not error.options:
         return _lines(error, 1)
     names = ", ".join(error.options)
-    extras = {"joblib": "parallel", "submitit_slurm": "slurm", "submitit_local": "slurm"}
-    if group == "hydra/launcher" and option in extras:
-        return f"{group}={option} is an extra: pip install 'set-cli[{extras[option]}]'"
+    if group == "hydra/launcher" and option.startswith("submitit_"):
+        return f"{group}={option} is an extra: pip install 'set-cli[slurm]'"
     if group == "dataset" and Path(option).is_file():
         return (
             f"dataset={option} is a file; write dataset=custom {in_shell('dataset.path=' + quoted_if_needed(option))}"

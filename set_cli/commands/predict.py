@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 import set_cli
-from set_cli.commands.endings import one_sentence
+from set_cli.commands.endings import Command, one_sentence
 from set_cli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _warnings_told() -> Iterator[None]:
         _note(f"set-predict: {warning.message}")
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 import set_cli
-from set_cli.commands.endings import one_sentence
+from set_cli.commands.endings import Command, one_sentence
 from set_cli.errors import DataError
 from set_cli.system.terminal import printable, terminal_width
 
@@ -35,7 +35,7 @@ def main() -> None:
     report(prog_name="set-report")
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--format",
@@ -142,7 +142,7 @@ def _fail_if_strict(comparison: Comparison, strict: bool) -> None:
         raise DataError(f"--strict: {len(broken)} run folders altered or not to be read, the first {broken[0].path}")
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("first", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("second", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def diff(first: Path, second: Path) -> None:

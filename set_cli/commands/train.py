@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import secrets
 import shutil
 import signal
 import sys
@@ -22,11 +23,12 @@ from typing import Any
 
 import set_cli
 from set_cli.errors import ConfigError, Interrupted, SetError
-from set_cli.sweeps.folder import VARIABLE, SweepFolder
+from set_cli.sweeps.child import kill_children
+from set_cli.sweeps.folder import PREFIX, VARIABLE, SweepFolder, remove_abandoned
 from set_cli.sweeps.table import print_forecasts, print_outcomes
 from set_cli.system.files import storage_errors
-from set_cli.system.progress import silence_stdout
 from set_cli.system.signals import StopSignals
+from set_cli.system.standard_streams import code_of_output, secure_streams
 
 RERUN, VERSION = "--experimental-rerun", "--version"
 NARROWEST, WIDEST = 60, 100  # columns of the help
@@ -37,15 +39,11 @@ EXPERIMENT, PAIR = re.compile(r"\++(experiment|sweep)="), re.compile(r"\+*(datas
 
 def main() -> None:
     """The command; exits with the codes of set_cli.errors."""
+    secure_streams()
     if any(len(word) > 5 and VERSION.startswith(word) for word in sys.argv[1:]):
         print(f"set-train {set_cli.__version__}")
-        return
-    code = _guarded()
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        silence_stdout()
-    sys.exit(code)
+        sys.exit(code_of_output())
+    sys.exit(_guarded())
 
 
 def _guarded() -> int:
@@ -60,15 +58,16 @@ def _guarded() -> int:
 
             typed = understand(command[1:])
             if typed.help:
-                return _help(default_values(typed.words))
+                print(_help(default_values(typed.words)))
+                return code_of_output()
             with stop.at_once("nothing was started"):
                 from set_cli.commands.hydra_compose import compose_and_run
             dry, arguments = typed.dry_run, typed.arguments
             if dry:  # nobody else's machine is asked for something that is not to be done
                 arguments = [word for word in arguments if not LAUNCHER.match(word)]
             sys.argv[1:] = arguments  # where Hydra looks for them
-            with _sweep_folder(command) as sweep:
-                stop.on_first, stop.before_exit = functools.partial(_stop, sweep), sweep.ask_to_die
+            with _sweep_folder(command, needed=dry or typed.sweeps) as sweep:
+                stop.on_first, stop.before_exit = functools.partial(_stop, sweep), functools.partial(_kill, sweep)
                 runs = None
                 try:
                     runs = compose_and_run(command, arguments, stop, sweep, dry=dry)
@@ -76,23 +75,22 @@ def _guarded() -> int:
                     stop.on_first = lambda number: None
                     outcomes = sweep.outcomes()
                     code = print_forecasts(outcomes) if dry else print_outcomes(outcomes, runs, stop.received)
+            lost = code_of_output()
+            if code == 0 and typed.only_prints:
+                code = lost
             # A single run that a signal did not reach in time is done.
             return code if stop.received is None or not outcomes else 128 + stop.received
     except SetError as error:
         return _fail(str(error), error.exit_code)
-    except BrokenPipeError:  # Hydra's own output into `| head`
-        silence_stdout()
-        return 1
     except Exception as error:
         traceback.print_exc()
         return _fail(f"a bug ({type(error).__name__}): please report the traceback above", 1)
 
 
-def _help(defaults: Mapping[str, Any]) -> int:
+def _help(defaults: Mapping[str, Any]) -> str:
     from set_cli.config.reference import help_text
 
-    print(help_text(defaults, min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)))
-    return 0
+    return help_text(defaults, min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST))
 
 
 def _stop(sweep: SweepFolder, number: int) -> None:
@@ -102,16 +100,32 @@ def _stop(sweep: SweepFolder, number: int) -> None:
         raise Interrupted(number, f"interrupted by {signal.Signals(number).name}; nothing was started")
 
 
+def _kill(sweep: SweepFolder) -> None:
+    """End the runs of a sweep at once, wherever they are."""
+    sweep.ask_to_die()
+    kill_children()
+
+
 @contextmanager
-def _sweep_folder(command: list[str]) -> Iterator[SweepFolder]:
-    """Folder in which the processes of a sweep meet; it is on the file system that the machines of a cluster share."""
+def _sweep_folder(command: list[str], *, needed: bool) -> Iterator[SweepFolder]:
+    """Folder in which the processes of a sweep meet; it is on the file system that the machines of a cluster share.
+
+    needed  whether this is a sweep; else the folder is made when it turns out to be one
+    """
     on_other_machines = any(LAUNCHER.match(word) and "submitit" in word for word in command)
-    parent = Path.cwd() if on_other_machines else Path(tempfile.gettempdir())
-    with storage_errors(parent):
-        folder = tempfile.TemporaryDirectory(prefix=".set-sweep-", dir=parent, ignore_cleanup_errors=True)
-    with folder as name:
-        os.environ[VARIABLE] = name
-        yield SweepFolder(Path(name))
+    with storage_errors(Path(tempfile.tempdir or "temporary folder")):
+        parent = Path.cwd() if on_other_machines else Path(tempfile.gettempdir())
+    path = parent / f"{PREFIX}{secrets.token_hex(8)}"
+    os.environ[VARIABLE] = str(path)
+    sweep = SweepFolder(path)
+    try:
+        if needed:
+            if not on_other_machines:  # whose jobs may live on
+                remove_abandoned(parent)
+            sweep.make()
+        yield sweep
+    finally:
+        sweep.remove()
 
 
 def _fail(sentence: str, exit_code: int) -> int:

@@ -33,7 +33,7 @@ def watch_runs(folders: Sequence[Path]) -> None:
     console = Console(no_color=True)
     read: Read = {}
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
-        while True:
+        while console.is_terminal:  # no longer, once it is closed
             live.update(render_comparison(folders, read, console.width), refresh=True)
             time.sleep(SECONDS_BETWEEN_TABLES)
 

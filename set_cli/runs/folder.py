@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -29,6 +30,7 @@ from set_cli.system.files import (
     canonical_json,
     make_folder,
     open_lock,
+    overwrite,
     read_json,
     remove,
     write_atomic,
@@ -212,7 +214,14 @@ class RunFolder:
             value["again"] = again
         if status == "running":
             value |= {"pid": os.getpid(), "host": socket.gethostname()}
-        write_json(self.path / "status.json", value)
+        path = self.path / "status.json"
+        try:
+            write_json(path, value)
+        except StorageError as error:
+            is_full = isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
+            if status in ("running", "done") or not is_full or not path.exists():
+                raise
+            overwrite(path, canonical_json(value).encode())  # a disk that is full, or has no inode left, takes this
         self._done = status == "done"
 
     def write_config(self, scientific: Mapping[str, Any]) -> None:

@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from set_cli.system.files import locked, read_json, try_locked, write_json
+from set_cli.system.files import locked, read_json, storage_errors, try_locked, write_json
 
 POLL = 0.2  # seconds
+PREFIX, OWNER = ".set-sweep-", "owner.lock"
 VARIABLE = "SET_SWEEP_FOLDER"  # passes the folder to the runs' processes, and to Hydra's own files
 
 
 class SweepFolder:
-    """Folder in which the processes of a running sweep exchange results, locks and stop requests."""
+    """Folder in which the processes of a running sweep exchange results, locks and stop requests.
+
+    The sweep's own process makes it, with a lock that it holds for as long as it lives, and removes it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._owner: int | None = None
 
     @classmethod
     def of_this_process(cls) -> SweepFolder:
         return cls(Path(os.environ[VARIABLE]))
+
+    def make(self) -> None:
+        """Make the folder, if it is not there yet, and hold it."""
+        if self._owner is None:
+            with storage_errors(self._path):
+                self._path.mkdir(0o700, exist_ok=True)
+                new = self._path / f"{OWNER}.new"
+                self._owner = os.open(new, os.O_RDWR | os.O_CREAT, 0o600)
+                fcntl.flock(self._owner, fcntl.LOCK_EX)
+                new.rename(self._path / OWNER)  # there is none that is not locked while its owner lives
+
+    def remove(self) -> None:
+        """Remove the folder, if it was made."""
+        shutil.rmtree(self._path, ignore_errors=True)
+        if self._owner is not None:
+            os.close(self._owner)
+            self._owner = None
 
     def note(self, number: int, outcome: Mapping[str, Any]) -> None:
         """Write the outcome of run `number`, instead of what was noted of it before."""
@@ -63,11 +88,13 @@ class SweepFolder:
 
     def ask_to_stop(self, number: int) -> None:
         """Ask every run of the sweep to stop as if it had received this signal, and no further run to start."""
-        (self._path / "stop").write_text(str(number))
+        with suppress(FileNotFoundError):  # a single run has no such folder
+            (self._path / "stop").write_text(str(number))
 
     def ask_to_die(self) -> None:
         """Ask every run to end at once."""
-        (self._path / "die").touch()
+        with suppress(FileNotFoundError):
+            (self._path / "die").touch()
 
     def asked_to_stop(self) -> int | None:
         """The signal that the sweep has received."""
@@ -90,3 +117,21 @@ class SweepFolder:
                         yield place
                         return
         yield places[0]  # more runs than were said to come
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the folders of sweeps whose own process was killed."""
+    for path in parent.glob(f"{PREFIX}*"):
+        with suppress(OSError):  # another command removes it, or it is somebody else's
+            found = path.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+                _remove_if_abandoned(path)
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    owner = os.open(path / OWNER, os.O_RDWR)
+    try:
+        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path)
+    finally:
+        os.close(owner)

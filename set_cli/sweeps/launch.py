@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 import traceback
@@ -15,7 +14,7 @@ from set_cli.config import Config
 from set_cli.errors import NOT_APPLICABLE, TIME_IS_UP, DivergedError, NotApplicable, SetError, ended_by_signal
 from set_cli.runs.folder import Status, already_done, locate, mark_failed, read_epoch, read_reason, tries_again
 from set_cli.runs.summary import SUMMARY
-from set_cli.sweeps.child import Hung, how_it_was_killed, run_in_child
+from set_cli.sweeps.child import Ending, Hung, how_it_was_killed, run_in_child
 from set_cli.sweeps.folder import SweepFolder
 from set_cli.sweeps.pace import LOST, pace_line
 from set_cli.sweeps.process import train_and_tell
@@ -27,7 +26,7 @@ from set_cli.system.signals import StopSignals
 
 SLURM_MOVES = 90.0  # seconds in which Slurm ends a job that it has told to end (KillWait is 30 by default)
 NOTHING_HEARD = {"outcome": LOST, "why": "its process ended and left no result", "exit_code": 1}
-Kind = Literal["basic", "joblib", "submitit_local", "submitit_slurm"]
+Kind = Literal["basic", "side_by_side", "submitit_local", "submitit_slurm"]
 Checked = tuple[Config, Mapping[str, Any]]
 
 
@@ -39,7 +38,7 @@ class StopSweep(BaseException):
 class Launcher:
     """What starts the runs of a sweep.
 
-    n_jobs     joblib's setting, runs at once: -1 is as many as there are cores
+    n_jobs     of side_by_side, as joblib counts: -1 is as many runs at once as there are cores
     runs       of the sweep, where they could be counted
     elsewhere  whether this run is in a process that the launcher started
     """
@@ -55,7 +54,7 @@ class Launcher:
         cores = available_cores()
         if self.kind == "submitit_local":
             return self.runs or cores
-        if self.kind != "joblib":
+        if self.kind != "side_by_side":
             return 1
         wanted = self.n_jobs if self.n_jobs > 0 else max(1, cores + 1 + self.n_jobs)
         return min(wanted, self.runs or wanted)
@@ -78,15 +77,7 @@ def single_run(config: Config, settings: Mapping[str, Any], command: list[str], 
 def sweep_run(
     number: int, overrides: str, check: Callable[[], Checked], command: list[str], launcher: Launcher
 ) -> None:
-    """Train in a child process and note how it ended; whatever goes wrong costs this run only.
-
-    Raises StopSweep in the sweep's own process once no further run is to start.
-    """
-    if launcher.elsewhere and launcher.kind == "joblib":
-        # A Ctrl-C in the terminal reaches this process too, but the sweep's own process decides what to do
-        # about it. (No SIG_IGN, which a child would inherit.)
-        signal.signal(signal.SIGINT, lambda number, frame: None)
-        signal.signal(signal.SIGTERM, lambda number, frame: None)
+    """Train in a child process and note how it ended; whatever goes wrong costs this run only."""
     sweep = SweepFolder.of_this_process()
     with sweep.alive(number):
         if sweep.asked_to_stop() is None:
@@ -94,10 +85,6 @@ def sweep_run(
             sweep.note(number, {"overrides": overrides, **_ending(sweep, number, check, command, launcher)})
         else:
             sweep.note(number, {"overrides": overrides, "outcome": "not started", "exit_code": 0})
-    if launcher.kind == "joblib" and sweep.asked_to_die():  # whoever launched this process is no more
-        os._exit(1)
-    if not launcher.elsewhere and sweep.asked_to_stop() is not None:
-        raise StopSweep
 
 
 def _ending(
@@ -138,18 +125,19 @@ def _outcome(
         return run | {"outcome": f"{status} before", "why": read_reason(path), "exit_code": 1}
     start = time.monotonic()
     try:
-        exit_code = _train(sweep, _announced(sweep, number, config, path, launcher), settings, command, launcher)
+        ending = _train(sweep, _announced(sweep, number, config, path, launcher), settings, command, launcher)
     except Hung as error:
         mark_failed(path, str(error), again=False)
         return run | {"outcome": _word(TIME_IS_UP), "why": str(error), "exit_code": 1}
+    exit_code, why = ending
     if exit_code == NOT_APPLICABLE:
-        return {"outcome": "skipped", "why": "see above", "exit_code": 0}
+        return {"outcome": "skipped", "why": why, "exit_code": 0}
     if exit_code == 0:
         seconds = time.monotonic() - start
         return run | {"outcome": "done", "why": _result(path), "exit_code": 0, "seconds": seconds}
     if exit_code > 128 and not ended_by_signal(exit_code) and not sweep.asked_to_die():
         mark_failed(path, how_it_was_killed(exit_code), again=exit_code == 128 + signal.SIGKILL)
-    return run | {"outcome": _word(exit_code), "why": read_reason(path), "exit_code": exit_code}
+    return run | {"outcome": _word(exit_code), "why": why, "exit_code": exit_code}
 
 
 def _announced(sweep: SweepFolder, number: int, config: Config, path: Path, launcher: Launcher) -> Config:
@@ -159,7 +147,7 @@ def _announced(sweep: SweepFolder, number: int, config: Config, path: Path, laun
     """
     if config.progress == "none":
         return config
-    several = launcher.at_once > 1 and launcher.kind == "joblib"
+    several = launcher.at_once > 1 and launcher.kind == "side_by_side"
     line = pace_line(number, launcher.runs, sweep.outcomes(), launcher.at_once_anywhere)
     say(f"{line}; starting {path}" if several else f"{line}; starting …")
     return config.model_copy(update={"progress": "none"}) if several and config.progress == "auto" else config
@@ -167,7 +155,7 @@ def _announced(sweep: SweepFolder, number: int, config: Config, path: Path, laun
 
 def _train(
     sweep: SweepFolder, config: Config, settings: Mapping[str, Any], command: list[str], launcher: Launcher
-) -> int:
+) -> Ending:
     """Train in a child process with its share of the cores, on a GPU of its own where there are several."""
     at_once = launcher.at_once
     if at_once > 1 and config.backend.threads is None:
@@ -177,12 +165,12 @@ def _train(
     if len(gpus) > 1:
         with sweep.one_of(gpus, at_once) as gpu:
             return run_in_child(config, settings, command, sweep, {VISIBLE: gpu})
-    exit_code = run_in_child(config, settings, command, sweep, {})
-    if launcher.kind == "submitit_slurm" and ended_by_signal(exit_code) and sweep.asked_to_stop() is None:
+    ending = run_in_child(config, settings, command, sweep, {})
+    if launcher.kind == "submitit_slurm" and ended_by_signal(ending.code) and sweep.asked_to_stop() is None:
         # Slurm ends or moves this job, and has told the run before us. An outcome now would count as the run's end
         # although Slurm may start it again elsewhere.
         time.sleep(SLURM_MOVES)
-    return exit_code
+    return ending
 
 
 def _word(exit_code: int) -> str:

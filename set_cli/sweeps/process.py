@@ -9,15 +9,18 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from set_cli.config import Config, from_mapping
 from set_cli.errors import NOT_APPLICABLE, TIME_IS_UP, NotApplicable, SetError, TimeIsUp
 from set_cli.runs.folder import already_done
 from set_cli.runs.lines import result_lines
+from set_cli.sweeps.child import LONGEST
 from set_cli.system.machine import prepare_for_torch
-from set_cli.system.progress import make_view, say
+from set_cli.system.progress import make_view, note, say
 from set_cli.system.signals import NOT_STARTED, StopSignals
+from set_cli.system.standard_streams import secure_streams
 
 
 def train_and_tell(
@@ -42,26 +45,36 @@ def train_and_tell(
 
 
 def main() -> int:
-    """Child of a sweep: the request as a line of JSON on stdin, the ending as the exit code and on stderr."""
+    """Child of a sweep: the request as a line of JSON on stdin, the ending as exit code, on stderr and as answer."""
+    secure_streams()
     with StopSignals() as stop:
         for number in (signal.SIGUSR1, signal.SIGUSR2):  # Slurm tells all of a job that it will be moved: its affair
             signal.signal(number, signal.SIG_IGN)
+        line = sys.stdin.readline()
+        if not line:  # the parent was killed before it asked for anything
+            return 1
+        request = json.loads(line)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         try:
-            request = json.loads(sys.stdin.readline())
-            threading.Thread(target=_end_with_parent, daemon=True).start()
             train_and_tell(
                 from_mapping(request["config"]), request["settings"], request["command"], stop, in_sweep=True
             )
-        except NotApplicable as error:
-            print(f"set-train: {error}", file=sys.stderr)
-            return NOT_APPLICABLE
         except SetError as error:
-            print(f"set-train: {error}", file=sys.stderr)
-            return TIME_IS_UP if isinstance(error, TimeIsUp) else error.exit_code
-        except Exception:
+            note(f"set-train: {error}")
+            _answer(request["answer"], str(error))
+            kinds = {NotApplicable: NOT_APPLICABLE, TimeIsUp: TIME_IS_UP}
+            return next((code for kind, code in kinds.items() if isinstance(error, kind)), error.exit_code)
+        except Exception as error:
             traceback.print_exc()
+            _answer(request["answer"], f"a bug ({type(error).__name__}: {error})")
             return 1
     return 0
+
+
+def _answer(descriptor: int, sentence: str) -> None:
+    """Tell the parent how this ended, for the sweep's table."""
+    with suppress(OSError):  # nobody waits for it any more
+        os.write(descriptor, sentence.encode(errors="replace")[:LONGEST])
 
 
 def _end_with_parent() -> None:

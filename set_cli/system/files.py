@@ -26,6 +26,7 @@ TEMPORARY = ".tmp"  # suffix of what is being written; left over only after a ki
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAGIC = b"\x93NUMPY"
 READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+BLOCK = 512  # bytes, as os.stat counts them
 LARGEST_JSON = 64 * 2**20  # bytes; a run's JSON files are a few kB
 
 
@@ -65,8 +66,35 @@ def storage_errors(path: Path, needed: int | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        room = f"; it takes {needed:,} bytes" if needed is not None and error.errno in NO_ROOM else ""
+        room = _room(path, needed) if error.errno in NO_ROOM else ""
         raise StorageError(f"{path}: could not be written ({error.strerror or error}){room}") from error
+
+
+def _room(path: Path, needed: int | None) -> str:
+    """What there is too little of, in words: files, whatever bytes are free, or bytes."""
+    with suppress(OSError):
+        disk = os.statvfs(path.parent)
+        if disk.f_files and not disk.f_favail:
+            return "; the disk takes no more files (inodes), though it may have room: delete some"
+    return "" if needed is None else f"; it takes {needed:,} bytes"
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    """Put this in the place of a small file that is there, where the disk takes no new one beside it.
+
+    One write, of no less than was there, into room that the file has: a process that is killed leaves the old content
+    or the new.
+    """
+    with storage_errors(path, len(content)):
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            found = os.fstat(descriptor)
+            if len(content) > found.st_blocks * BLOCK:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.pwrite(descriptor, content.ljust(found.st_size), 0)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -32,13 +31,7 @@ def note(line: str) -> None:
 
 
 def _print(line: str, stream: TextIO) -> None:
-    """Print a line; continue in silence where nobody reads any more (`| head`, a closed terminal)."""
-    try:
-        print(line, file=stream, flush=True)
-    except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EIO):
-            raise
-        _silence(stream)
+    print(f"{line}\n", end="", file=stream, flush=True)  # in one piece: runs that train at once print in turns
 
 
 def make_bar(progress: str) -> Bar:
@@ -69,15 +62,6 @@ def _plain_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]
 @contextmanager
 def no_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
     yield lambda count: None
-
-
-def silence_stdout() -> None:
-    """Send what is still to be printed nowhere; Python's own flush at the end would fail otherwise."""
-    _silence(sys.stdout)
-
-
-def _silence(stream: TextIO) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class View(Protocol):

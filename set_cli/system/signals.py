@@ -88,6 +88,11 @@ class StopSignals:
             self._at_once = None
         self.check(what)
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether `check` would raise."""
+        return self.received is not None or time.monotonic() > self._deadline
+
     def check(self, what: str) -> None:
         """Raise Interrupted where a signal came in, TimeIsUp after the time limit; `what` says what stays behind."""
         if self.received is not None:

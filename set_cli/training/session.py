@@ -7,6 +7,7 @@ others receive the evolved network from it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from set_cli.config import Config
 from set_cli.data.account import parts_of
 from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import DataSet
+from set_cli.errors import StorageError
 from set_cli.system.progress import View
 from set_cli.system.signals import StopSignals
 from set_cli.training.architectures import make_trainer
@@ -69,6 +71,7 @@ class Session:
         self._tested = {name: part for name, part in self._inputs.items() if name != "train"}
         self._resume_from = record.resume_from
         self._scores: Scores | None = None  # of the network as it is
+        self._state: Callable[[], State] | None = None  # of the pass over the rows, where no checkpoint has it yet
 
     def train(self, epoch: int) -> float:
         """Train an epoch, or what is left of it, and return the mean loss; DivergedError where that makes no sense."""
@@ -100,6 +103,7 @@ class Session:
                 change = evolve_model(learner.model, learner.optimizer, learner.config, epoch)
             learner.share_state()
         self._record.paused |= self._stop.was_paused()
+        self._state = None
         if change.pruned:
             self._scores = None
         return change
@@ -113,15 +117,26 @@ class Session:
         if not group.is_first:  # the first one says when all stop
             return
         self._view.step(record.epoch + 1, rows, of)
-        # After the last step the checkpoint of the whole epoch is next. Dropout state of other processes is not saved,
-        # so only a single process checkpoints within an epoch.
-        if record.is_due and rows < of and group.size == 1:
-            self._divergence.check(record.epoch + 1)
-            record.paused |= self._stop.was_paused()
-            record.keep(state())
+        # Dropout state of other processes is not saved, so only a single process checkpoints within an epoch.
+        self._state = state if group.size == 1 else None
+        if record.is_due and rows < of:  # after the last step the checkpoint of the whole epoch is next
+            self._keep()
         self._check()
 
+    def _keep(self) -> None:
+        """Save a checkpoint of the state after the newest step, unless one has it."""
+        record = self._record
+        if self._state is not None:
+            self._divergence.check(record.epoch + 1)
+            record.paused |= self._stop.was_paused()
+            record.keep(self._state())
+            self._state = None
+
     def _check(self) -> None:
+        """End the run where it is asked to; the newest step is then kept, if that is possible."""
+        if self._stop.is_asked:
+            with suppress(StorageError, MemoryError):  # the last checkpoint stands
+                self._keep()
         is_new = self._learner.config.resume == "never"
         same = "the same command with resume=auto" if is_new else "the same command"
         self._stop.check(f"{same} resumes {self._record.where()}")

@@ -8,8 +8,10 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 
 import set_cli.training.supervised
 from set_cli import experiment
+from set_cli.config import Config
 from set_cli.errors import OutOfMemory, StorageError
 from set_cli.runs.folder import locate
 from set_cli.system.files import read_json
@@ -30,10 +33,57 @@ pytestmark = pytest.mark.faults
 
 
 @pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a file system in memory with these options."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("file systems can be mounted only by root")
+        return place
+
+    yield mount
+    subprocess.run(["umount", "-l", str(place)], capture_output=True, check=False)
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "here"
     made.mkdir()
     return made
+
+
+def test_a_disk_without_inodes(
+    small_disk: Callable[[str], Path], tmp_path: Path, record: dict[str, int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Bytes are free, files are not: the status says so, and with room for files the run resumes."""
+    whole = configure("mlp", "set", tmp_path / "whole")
+    train(whole)
+    for inodes in range(6, 25, 2):
+        disk = small_disk(f"size=2m,nr_inodes={inodes}")
+        config = configure("mlp", "set", disk)
+        code = in_child(lambda config=config: told(config))  # type: ignore[misc]
+        said = capfd.readouterr().err
+        path, status = locate(config)
+        assert (code, status) in ((0, "done"), (StorageError.exit_code, "failed"), (StorageError.exit_code, None))
+        assert code == 0 or "the disk takes no more files (inodes)" in said
+        assert "bytes" not in said
+        subprocess.run(["mount", "-o", "remount,nr_inodes=200", str(disk)], check=True)
+        train(config)
+        assert science(path) == science(locate(whole)[0])
+        subprocess.run(["umount", str(disk)], check=True)
+        record["disks without inodes"] += 1
+
+
+def told(config: Config) -> None:
+    """Train, and print the sentence of a failure as set-train does."""
+    try:
+        train(config)
+    except StorageError as error:
+        print(error, file=sys.stderr, flush=True)
+        raise
 
 
 def test_a_disk_that_is_full_at_any_size(tmp_path: Path, record: dict[str, int]) -> None:

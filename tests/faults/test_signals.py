@@ -111,6 +111,8 @@ def test_a_signal_in_every_phase(
     if (folder / "runs").exists() and phase != "finish":
         assert read_json(run_of(folder) / "status.json")["status"] == "interrupted"
     goes_on(folder, whole)
+    if phase in ("train", "measure"):  # all of the epoch's steps are done by then
+        assert read_json(run_of(folder) / "run.json")[-1]["resumed_after_rows"] == 120
     record["signals in every phase, right ending"] += 1
     slowest(record, ending.seconds)
 
