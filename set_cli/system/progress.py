@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.text import Text
 
 from set_cli.system.live import LiveLine
+from set_cli.system.terminal import printable
 
 # bar(title, bytes or None) is a context manager that gives the function to advance it with.
 Bar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
@@ -34,7 +35,7 @@ def note(line: str) -> None:
 def _print(line: str, stream: TextIO) -> None:
     """Print a line; continue in silence where nobody reads any more (`| head`, a closed terminal)."""
     try:
-        print(line, file=stream, flush=True)
+        print("\n".join(map(printable, line.split("\n"))), file=stream, flush=True)
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EIO):
             raise
