@@ -45,9 +45,10 @@ TEXTS = tuple(
 )
 PLAIN_WORD = re.compile(r"[A-Za-z0-9_.,:=+&|*-]{1,200}")
 MODES = ("RUN", "MULTIRUN")
-SELECTED = re.compile(
-    r"(override )?/?hydra/(launcher: (basic|joblib)|sweeper: basic|(hydra|job)_logging: (disabled|none))"
-)
+SELECTED = {
+    ("hydra/launcher", "basic"), ("hydra/launcher", "joblib"), ("hydra/sweeper", "basic"),
+    ("hydra/hydra_logging", "disabled"), ("hydra/job_logging", "disabled"),
+}  # fmt: skip
 PERMITTED = "hydra.mode, hydra.sweeper.params and numbers of hydra.launcher"
 
 
@@ -109,8 +110,10 @@ def _checked(file: str, config_path: str, loaded: ConfigResult) -> ConfigResult:
     config = OmegaConf.to_container(loaded.config, resolve=False)
     if not isinstance(config, Mapping):
         return loaded  # Hydra has a sentence about it
-    for entry in _entries(config.get("defaults")):
-        if not SELECTED.fullmatch(entry) and not _is_harmless(entry):
+    for group, option in _entries(config.get("defaults")):
+        entry = f"{group}: {option}" if group else option
+        is_permitted = (group.removeprefix("override ").lstrip("/"), option) in SELECTED
+        if not is_permitted and not _is_harmless(group, option):
             _refuse(file, f"defaults: {entry}")
     for key in config:
         if str(key).startswith("hydra"):
@@ -118,31 +121,28 @@ def _checked(file: str, config_path: str, loaded: ConfigResult) -> ConfigResult:
     return loaded
 
 
-def _entries(defaults: Any) -> Iterator[str]:
-    """The entries of a defaults list as `group: option`."""
+def _entries(defaults: Any) -> Iterator[tuple[str, str]]:
+    """Groups and options of a defaults list; an entry that is one file has no group."""
     for entry in defaults if isinstance(defaults, list) else []:
         if isinstance(entry, Mapping):
             for group, options in entry.items():
                 for option in options if isinstance(options, list) else [options]:
-                    yield f"{group}: {option}"
+                    yield str(group), str(option)
         else:
-            yield str(entry)
+            yield "", str(entry)
 
 
-def _is_harmless(entry: str) -> bool:
+def _is_harmless(group: str, option: str) -> bool:
     """Whether an entry of a defaults list can only lead to a place that is not Hydra's.
 
     A place is put together of a group's folders, of what stands after @ and of keywords; `_global_` may stand anywhere
     in it and drops what is before.
     """
-    group, separator, option = entry.partition(": ")
-    if CALL.search(entry) or "${" in group:
+    if CALL.search(option) or "${" in group:
         return False
-    place, _, package = (group if separator else entry.rpartition("/")[0]).partition("@")
-    if not separator and not package:
-        package = entry.partition("@")[2]
-    folders = f"{place}/{option.rpartition('/')[0]}"
-    return MEANT_FOR_HYDRA.search(folders) is None and (not package or _is_plain(package))
+    (path, _, package), last = (group or option).partition("@"), option.partition("@")[0]
+    folders = [path if group else "", *last.split("/")[:-1]]
+    return not any(map(MEANT_FOR_HYDRA.search, folders)) and (not package or _is_plain(package))
 
 
 def _is_plain(package: str) -> bool:

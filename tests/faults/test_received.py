@@ -39,6 +39,8 @@ MKDIR = "{_target_: os.mkdir, path: canary}"
 CALLED = "# @package _global_\nhydra: {callbacks: {e: {_target_: os.mkdir, path: canary}}}"
 WITHOUT = "train: {epochs: 1}\nmodel: {hidden: [9]}\ndata: {train_limit: 100}\nprogress: none\n"
 TOP = ("--config-dir", "mine", "--config-name", "top")
+LOOKS_PERMITTED = "defaults:\n- 'override /hydra/launcher: joblib'"
+SEVERAL = "defaults:\n- /x@hydra.callbacks.e: [good, evil]"
 FROM_HERE = "defaults:\n- /x@_here_.hydra.callbacks.e: evil"
 UP = "defaults:\n- /../../../../../../../../../../../{here}/up/evil"
 SWEEP = "hydra: {mode: MULTIRUN, sweeper: {params: {seed: '0,1', %s}}}"
@@ -109,6 +111,24 @@ HOSTILE: dict[str, tuple[Mapping[str, str], tuple[str, ...]]] = {
         {"mine/experiment/hydra/callbacks/x/evil.yaml": MKDIR, **whole("defaults:\n- hydra/callbacks/x: evil")},
         PICKED,
     ),
+    "package behind a colon": (
+        {"mine/a: b/evil.yaml": MKDIR, **whole("defaults:\n- 'a: b@hydra.callbacks.e': evil")},
+        PICKED,
+    ),
+    "package, indexed": ({EVIL: f"# @package _global_[hydra].callbacks.e\n{MKDIR}"}, PICKED),
+    "an entry that reads like a permitted one": (
+        {"mine/override /hydra/launcher: joblib.yaml": MKDIR, **whole(LOOKS_PERMITTED)},
+        PICKED,
+    ),
+    "one of several": (
+        {"mine/x/evil.yaml": MKDIR, "mine/x/good.yaml": "a: 1", **whole(SEVERAL)},
+        PICKED,
+    ),
+    "a launcher of the same name": (
+        {"mine/hydra/launcher/joblib.yaml": MKDIR, **whole("defaults:\n- override /hydra/launcher: joblib")},
+        (*PICKED, "-m", "seed=0,1"),
+    ),
+    "swept package": ({"mine/x/evil.yaml": MKDIR, **whole(SWEEP % "+x@hydra.callbacks.e: evil")}, PICKED),
     "put together": ({"mine/ra/evil.yaml": f"callbacks: {{e: {MKDIR}}}",
                       **whole("defaults:\n- /ra@hyd_group_: evil")}, PICKED),
     "cut off": ({"mine/a_global_xhydra/callbacks/e/evil.yaml": MKDIR},
