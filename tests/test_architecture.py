@@ -41,7 +41,14 @@ ALLOWED: dict[str, set[str]] = {
     "system": {"errors"},
     "errors": set(),
 }
-HYDRA = {"hydra_launcher.py", "hydra_compose.py", "hydra_defaults.py", "hydra_arguments.py", "hydra_words.py"}
+HYDRA = {
+    "hydra_arguments.py",
+    "hydra_compose.py",
+    "hydra_defaults.py",
+    "hydra_launcher.py",
+    "hydra_received.py",
+    "hydra_words.py",
+}
 # What reads reports, lists runs and composes a command works where torch is not installed, or before it is imported.
 WITHOUT_TORCH = {"report", "runs", "config", "errors", "system"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,8 @@ from set_cli.data.scaling import Scaling, unscaled
 from set_cli.system import streams
 
 SHAPES = [(3, 32, 32), (8, 8), (2, 16, 8)]
+
+CPU = torch.device("cpu")
 
 
 def images(shape: tuple[int, ...], rows: int = 4) -> torch.Tensor:
@@ -142,3 +145,20 @@ def test_a_moved_image_does_not_depend_on_batch_or_threads(monkeypatch: pytest.M
         results.append(torch.cat([x.contiguous() for x in batches]))
     torch.set_num_threads(before)
     assert all(torch.equal(results[0], other) for other in results[1:])
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 3), (6, 2, 3), (5, 2, 2), (5, 6), (0,)])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_maps_of_another_shape_are_refused(shape: tuple[int, ...], compiled: bool) -> None:
+    part = Part(np.zeros((5, 64), np.uint8), np.zeros(5, np.int64))
+    with contextlib.nullcontext() if compiled else native.without_kernels():
+        inputs = Inputs(part, DataSet(CATALOG["digits"], part, None, part, unscaled(64), "test", {}, "bundled"), CPU)
+        with pytest.raises(ValueError, match=r"expected maps of shape \(5, 2, 3\), one for each row, got"):
+            inputs.batch(torch.arange(5), torch.zeros(shape))
+
+
+def test_maps_of_another_type_are_converted() -> None:
+    part = Part(np.arange(128, dtype=np.uint8).reshape(2, 64), np.zeros(2, np.int64))
+    inputs = Inputs(part, DataSet(CATALOG["digits"], part, None, part, unscaled(64), "test", {}, "bundled"), CPU)
+    maps = torch.tensor([[1.0, 0, 0], [0, 1, 1]]).expand(2, 2, 3)
+    assert torch.equal(inputs.batch(torch.arange(2), maps.double())[0], inputs.batch(torch.arange(2), maps)[0])

@@ -9,6 +9,7 @@ import io
 import lzma
 import zipfile
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,61 @@ def test_labels_are_compared_as_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "labels",
+    [
+        "10000000000000000 10000000000000001 3",
+        "9007199254740992 9007199254740993.0 3",  # one with a fraction does not make the others floats
+        "1e16 10000000000000001 3",
+        "-9223372036854775806 -9223372036854775807 9223372036854775807",
+    ],
+)
+def test_no_two_whole_numbers_become_one_class(labels: str, tmp_path: Path) -> None:
+    rows = "".join(f"{i},{label}\n" for i, label in enumerate(labels.split()))
+    card, _ = read(saved(tmp_path, "my.csv", "a,label\n" + rows))
+    assert card.class_names == tuple(str(n) for n in sorted(int(Decimal(word)) for word in labels.split()))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("my.csv", "a,label\n1,18446744073709551616\n2,18446744073709551617\n3,4\n"),
+        ("my.csv", "a,label\n1,1e400\n2,1e401\n3,4\n"),
+        ("my.csv", "a,label\n1,1e99999999999999999\n2,3\n3,4\n"),
+        ("my.svm", "10000000000000000 1:1\n10000000000000001 1:2\n3 1:3\n"),
+        (
+            "my.arff",
+            "@relation w\n@attribute a numeric\n@attribute label numeric\n@data\n1,1e16\n2,10000000000000001\n",
+        ),
+        ("my.npz", packed(X=ROWS[:2], y=np.array([2**63, 2**63 + 1], np.uint64))),
+        ("my.npz", packed(X=ROWS[:2], y=np.array([2.0**53, 2.0**53 + 2]))),
+        ("my.npz", packed(X=ROWS[:2], y=np.array([2**24, 2**24 + 1], np.float32))),
+        ("my.npz", packed(X=ROWS[:2], y=np.array([2049, 2], np.float16))),
+    ],
+)
+def test_labels_that_a_float_cannot_tell_apart_are_refused(name: str, content: str | bytes, tmp_path: Path) -> None:
+    assert "beyond which some numbers are the same here" in refused(saved(tmp_path, name, content))
+
+
+@pytest.mark.parametrize("number", ["1_000", "1e1_0", "\u0661\u0662", "\uff11\uff12"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("my.csv", "a,label\n1,x\n{},y\n"),
+        ("my.csv", "a,label\n{},x\n{},y\n"),
+        ("my.csv", "a,label\n1,2\n2,{}\n"),
+        ("my.svm", "1 1:2\n2 1:{}\n"),
+        ("my.svm", "1 1:2\n{} 1:3\n"),
+        ("my.arff", "@relation w\n@attribute a numeric\n@attribute label {{x,y}}\n@data\n1,x\n{},y\n"),
+        ("my.arff", "@relation w\n@attribute label {{'x, z',y}}\n@attribute a numeric\n@data\n'x, z',1\ny,{}\n"),
+    ],
+)
+def test_what_only_python_takes_for_a_number_is_refused(number: str, name: str, content: str, tmp_path: Path) -> None:
+    sentence = refused(saved(tmp_path, name, content.replace("{}", number).replace("{{", "{").replace("}}", "}")))
+    assert "expected" in sentence
+    assert number in sentence or repr(number.encode())[2:-1] in sentence
+
+
+@pytest.mark.parametrize(
     ("labels", "sentence"),
     [
         ("1 2 three 1", "found 'three' in line 4, column 'label'; 3 other rows have numbers"),
@@ -202,6 +258,7 @@ def test_labels_are_compared_as_numbers(tmp_path: Path) -> None:
         (">50K <=50K >50K. >50K", "found '>50K' (2 rows) and '>50K.' (1 rows), which differ only in case, blanks or"),
         ("Yes no yes no", "found 'Yes' (1 rows) and 'yes' (1 rows)"),
         ("a a a a", "expected at least two classes among the labels, found 1 (a)"),
+        ("1 1e-400 1 2", "expected whole numbers or words as labels, found '1e-400' in line 3"),
         ("1 2.5 1 2", "expected whole numbers or words as labels, found '2.5' in line 3"),
     ],
 )

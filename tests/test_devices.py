@@ -30,9 +30,10 @@ from set_cli.sparse.engines.device_pattern import positions, transpose
 from set_cli.sparse.evolve import evolve
 from set_cli.sparse.pattern import Csr
 from set_cli.system.files import read_json
+from set_cli.system.memory import left_in_group
 from set_cli.system.progress import NoView
 from set_cli.system.signals import StopSignals
-from set_cli.training import devices, network
+from set_cli.training import network
 from set_cli.training.devices import choose_device, free_memory
 from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import build_optimizer
@@ -422,7 +423,7 @@ def test_free_memory_is_what_the_system_and_the_container_leave(tmp_path: Path) 
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("900\n")
     (tmp_path / "memory.stat").write_text("anon 300\ninactive_file 400\nactive_file 150\nslab_reclaimable 50\n")
-    assert devices.left_in_group(tmp_path) == 700  # a file that was read is no memory taken
+    assert left_in_group(tmp_path) == 700  # a file that was read is no memory taken
     (tmp_path / "memory.max").write_text("max\n")
-    assert devices.left_in_group(tmp_path) is None
-    assert devices.left_in_group(tmp_path / "none") is None
+    assert left_in_group(tmp_path) is None
+    assert left_in_group(tmp_path / "none") is None

@@ -6,6 +6,7 @@ import pytest
 
 from set_cli.commands.endings import one_sentence
 from set_cli.errors import DataError
+from set_cli.system.progress import note, say
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,9 @@ def test_an_ending_has_its_sentence_and_exit_code(
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), one_sentence("set-x"):
         raise ZeroDivisionError
+
+
+def test_a_line_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("runs/\x1b[31mred\n  \x9bnext\u202e")
+    note("\x1b]0;owned\x07")
+    assert (capsys.readouterr()) == ("runs/?[31mred\n  ?next?\n", "?]0;owned?\n")

@@ -6,15 +6,17 @@ import errno
 import functools
 import gzip
 import hashlib
+import itertools
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -286,6 +288,93 @@ def test_a_stall_and_a_drip_end_in_time(
     assert data.server.asked[-1] == ("data.bin", f"bytes={left}-")
 
 
+def raw(*parts: bytes, drip: bytes = b"") -> Answer:
+    """These bytes, in place of an answer, then one byte after the other of `drip`, again and again."""
+
+    def answer(request: Request) -> None:
+        request.close_connection = True
+        for part in parts:
+            request.wfile.write(part)
+        with suppress(OSError):
+            for position in itertools.count():
+                if not drip or request.server.over.wait(0.02):
+                    return
+                request.wfile.write(drip[position % len(drip) :][:1])
+
+    return answer
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        raw(b"HTTP/1.1 200 ", drip=b"O"),
+        raw(HEAD, drip=b"X: y\r\n"),
+        raw(HEAD, drip=b"X"),
+        raw(drip=b"HTTP/1.1 100 Continue\r\n\r\n"),
+        raw(CHUNKED, drip=b"0"),
+        raw(CHUNKED + b"5; ", drip=b"x"),
+        raw(b"HTTP/1.1 302 Found\r\nLocation: /slow\r\nContent-Length: 0\r\n\r\n"),
+    ],
+    ids=["status", "headers", "a header", "continue", "chunk", "extension", "redirect"],
+)
+def test_a_server_that_never_comes_to_the_end_of_its_headers(
+    data: Published, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data.server.answers["slow"] = [raw(HEAD, drip=b"X: y\r\n")]
+    monkeypatch.setattr(fetching, "SLOW_SECONDS", 0.3)
+    assert "it sent no whole answer in 0 s" in data.offer(answer).fails()
+
+
+def test_a_handshake_that_never_ends(data: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record of TLS that arrives byte by byte."""
+    monkeypatch.setattr(fetching, "SLOW_SECONDS", 0.3)
+    over = threading.Event()
+
+    def serve() -> None:
+        while not over.is_set():
+            with suppress(OSError), listening.accept()[0] as connection:
+                connection.sendall(b"\x16\x03\x03\x40\x00")
+                while not over.wait(0.02):
+                    connection.sendall(b"\x02")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.1)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}/data.bin"
+        assert "it sent no whole answer in 0 s" in data.offer(urls=(url,)).fails()
+        over.set()
+        thread.join()
+
+
+def test_the_body_of_a_redirect_is_not_read(data: Published) -> None:
+    """It may be longer than the memory."""
+    head = b"HTTP/1.1 302 Found\r\nLocation: /good\r\nContent-Length: 1000000000000\r\n\r\n"
+    data.server.answers["good"] = [whole(CONTENT)]
+    data.offer(raw(head, drip=b"x")).arrives(None, None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        raw(b"HTTP/1.1 500 X\x1b[31mred\x07\x9b\r\nContent-Length: 0\r\n\r\n"),
+        raw(b"\x1b]0;owned\x07 200\r\n\r\n"),
+        raw(b"HTTP/1.1 2\x1b[2J0 OK\r\n\r\n"),
+        raw(HEAD + b"Content-Length: \x1b[2J\r\n\r\n"),
+        raw(CHUNKED + b"\x1b[2J\r\n"),
+        raw(b"HTTP/1.1 302 Found\r\nLocation: ftp://\x1b[31mred/\x07\r\nContent-Length: 0\r\n\r\n"),
+        raw(b"HTTP/1.1 302 Found\r\nLocation: http://\xe2\x80\xae[::\x1b]/\r\nContent-Length: 0\r\n\r\n"),
+    ],
+    ids=["reason", "garbage", "code", "length", "chunk", "scheme", "host"],
+)
+def test_what_a_mirror_says_cannot_steer_a_terminal(data: Published, answer: Answer) -> None:
+    assert data.offer(answer).fails().isprintable()
+
+
 @pytest.mark.parametrize("size", [100_000, None])
 def test_an_endless_file_is_cut_off(data: Published, size: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     most = size or 300_000
@@ -307,15 +396,15 @@ def test_an_endless_file_is_cut_off(data: Published, size: int | None, monkeypat
 def test_an_encrypted_address_does_not_become_a_plain_one(
     data: Published, hops: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def get(url: str, **options: Any) -> requests.Response:
+    def get(session: requests.Session, url: str, **options: Any) -> requests.Response:
         """As if hops had been encrypted: this server has no certificate."""
-        response = real(url.replace("https:", "http:"), **options)
+        response = real(session, url.replace("https:", "http:"), **options)
         seen: list[Any] = [Mock(url=f"{scheme}://127.0.0.1/secret?key=1") for scheme in hops]
         response.history, response.url = seen[:-1], seen[-1].url
         return response
 
-    real = requests.get
-    monkeypatch.setattr(requests, "get", get)
+    real = requests.Session.get
+    monkeypatch.setattr(requests.Session, "get", get)
     data.offer(whole(CONTENT), urls=(data.file.urls[0].replace("http:", "https:"),))
     assert "redirects to http://127.0.0.1/secret, which is not encrypted" in data.fails()
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from set_cli import native
 from set_cli.models.activations import Activation, ReLU, SReLU
 from set_cli.models.stack import BatchContiguousLinear, SparseSequential
-from set_cli.native import records
+from set_cli.native import records, to_columns, units
 from set_cli.native.elementwise import Draws, activate
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import CROSSOVER, choose, compiled
@@ -520,6 +520,57 @@ def test_indices_changed_into_nonsense_are_refused(engine: str, buffer: str, at:
             core.Pattern(20, 15, layer.indptr.numpy(), layer.indices.numpy())
 
 
+def from_dlpack(buffer: torch.Tensor) -> torch.Tensor:
+    shared: torch.Tensor = torch.utils.dlpack.from_dlpack(buffer)
+    return shared
+
+
+WAYS: dict[str, Callable[[SparseLinear, str], Any]] = {  # of writing into a layer's indices that torch does not count
+    "data": lambda layer, buffer: getattr(layer, buffer).data,
+    "numpy": lambda layer, buffer: getattr(layer, buffer).numpy(),
+    "dlpack": lambda layer, buffer: from_dlpack(getattr(layer, buffer)),
+    "base": lambda layer, buffer: getattr(layer.pattern, buffer).base,
+    "detached": lambda layer, buffer: getattr(layer, buffer).detach().numpy(),
+    "storage": lambda layer, buffer: np.frombuffer(getattr(layer, buffer).numpy().data, np.int32),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("engine", ["native", "torch"])
+@pytest.mark.parametrize(
+    ("buffer", "at", "values"),
+    [
+        ("indices", 0, [10**6]),
+        ("indices", -1, [-1]),
+        ("indices", 7, [15]),
+        ("indptr", 3, [10**6]),
+        ("indptr", 0, [-4]),
+        ("indptr", -1, [2**31 - 1]),
+        ("indptr", 1, [2**31 - 1, -(2**31), -1]),  # differences that wrap around to what they should be
+    ],
+)
+def test_what_is_written_into_indices_leaves_no_array(
+    engine: str, way: str, buffer: str, at: int, values: list[int]
+) -> None:
+    layer, x = SparseLinear(20, 15, epsilon=2, engine=engine, seed=0), torch.randn(2, 20, requires_grad=True)
+    layer(x).sum().backward()
+    target = WAYS[way](layer, buffer)
+    for position, value in enumerate(values, start=at):
+        target[position] = value
+    with pytest.raises(ValueError, match=r"indptr or indices were overwritten: an index is out of range"):
+        layer(x).sum().backward()
+
+
+def test_an_rbm_with_overwritten_indices_is_refused() -> None:
+    pattern = device_pattern(random_pattern(9, 7, 30, np.random.default_rng(0)))
+    rbm = units.Connections(pattern.compiled, (9, 7), torch.randn(30), torch.zeros(7), torch.zeros(9))
+    v = to_columns((torch.rand(5, 9) < 0.5).float())
+    units.contrast(rbm, v, None, 1, 0, 0)
+    pattern.indices.numpy()[4] = 7
+    with pytest.raises(ValueError, match="overwritten"):
+        units.contrast(rbm, v, None, 1, 0, 0)
+
+
 def test_a_pattern_cannot_be_changed_through_its_arrays() -> None:
     pattern = SparseLinear(20, 15, epsilon=2, seed=0).pattern
     with pytest.raises(ValueError, match="read-only"):
@@ -542,6 +593,9 @@ def test_the_core_checks_its_arrays() -> None:
     new = np.empty(5, np.int32), np.empty(8, np.int32), np.empty(8, np.int32)
     with pytest.raises(ValueError, match="expected ascending ranks of empty cells"):
         core.refill(4, 5, pattern.indptr, pattern.indices, keep, ranks, *new)
+    no_bool = np.array([1, 1, 2, 1, 1, 255], np.uint8).view(bool)
+    with pytest.raises(ValueError, match="keep: expected bytes 0 or 1"):
+        core.refill(4, 5, pattern.indptr, pattern.indices, no_bool, ranks[:0], *new)
 
 
 def test_the_core_checks_its_records() -> None:
@@ -557,6 +611,11 @@ def test_the_core_checks_its_records() -> None:
         product([*record], 1)
     with pytest.raises(TypeError, match="Product: expected 7 fields, got 6"):
         product(record[:-1], 1)
+    wrong: Any
+    for name, arguments in (("descend", (0.1, 0.9, True, 1)), ("stack_forward", (3, 1)), ("stack_backward", (3, 1))):
+        for wrong in (None, (), 5, [None], [()], [[]]):
+            with pytest.raises(TypeError, match="expected"):
+                getattr(native.core, name)(wrong, *arguments)
     pattern = device_pattern(random_pattern(4, 5, 6, np.random.default_rng(0))).compiled
     record = record._replace(pattern=pattern)
     with pytest.raises(TypeError, match="Columns: expected 2 fields, got 1"):

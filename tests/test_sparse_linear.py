@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from set_cli.sparse import SparseLinear
+from set_cli.sparse import pattern as patterns
 from set_cli.sparse.engines import find_engine
 from tests.oracles import INSTALLED_ENGINES, dense_weight, tolerance
 
@@ -277,3 +278,28 @@ def test_it_trains_inside_anyones_module() -> None:
 
 def test_engines_are_found_by_name() -> None:
     assert find_engine("torch").name == "torch"
+
+
+@pytest.mark.parametrize(
+    ("n_in", "n_out", "epsilon", "asked"),
+    [
+        (2**31 - 1, 1, 20, "32"),
+        (1, 2**31 - 1, 20, "24"),
+        (2**31 - 1, 2**31 - 1, 0.1, "25"),
+        (46_000, 46_000, 1e9, "23"),
+    ],
+)
+def test_a_layer_that_has_no_room_is_refused_before_it_is_made(
+    n_in: int, n_out: int, epsilon: float, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux gives the memory, and kills the process that then writes to it."""
+    monkeypatch.setattr(patterns, "left_on_machine", lambda: 3 * 2**30)
+    sentence = rf"neurons with [\d,]+ connections: expected {asked}\.\d GiB of free memory, found 3\.0 GiB; take a"
+    with pytest.raises(MemoryError, match=sentence):
+        SparseLinear(n_in, n_out, epsilon=epsilon)
+    assert SparseLinear(3000, 3000, epsilon=1).nnz > 0
+
+
+def test_where_nobody_says_how_much_memory_there_is_a_layer_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patterns, "left_on_machine", lambda: None)
+    assert SparseLinear(25_000_000, 1, epsilon=0.01, seed=0).nnz > 0

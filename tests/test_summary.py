@@ -47,7 +47,7 @@ def summary_of(folder: Path, *, with_valid: bool = True) -> dict[str, Any]:
         for i, (seconds, memory, marked) in enumerate(measured, start=1)
     ]
     write_rows(folder / "timing.jsonl", timing)
-    return write_summary(folder, SCIENTIFIC, {}, {})
+    return write_summary(folder, SCIENTIFIC, {}, {}, {})
 
 
 def test_best_is_the_test_accuracy_of_the_epoch_that_is_best_on_validation_rows(folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from set_cli.commands.hydra_compose import count_runs
+from set_cli.commands.hydra_words import count_runs
 from set_cli.errors import ConfigError
 from set_cli.sweeps.child import Hung, run_in_child
 from set_cli.sweeps.folder import SweepFolder, remove_abandoned

@@ -16,7 +16,7 @@ from set_cli.commands.endings import Group, one_sentence
 from set_cli.config import DATASETS
 from set_cli.config.guesses import did_you_mean
 from set_cli.errors import ConfigError, DataError, NotApplicable, SetError
-from set_cli.system.terminal import Column, render_table, terminal_width
+from set_cli.system.terminal import Column, printable, render_table, terminal_width
 
 if TYPE_CHECKING:
     from set_cli.data.card import Card
@@ -81,7 +81,7 @@ def _row(name: str, data_dir: Path) -> dict[str, Any]:
     state = inspect(card, data_dir)
     for problem in state.problems[:1]:
         more = f"; {len(state.problems) - 1} more" if len(state.problems) > 1 else ""
-        click.echo(f"{name}: {problem}{more}", err=True)
+        click.echo(printable(f"{name}: {problem}{more}"), err=True)
     facts = {key: getattr(card, key) for key in ("features", "train", "valid", "test", "classes")}
     shape = None if card.shape is None else list(card.shape)
     files = [path.as_posix() for path in state.files]
@@ -104,7 +104,7 @@ def show(data_dir: Path, name: str) -> None:
         of = f" (missing: {missing})" if missing and state.status == "partial" else ""
         click.echo(f"Here: {state.status}{of}, in {(data_dir / card.folder).absolute()}")
         for problem in state.problems:
-            click.echo(f"  {problem}")
+            click.echo(printable(f"  {problem}"))
 
 
 def _echo_markdown(text: str) -> None:
@@ -243,7 +243,7 @@ def import_own(data_dir: Path, name: str, files: tuple[Path, ...], unverified: b
         taken = import_files(card, data_dir, list(files), unverified=unverified, bar=make_bar("auto"))
         for file in taken:
             word = "the published file" if file.verified else "imported, its checksum pinned"
-            click.echo("; ".join([f"{name}: {file.path}: {word}", *file.notes]))
+            click.echo(printable("; ".join([f"{name}: {file.path}: {word}", *file.notes])))
         state = inspect(card, data_dir)
         missing = still_missing(card, data_dir, state.form)
         click.echo(f"{name} is now {state.status}" + (f"; still missing: {missing}" if missing else ""))
@@ -267,7 +267,7 @@ def _each(cards: list[Card], work: Callable[[Card], str]) -> None:
         try:
             click.echo(work(card))
         except SetError as error:
-            click.echo(f"set-data: {error}", err=True)
+            click.echo(printable(f"set-data: {error}"), err=True)
             code = code or error.exit_code
     if code:
         sys.exit(code)

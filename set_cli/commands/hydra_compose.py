@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
-import re
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,14 +12,14 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from set_cli.commands.hydra_defaults import compose, plain
 from set_cli.commands.hydra_launcher import offer_launcher
-from set_cli.commands.hydra_words import in_shell, parsed_override, quoted_if_needed
+from set_cli.commands.hydra_received import refuse_packages
+from set_cli.commands.hydra_words import count_runs, in_shell, parsed_override, quoted_if_needed
 from set_cli.config import Config, flatten, from_mapping, known_keys, scientific
 from set_cli.config.guesses import not_a_key, option_meant
 from set_cli.errors import ConfigError, Interrupted
@@ -38,10 +37,12 @@ LAUNCHERS: dict[str, Kind] = {
     "submitit_launcher.locallauncher": "submitit_local",
     "submitit_launcher.slurmlauncher": "submitit_slurm",
 }
-MOST_RUNS = 100_000  # of one sweep; Hydra makes the list of all of them first
-OWN_FOLDER = ("--config-dir", "-cd", "--config-path", "-cp")
-LARGEST_YAML = 100_000  # bytes
-ALIAS = re.compile(rb"(?m)(?:^|[\s\[,{:-])[&*][^\s,\]}]")
+OTHER_PRIMARY = ("--config-name", "--config-path")
+SETTLED = (
+    "hydra.run.dir=.", "hydra.sweep.dir=${oc.env:SET_SWEEP_FOLDER}", "hydra.sweep.subdir=${hydra.job.num}",
+    "hydra.output_subdir=null", "hydra.job.name=set-train", "hydra.job.chdir=false",
+    "hydra/hydra_logging=disabled", "hydra/job_logging=disabled",
+)  # fmt: skip
 SHOWN_ELSEWHERE = (
     "epsilon", "zeta", "seed", "dataset.name", "dataset.checksum", "dataset.test_checksum", "model.name", "method.name",
 )  # fmt: skip
@@ -59,7 +60,8 @@ def compose_and_run(
     ConfigError where what was typed cannot be composed; for a single run the errors of set_cli.errors.
     """
     runs = count_runs(arguments)
-    _check_own_files(arguments)
+    refuse_packages(arguments)
+    sys.argv.extend(_settled(arguments))
     offer_launcher()
     task = Task(command, dry, stop, runs, sweep)
     # Hydra then raises what it finds wrong instead of printing it and exiting with 1.
@@ -73,7 +75,7 @@ def compose_and_run(
         return runs
     except SystemExit as ending:  # Hydra's own, once it has said what is wrong
         raise SystemExit(ConfigError.exit_code if ending.code else 0) from None
-    except Interrupted:
+    except (Interrupted, ConfigError):  # the latter: a file that says to Hydra what it may not
         raise
     except Exception as error:
         if not sweep.has_started():  # nothing of ours: what was typed cannot be composed
@@ -211,48 +213,12 @@ def changed_settings(config: Config) -> dict[str, Any]:
     return settings
 
 
-def count_runs(arguments: list[str]) -> int | None:
-    """How many runs a sweep has; None where only Hydra can say.
-
-    ConfigError for more than anybody waits for, before Hydra lists them.
-    """
-    runs, is_known = 1.0, True
-    for argument in arguments:
-        parsed = parsed_override(argument)
-        if parsed is None:  # a flag, or a mistake of which Hydra speaks itself
-            continue
-        if parsed.is_sweep_override():
-            choices = _choices(parsed.value())
-            is_known &= choices is not None
-            runs *= choices or 1
-        is_known &= argument.lstrip("+").partition("=")[0] != "sweep"
-    if runs > MOST_RUNS:
-        raise ConfigError(f"a sweep of {runs:,.0f} runs: expected at most {MOST_RUNS:,}; sweep over less at a time")
-    return int(runs) if is_known else None
-
-
-def _check_own_files(arguments: list[str]) -> None:
-    """ConfigError for YAML of the user's own that nobody writes by hand: Hydra would be busy with it for ever."""
-    for flag, value in zip(arguments, [*arguments, ""][1:], strict=True):
-        name, _, joined = flag.partition("=")
-        folder = Path(joined or value)
-        if name in OWN_FOLDER and folder.is_dir():
-            for path in [*folder.rglob("*.yaml"), *folder.rglob("*.yml")]:
-                content = path.read_bytes()[: LARGEST_YAML + 1] if path.is_file() else b""
-                if len(content) > LARGEST_YAML or ALIAS.search(content):
-                    raise ConfigError(f"{path}: expected less than {LARGEST_YAML:,} bytes, and no anchors or aliases")
-
-
-def _choices(sweep: object) -> float | None:
-    """How many values a swept key takes; None where only Hydra can say."""
-    if isinstance(sweep, ChoiceSweep):
-        return max(1, len(sweep.list))
-    if isinstance(sweep, RangeSweep) and sweep.start is not None and sweep.stop is not None and sweep.step:
-        values = (sweep.stop - sweep.start) / sweep.step
-        if not math.isfinite(values):
-            raise ConfigError("a range without an end: expected finite numbers")
-        return max(1, math.ceil(values))
-    return None
+def _settled(arguments: list[str]) -> list[str]:
+    """What conf/train.yaml says of Hydra's folders and logs, as words: another file may be in its place."""
+    if not any(argument.partition("=")[0] in OTHER_PRIMARY for argument in arguments):
+        return []
+    given = {argument.lstrip("+").partition("=")[0] for argument in arguments}
+    return [word for word in SETTLED if word.partition("=")[0] not in given]
 
 
 def _unknown_option(error: MissingConfigException) -> str:

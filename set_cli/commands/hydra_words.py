@@ -5,17 +5,19 @@ Hydra reads ( ) = , [ ] { } : and blanks in a value as grammar. A file called `w
 
 from __future__ import annotations
 
+import math
 import os
 import re
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, Sweep
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, RangeSweep, Sweep
 from hydra.errors import HydraException
 
 from set_cli.config.reference import Key, keys
 from set_cli.errors import ConfigError
 
 KEYS = {key.name: key for key in keys()}
+MOST_RUNS = 100_000  # of one sweep; Hydra makes the list of all of them first
 GROUPS = ("dataset", "model", "method", "backend")
 NUMBERS = re.compile(r"\s*[(\[]?\s*\d+(\s*[\sx;,:/_-]\s*\d+)+\s*[)\]]?\s*")  # 100x100, (100, 100), [100;100]
 
@@ -123,3 +125,35 @@ def _list(key: Key, name: str, value: str, sweeps: bool) -> str:
         return word
     inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     return f"{name}=[{','.join(quoted_if_needed(part.strip()) for part in inner.split(','))}]"
+
+
+def count_runs(arguments: list[str]) -> int | None:
+    """How many runs a sweep has; None where only Hydra can say.
+
+    ConfigError for more than anybody waits for, before Hydra lists them.
+    """
+    runs, is_known = 1.0, True
+    for argument in arguments:
+        parsed = parsed_override(argument)
+        if parsed is None:  # a flag, or a mistake of which Hydra speaks itself
+            continue
+        if parsed.is_sweep_override():
+            choices = _choices(parsed.value())
+            is_known &= choices is not None
+            runs *= choices or 1
+        is_known &= argument.lstrip("+").partition("=")[0] != "sweep"
+    if runs > MOST_RUNS:
+        raise ConfigError(f"a sweep of {runs:,.0f} runs: expected at most {MOST_RUNS:,}; sweep over less at a time")
+    return int(runs) if is_known else None
+
+
+def _choices(sweep: object) -> float | None:
+    """How many values a swept key takes; None where only Hydra can say."""
+    if isinstance(sweep, ChoiceSweep):
+        return max(1, len(sweep.list))
+    if isinstance(sweep, RangeSweep) and sweep.start is not None and sweep.stop is not None and sweep.step:
+        values = (sweep.stop - sweep.start) / sweep.step
+        if not math.isfinite(values):
+            raise ConfigError("a range without an end: expected finite numbers")
+        return max(1, math.ceil(values))
+    return None

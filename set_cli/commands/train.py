@@ -29,6 +29,7 @@ from set_cli.sweeps.table import print_forecasts, print_outcomes
 from set_cli.system.files import storage_errors
 from set_cli.system.signals import StopSignals
 from set_cli.system.standard_streams import code_of_output, secure_streams
+from set_cli.system.terminal import printable
 
 RERUN, VERSION = "--experimental-rerun", "--version"
 NARROWEST, WIDEST = 60, 100  # columns of the help
@@ -129,7 +130,7 @@ def _sweep_folder(command: list[str], *, needed: bool) -> Iterator[SweepFolder]:
 
 
 def _fail(sentence: str, exit_code: int) -> int:
-    print(f"set-train: {' '.join(sentence.splitlines())}", file=sys.stderr)
+    print(printable(f"set-train: {' '.join(sentence.splitlines())}"), file=sys.stderr)
     return exit_code
 
 

@@ -14,6 +14,7 @@ import set_cli
 from set_cli.data.card import Card, Form, SourceFile
 from set_cli.data.files import check_file, content_limit, find
 from set_cli.data.pins import read_pins, write_pins
+from set_cli.data.readers.guard import one_line
 from set_cli.data.sources import LOCK, missing_files, missing_sentence
 from set_cli.errors import DataError
 from set_cli.system.files import locked, make_folder, remove, remove_strays, rename, storage_errors
@@ -21,6 +22,8 @@ from set_cli.system.progress import Bar
 
 if TYPE_CHECKING:
     import requests
+
+    from set_cli.data.watch import Watch
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # without a byte
 SLOW_SECONDS, SLOW_BYTES = 60.0, 60_000  # fewer bytes in so many seconds count as a stall
@@ -132,6 +135,8 @@ def _receive(url: str, part: Path, file: SourceFile, limit: int, bar: Bar) -> No
     """Add to `part` what it lacks; requests' exceptions or ValueError where the server does not give it."""
     import requests
 
+    from set_cli.data.watch import Watch
+
     assert file.digest is not None
     most = file.digest.size or limit
     have = part.stat().st_size if part.exists() else 0
@@ -140,7 +145,7 @@ def _receive(url: str, part: Path, file: SourceFile, limit: int, bar: Bar) -> No
     headers = {"User-Agent": f"set-cli/{set_cli.__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-    with _get(url, headers) as response:
+    with Watch(SLOW_SECONDS) as watch, _get(url, headers, watch) as response:
         if have and response.status_code == requests.codes.requested_range_not_satisfiable:
             return  # nothing is left to be sent; the checksum decides
         response.raise_for_status()
@@ -152,7 +157,7 @@ def _receive(url: str, part: Path, file: SourceFile, limit: int, bar: Bar) -> No
         title = f"fetching {file.published} from {urlsplit(url).hostname}"
         with open(part, "ab" if have else "wb") as stream, bar(title, file.digest.size) as advance:
             advance(have)
-            for block in _at_speed(_blocks(response.raw)):
+            for block in _at_speed(_blocks(response.raw, watch)):
                 have += len(block)
                 if have > most:
                     part.unlink()  # nothing can be resumed
@@ -163,21 +168,29 @@ def _receive(url: str, part: Path, file: SourceFile, limit: int, bar: Bar) -> No
             os.fsync(stream.fileno())
 
 
-def _get(url: str, headers: dict[str, str]) -> requests.Response:
+def _get(url: str, headers: dict[str, str], watch: Watch) -> requests.Response:
     """The beginning of an answer. DataError, so that nothing is tried again, where there is no way to the server."""
     import requests
     from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
     try:
-        return requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS))
+        return watch.session().get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS))
     except requests.exceptions.ConnectionError as error:
         reason = getattr(error.args[0], "reason", None) if error.args else None
         if isinstance(reason, NewConnectionError | ConnectTimeoutError):
             raise DataError(f"{urlsplit(url).hostname}: {_reason(error)}") from None
+        _refuse_drip(watch)
         raise
+    finally:
+        watch.alive()
 
 
-def _blocks(body: Any) -> Iterator[bytes]:
+def _refuse_drip(watch: Watch) -> None:
+    if watch.late:
+        raise ValueError(f"it sent no whole answer in {SLOW_SECONDS:.0f} s")
+
+
+def _blocks(body: Any, watch: Watch) -> Iterator[bytes]:
     """What has arrived, as it was published (some servers call a .gz file an encoding, which requests would undo).
 
     requests' own iteration waits until a block is full: it would not see a drip, and lose the last block of a broken
@@ -188,8 +201,11 @@ def _blocks(body: Any) -> Iterator[bytes]:
 
     try:
         while block := body.read1(BLOCK, decode_content=False):
+            watch.alive()
             yield block
+        _refuse_drip(watch)
     except urllib3.exceptions.HTTPError as error:
+        _refuse_drip(watch)
         raise requests.exceptions.ConnectionError(error) from error
 
 
@@ -212,4 +228,4 @@ def _reason(error: Exception) -> str:
     while inner.__cause__ or inner.__context__:
         inner = inner.__cause__ or inner.__context__ or inner
     text = " ".join(str(error if isinstance(error, ValueError) else inner).split()) or type(inner).__name__
-    return text[:150]
+    return one_line(text)[:150]  # a mirror may put anything into its words

@@ -53,7 +53,10 @@ class Inputs:
         """x (n, features) float32, scaled and, with maps (n, 2, 3), moved; y (n,).
 
         rows (n,) int64; on the CPU negative ones are refused (IndexError), on a GPU nobody waits to look at them.
+        ValueError for maps of another shape.
         """
+        if maps is not None and maps.shape != (len(rows), 2, 3):
+            raise ValueError(f"expected maps of shape {(len(rows), 2, 3)}, one for each row, got {tuple(maps.shape)}")
         if rows.is_cpu and len(rows) and int(rows.min()) < 0:  # too large ones are y's to refuse
             raise IndexError(f"expected rows 0 to {len(self) - 1}, got {int(rows.min())}")
         rows = rows.to(self.home, torch.int64)
@@ -85,7 +88,7 @@ class Inputs:
         else:
             height, width = self.shape[-2:]
             image = records.Image(channels=features // (height * width), height=height, width=width)
-            maps = maps.contiguous()
+            maps = maps.to("cpu", torch.float32).contiguous()
             native.core.gather_moved(
                 records.GatherMoved(
                     source=source,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -154,7 +155,7 @@ def _sorted(configurations: Sequence[Configuration], sort: str | None) -> list[C
     return [*sorted(having, key=figure, reverse=down), *others]
 
 
-FORMULA_SIGNS = ("=", "+", "-", "@")
+FORMULA_SIGNS = ("=", "+", "-", "@")  # in any width (U+FF1D is one more =)
 
 
 def csv_text(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> str:
@@ -167,4 +168,6 @@ def _no_formula(value: object) -> object:
     if not isinstance(value, str):
         return value
     # Before anything is taken from it: a tab before the sign would hide it, and not from a spreadsheet.
-    return f"'{printable(value)}" if value.lstrip()[:1] in FORMULA_SIGNS else printable(value)
+    plain = unicodedata.normalize("NFKC", value)
+    starts = plain.lstrip()[:1] in FORMULA_SIGNS or value[:1] in ("\t", "\r", "\n")
+    return f"'{printable(value)}" if starts else printable(value)

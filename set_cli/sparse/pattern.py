@@ -8,10 +8,13 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from set_cli.system.memory import left_on_machine
+
 Indices = NDArray[np.int32]
 Positions = NDArray[np.int64]
 
 LARGEST_INT32 = 2**31 - 1
+ROOM_FOR_ANY = 2**28  # bytes of a layer for which nobody looks how much memory there is
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -77,6 +80,18 @@ def check_size(n_in: int, n_out: int, nnz: int = 0) -> None:
             raise ValueError(f"{name}: expected 1 to {LARGEST_INT32} neurons, got {value}")
     if nnz > LARGEST_INT32:
         raise ValueError(f"expected at most {LARGEST_INT32} connections in one layer, got {nnz}")
+
+
+def check_room(n_in: int, n_out: int, nnz: int) -> None:
+    """MemoryError where a layer cannot be made: asking for the memory would end the process, not this call."""
+    # The rows' starts in 64 and in 32 bits beside the indices; then the indices beside the weights and their draws.
+    least = max(12 * n_in + 4 * nnz, 4 * n_in + 12 * nnz)
+    free = left_on_machine() if least > ROOM_FOR_ANY else None
+    if free is not None and least > free:
+        raise MemoryError(
+            f"{n_in:,} x {n_out:,} neurons with {nnz:,} connections: expected {least / 2**30:,.1f} GiB of free "
+            f"memory, found {free / 2**30:,.1f} GiB; take a smaller epsilon, or fewer neurons"
+        )
 
 
 def check_pattern(pattern: Csr) -> Csr:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from set_cli import native
-from set_cli.sparse.pattern import Csr, check_size, from_positions, full_pattern
+from set_cli.sparse.pattern import Csr, check_room, check_size, from_positions, full_pattern
 from set_cli.sparse.sampling import sample_distinct
 
 CELLS_AT_ONCE = 2**16  # of which gradients are computed together: memory is this times the rows of a batch
@@ -86,13 +86,15 @@ def erdos_renyi(n_in: int, n_out: int, epsilon: float, rng: np.random.Generator)
     """A random pattern in which every pair is connected independently with the probability of Eq. 1.
 
     The number of connections is binomial with mean epsilon * (n_in + n_out); a probability of 1 or more gives the
-    full pattern. ValueError where a width or the count does not fit int32.
+    full pattern. ValueError where a width or the count does not fit int32, MemoryError where there is no room.
     """
     check_size(n_in, n_out)
     probability = connection_probability(n_in, n_out, epsilon)
+    expected = n_in * n_out if probability >= 1 else round(epsilon * (n_in + n_out))
+    check_size(n_in, n_out, expected)
+    check_room(n_in, n_out, expected)
     if probability >= 1:
         return full_pattern(n_in, n_out)
-    check_size(n_in, n_out, round(epsilon * (n_in + n_out)))
     # A binomial count, then that many distinct cells: in law the same as one coin per cell, without the cells.
     count = int(rng.binomial(n_in * n_out, probability))
     return from_positions(sample_distinct(n_in * n_out, count, rng), (n_in, n_out))

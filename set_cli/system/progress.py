@@ -14,6 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.text import Text
 
 from set_cli.system.live import LiveLine
+from set_cli.system.terminal import printable
 
 # bar(title, bytes or None) is a context manager that gives the function to advance it with.
 Bar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
@@ -31,7 +32,8 @@ def note(line: str) -> None:
 
 
 def _print(line: str, stream: TextIO) -> None:
-    print(f"{line}\n", end="", file=stream, flush=True)  # in one piece: runs that train at once print in turns
+    text = "\n".join(map(printable, line.split("\n")))
+    print(f"{text}\n", end="", file=stream, flush=True)  # in one piece: runs that train at once print in turns
 
 
 def make_bar(progress: str) -> Bar:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,32 @@ pytestmark = [pytest.mark.hostile, pytest.mark.timeout(120)]
 
 FORMULAS = [
     space + formula
-    for formula in ("=1+1", "=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(A1)", "=", "-", "=1,2", '=HYPERLINK("//x";"y")')
+    for formula in (
+        "=1+1",
+        "=cmd|' /C calc'!A0",
+        "+1+1",
+        "-1+1",
+        "@SUM(A1)",
+        "=",
+        "-",
+        "=1,2",
+        '=HYPERLINK("//x";"y")',
+        "\uff1d1+1",
+        "\uff0b1",
+        "\uff0d1",
+        "\uff20SUM(A1)",
+        "\ufe661",
+        "\ufe62\uff11",
+        "\ufe63x",
+        "\ufe6bx",
+    )
     for space in ("", " ", "\t", "\n", "\r", "\r\n\t ", "\x0b", "\u00a0", "\u3000")
 ]
+
+
+def is_formula(cell: str) -> bool:
+    """Whether a spreadsheet would compute it, which takes signs of any width."""
+    return unicodedata.normalize("NFKC", cell).lstrip().startswith(("=", "+", "-", "@")) or cell[:1] in ("\t", "\r")
 
 
 def test_no_cell_of_csv_is_a_formula_and_every_number_is_one(tmp_path: Path) -> None:
@@ -34,7 +58,7 @@ def test_no_cell_of_csv_is_a_formula_and_every_number_is_one(tmp_path: Path) -> 
     for row, line in zip(comparison.rows, lines[1:], strict=True):
         for column, cell in zip(ROW_KEYS, line, strict=True):
             if isinstance(row[column], str):
-                assert not cell.lstrip().startswith(("=", "+", "-", "@")), cell
+                assert not is_formula(cell), cell
                 # What leads to the sign is shown, or an apostrophe: nothing of the text is lost.
                 assert cell in (f"'{printable(row[column])}", printable(row[column]))
                 assert_no_control(cell)
@@ -61,5 +85,5 @@ def test_csv_of_topologies_has_no_formula_either(tmp_path: Path, monkeypatch: py
     for line in lines[1:]:
         assert line[0].startswith("'=runs")
         for cell in line[:-1]:
-            assert not cell.lstrip().startswith(("=", "+", "-", "@")), cell
+            assert not is_formula(cell), cell
     assert ",-1.5\n" in csv_text([{"a": "x", "b": -1.5}], ["a", "b"])

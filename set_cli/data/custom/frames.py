@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from set_cli.data.custom.columns import Columns, Frame
 from set_cli.data.custom.files import Format
+from set_cli.data.custom.labels import NUMBER, is_missing
 from set_cli.data.custom.numbers import as_numbers, hint_for
 from set_cli.data.custom.tables import quoted
 from set_cli.errors import DataError
@@ -70,7 +72,25 @@ def _read_arff(content: bytes, path: str) -> Mapping[str, NDArray[Any]]:
         raise DataError(
             f"{path}: expected attributes that are numbers or lists of words, found others ({error})"
         ) from None
+    _refuse_other_digits(text, {n: kind == "numeric" for n, kind in zip(meta.names(), meta.types(), strict=True)}, path)
     return {name: rows[name] for name in meta.names()}
+
+
+def _refuse_other_digits(text: str, is_number: Mapping[str, bool], path: str) -> None:
+    """DataError for `1_000` and for digits that are not 0 to 9: SciPy takes what Python does, other programs do not."""
+    lines = iter(enumerate(text.splitlines(), start=1))
+    for _, line in lines:
+        if line.strip().casefold() == "@data":
+            break
+    for number, line in lines:
+        if "_" not in line and line.isascii():
+            continue
+        cells = next(csv.reader([line], quotechar="'", skipinitialspace=True), [])
+        for cell, (name, numeric) in zip(cells, is_number.items(), strict=False):
+            word = cell.strip()
+            if numeric and not NUMBER.fullmatch(word) and not is_missing(word):
+                hint = hint_for(word, [name])
+                raise DataError(f"{path}: expected a number, found {quoted(word)} in line {number}; {hint}")
 
 
 def _read_parquet(content: bytes, path: str, limit: int) -> Mapping[str, NDArray[Any]]:

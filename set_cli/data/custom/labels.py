@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from set_cli.data.parts import Labels
 from set_cli.data.readers.guard import one_line
 from set_cli.errors import DataError
 
+MOST = 2**63 - 1  # the largest number that a label may be
+DIGITS = 19  # of which every number with fewer is smaller
 NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 # How a missing value is written, in any case: by R, pandas, SQL, Excel, SAS, MATLAB and people.
 MISSING = (
@@ -42,15 +45,16 @@ def is_missing_label(word: str, others: set[str]) -> bool:
 
 
 def read_labels(table: Table, name: str) -> NDArray[Any]:
-    """The labels of a part as comparable values: float64 (or int64) where they are numbers, else stripped words.
+    """The labels of a part as comparable values: int64 where they are numbers, else stripped words.
 
-    DataError where one is missing, no whole number, or numbers and words are mixed.
+    DataError where one is missing, no whole number or one that cannot be told from its neighbours, or numbers and
+    words are mixed.
     """
     assert table.labels is not None
     labels = table.labels.ravel()
     if labels.dtype.kind in "buif":
         _check_numbers(labels, table, name)
-        return labels.astype(np.int64) if labels.dtype.kind == "b" else labels
+        return labels.astype(np.int64)
     import pandas as pd  # most of a second to import
 
     words = [_word(label) for label in labels]
@@ -67,13 +71,11 @@ def read_labels(table: Table, name: str) -> NDArray[Any]:
         return np.array(words, object)
     if not is_number.all():
         _refuse_mixture(is_number[codes], table.label_cell, name)
-    values = [_number(word) for word in different]
-    numbers = np.array(values)  # integers beyond 64 bits stay Python's
-    if numbers.dtype.kind == "O":
-        numbers = numbers.astype(np.float64)
-    numbers = numbers[codes]
-    _check_numbers(numbers, table, name)
-    return numbers
+    values = [_whole_number(word) for word in different]
+    _refuse_first(np.array([value is None for value in values], bool)[codes], table.label_cell, *_no_class(name))
+    too_large = np.array([abs(value or 0) > MOST for value in values], bool)
+    _refuse_first(too_large[codes], table.label_cell, *_too_large(name, MOST))
+    return np.array(values, np.int64)[codes]
 
 
 def class_values(labels: NDArray[Any], name: str) -> NDArray[Any]:
@@ -133,21 +135,38 @@ def _word(label: object) -> str:
     return text.strip()
 
 
-def _number(word: str) -> int | float:
-    return int(word) if re.fullmatch(r"[+-]?[0-9]{1,18}", word) else float(word)
+def _whole_number(word: str) -> int | None:
+    """The number that a word says, every digit of it; None where it has a fraction."""
+    if word.lstrip("+-").isdigit() and len(word) < DIGITS:  # nearly all of them
+        return int(word)
+    number = Decimal(word)
+    if number.adjusted() >= DIGITS:  # int() would write all of its zeros
+        return MOST + 1
+    whole = int(number)
+    return whole if whole == number else None
 
 
 def _check_numbers(labels: NDArray[Any], table: Table, name: str) -> None:
+    if labels.dtype.kind == "u":
+        _refuse_first(labels > MOST, table.label_cell, *_too_large(name, MOST))
     if labels.dtype.kind != "f":
         return
     _refuse_first(np.isnan(labels), table.label_cell, f"{name}: expected a class", "leave out the rows without one")
     strange = ~np.isfinite(labels)
     strange[~strange] = labels[~strange] != np.trunc(labels[~strange])
-    _refuse_first(
-        strange,
-        table.label_cell,
-        f"{name}: expected whole numbers or words as labels",
-        "only classes can be trained, no measured quantities",
+    _refuse_first(strange, table.label_cell, *_no_class(name))
+    most = 2 ** (np.finfo(labels.dtype).nmant + 1) - 1  # from here on several whole numbers are the same to this type
+    _refuse_first(np.abs(labels) > most, table.label_cell, *_too_large(name, most))
+
+
+def _no_class(name: str) -> tuple[str, str]:
+    return f"{name}: expected whole numbers or words as labels", "only classes can be trained, no measured quantities"
+
+
+def _too_large(name: str, most: int) -> tuple[str, str]:
+    return (
+        f"{name}: expected labels up to {most:,}, beyond which some numbers are the same here",
+        "write words as classes",
     )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from set_cli.data.readers.guard import one_line, reading, shown
 from set_cli.data.readers.npz import read_npz
-from set_cli.data.readers.text import LONGEST_LINE, bounded_lines, is_number
+from set_cli.data.readers.text import LONGEST_LINE, PYTHONS_NUMBER, bounded_lines, is_number
 from set_cli.errors import DataError
 
 SPARSE_MEMBERS = {"format", "shape", "data"}  # of what scipy.sparse.save_npz writes
@@ -49,6 +49,8 @@ def read_sparse_rows(content: bytes, name: str) -> SparseRows:
     content = content.removeprefix(b"\xef\xbb\xbf")
     for _ in bounded_lines(content, LONGEST_LINE, expected):
         pass
+    if PYTHONS_NUMBER.search(content):
+        raise DataError(f"{expected}, {_first_odd_entry(content, 'an underscore')}")
     has_queries = re.search(rb"\sqid:", content) is not None
     loaded = None
     with reading(name):

@@ -21,6 +21,7 @@ CELL = 64  # bytes that a number, or an index:value, takes at most with what sep
 LONGEST_LINE = 2**22  # bytes, where the number of cells is not known
 LARGEST = float(np.finfo(np.float32).max)
 ENTRY = re.compile(rb"([0-9]{1,10}):(.+)", re.DOTALL)
+PYTHONS_NUMBER = re.compile(rb"(?m)^[^#\n]*_")  # 1_000, which Python alone takes for a number
 
 LETTER_COLUMNS = 6  # id, letter, next_id, word_id, position, fold
 LETTER_SEED = 12345
@@ -83,10 +84,10 @@ def _first_odd_row(content: bytes, columns: int) -> str:
     return f"found {found}"
 
 
-def is_number(cell: bytes | str) -> bool:
-    """Whether a cell is a finite number in float32's range."""
+def is_number(cell: bytes) -> bool:
+    """Whether a cell is a finite number in float32's range, as other programs read it too."""
     try:
-        return abs(float(cell)) <= LARGEST  # not so for NaN
+        return abs(float(cell)) <= LARGEST and b"_" not in cell
     except ValueError:
         return False
 
@@ -105,6 +106,8 @@ def read_svmlight(
     expected += " that rise" if features is None else f" to {features} that rise"
     for _ in bounded_lines(content, LONGEST_LINE if features is None else CELL * (features + 1), expected):
         pass
+    if PYTHONS_NUMBER.search(content):
+        raise DataError(f"{expected}, {_first_odd_entry(content, features or 2**31)}")
     x = y = None
     with reading(name), suppress(ValueError, OverflowError):
         x, y = load_svmlight_file(io.BytesIO(content), n_features=features, dtype=np.float32, zero_based=False)

@@ -226,8 +226,13 @@ bool take(PyObject* value, Connections& connections) {
         PyErr_SetString(PyExc_TypeError, "expected a Pattern");
         return false;
     }
-    connections = reinterpret_cast<const Pattern*>(value)->connections();
-    return true;
+    const Pattern* pattern = reinterpret_cast<const Pattern*>(value);
+    connections = pattern->connections();
+    if (stays_within(pattern->indptr, pattern->indices, pattern->n_in, pattern->n_out, pattern->nnz)) return true;
+    PyErr_SetString(PyExc_ValueError,
+                    "the layer's indptr or indices were overwritten: an index is out of range; load_state_dict gives a "
+                    "layer other connections");
+    return false;
 }
 
 // A record from the tuple of its fields (set_cli/native/records.py).
@@ -261,8 +266,11 @@ struct List {
 
 template <typename Record>
 bool take(PyObject* value, List<Record>& list) {
+    if (!PyList_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "expected a list of %s", Record::record_name);
+        return false;
+    }
     list.count = PyList_Size(value);
-    if (list.count < 0) return false;
     list.records = static_cast<Record*>(calloc(static_cast<size_t>(list.count) + 1, sizeof(Record)));
     if (!list.records) {
         PyErr_NoMemory();
@@ -398,7 +406,7 @@ PyObject* py_refill(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     PyObject* o[7]{};
     bool ok = take_all(objects, count, n_in, n_out, o[0], o[1], o[2], o[3], o[4], o[5], o[6]);
     const Int32 indptr(o[0], int32_formats, false, "indptr", ok), indices(o[1], int32_formats, false, "indices", ok);
-    const Array<bool> keep(o[2], "?", false, "keep", ok);
+    const Array<uint8_t> keep(o[2], "?", false, "keep", ok);  // any byte: one that is no bool is refused below
     const Array<int64_t> ranks(o[3], "lq", false, "ranks", ok);
     const Int32 new_indptr(o[4], int32_formats, true, "new_indptr", ok);
     const Int32 new_indices(o[5], int32_formats, true, "new_indices", ok);
@@ -413,7 +421,12 @@ PyObject* py_refill(PyObject*, PyObject* const* objects, Py_ssize_t count) {
         return nullptr;
     }
     int64_t kept = 0;
-    for (int64_t k = 0; k < keep.length; k++) kept += keep.data[k];
+    uint8_t bits = 0;
+    for (int64_t k = 0; k < keep.length; k++) kept += keep.data[k], bits |= keep.data[k];
+    if (bits > 1) {
+        PyErr_SetString(PyExc_ValueError, "keep: expected bytes 0 or 1");
+        return nullptr;
+    }
     for (int64_t j = 0, before = -1; j < ranks.length; before = ranks.data[j++])
         if (ranks.data[j] <= before || ranks.data[j] >= n_in * n_out - kept) {
             PyErr_SetString(PyExc_ValueError, "expected ascending ranks of empty cells");
@@ -423,7 +436,7 @@ PyObject* py_refill(PyObject*, PyObject* const* objects, Py_ssize_t count) {
         !source.has(kept + ranks.length, "source"))
         return nullptr;
     Py_BEGIN_ALLOW_THREADS;
-    refill(indptr.data, indices.data, keep.data, n_in, n_out, ranks.data, ranks.length, new_indptr.data,
+    refill(indptr.data, indices.data, reinterpret_cast<const bool*>(keep.data), n_in, n_out, ranks.data, ranks.length, new_indptr.data,
            new_indices.data, source.data);
     Py_END_ALLOW_THREADS;
     Py_RETURN_NONE;

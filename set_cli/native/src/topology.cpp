@@ -19,6 +19,22 @@ const char* find_fault(const int32_t* indptr, const int32_t* indices, int64_t ro
     return nullptr;
 }
 
+bool stays_within(const int32_t* indptr, const int32_t* indices, int64_t rows, int64_t others, int64_t nnz) {
+    if (indptr[0] != 0 || indptr[rows] != nnz) return false;
+    // Signs instead of comparisons: every compiler makes vectors of these loops.
+    const uint32_t largest = static_cast<uint32_t>(others - 1);
+    uint32_t odd = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        const uint32_t begin = static_cast<uint32_t>(indptr[r]);
+        odd |= begin | (static_cast<uint32_t>(indptr[r + 1]) - begin);
+    }
+    for (int64_t k = 0; k < nnz; k++) {
+        const uint32_t index = static_cast<uint32_t>(indices[k]);
+        odd |= index | (largest - index);
+    }
+    return odd >> 31 == 0;
+}
+
 void transpose(const int32_t* indptr, const int32_t* indices, int64_t n_in, int64_t n_out, int32_t* out_indptr,
                int32_t* out_indices, int32_t* out_order) {
     memset(out_indptr, 0, static_cast<size_t>(n_out + 1) * sizeof(int32_t));

@@ -7,6 +7,10 @@ namespace set_native {
 // What is wrong with compressed rows of `rows` rows and indices below `others`, in words, or null.
 const char* find_fault(const int32_t* indptr, const int32_t* indices, int64_t rows, int64_t others, int64_t nnz);
 
+// Whether the kernels stay within their arrays with this pattern. It was checked once; but its arrays are the caller's, who
+// may write into them where nobody sees it, so this is asked before every call: one read of them, in order.
+bool stays_within(const int32_t* indptr, const int32_t* indices, int64_t rows, int64_t others, int64_t nnz);
+
 // The same connections by output: a counting sort. `out_indptr` (n_out + 1), the others (nnz).
 void transpose(const int32_t* indptr, const int32_t* indices, int64_t n_in, int64_t n_out, int32_t* out_indptr,
                int32_t* out_indices, int32_t* out_order);

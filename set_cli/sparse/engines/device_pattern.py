@@ -10,6 +10,11 @@ from torch import Tensor
 from set_cli import native
 from set_cli.sparse.pattern import Csr, check_pattern
 
+OVERWRITTEN = (
+    "the layer's indptr or indices were overwritten: an index is out of range; load_state_dict gives a layer other "
+    "connections"
+)
+
 
 class ByOutput(NamedTuple):
     """The connections in rows of outputs; all int32.
@@ -27,8 +32,9 @@ class DevicePattern:
     """The pattern that an engine reads: rows are the layer's inputs, values lie in this order.
 
     indptr, indices  (n_in + 1,), (nnz,) int32, those of a valid Csr. Where they are changed in place afterwards, they
-                     are checked again before anything is computed with them: changes that torch counts, not those
-                     through `.data` or a numpy view.
+                     are checked again before anything is computed with them. Torch does not count changes through
+                     `.data`, a numpy view or DLPack: of those the engines on the CPU refuse what would leave the
+                     layer (`by_input`; `native` looks itself), and do not see indices that another neuron has.
     """
 
     def __init__(self, shape: tuple[int, int], indptr: Tensor, indices: Tensor) -> None:
@@ -47,6 +53,18 @@ class DevicePattern:
         indptr, indices = (tensor.cpu().numpy().view() for tensor in (self.indptr, self.indices))
         indptr.flags.writeable = indices.flags.writeable = False
         return Csr(indptr, indices, self.shape)
+
+    @property
+    def by_input(self) -> tuple[Tensor, Tensor]:
+        """indptr and indices themselves; on the CPU ValueError where somebody has written into them."""
+        self._notice_changes()
+        if self.indices.is_cpu and len(self.indices):  # on a GPU everyone would wait for the answer
+            starts = self.indptr
+            lowest, highest = (int(bound) for bound in torch.aminmax(self.indices))
+            is_within = lowest >= 0 and highest < self.shape[1] and bool((starts[1:] >= starts[:-1]).all())
+            if not is_within or int(starts[0]) != 0 or int(starts[-1]) != len(self.indices):
+                raise ValueError(OVERWRITTEN)
+        return self.indptr, self.indices
 
     @property
     def by_output(self) -> ByOutput:

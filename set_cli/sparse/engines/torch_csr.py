@@ -42,13 +42,13 @@ def spmm(x: Tensor, values: Tensor, bias: Tensor | None, pattern: DevicePattern)
 
 def spmm_t(dy: Tensor, values: Tensor, pattern: DevicePattern) -> Tensor:
     """dx = dy @ W.T, (n_batch, n_in) with the batch contiguous in memory."""
-    weight = _csr(pattern.indptr, pattern.indices, values, pattern.shape)
+    weight = _csr(*pattern.by_input, values, pattern.shape)
     return _product(weight, dy)
 
 
 def sddmm(x: Tensor, dy: Tensor, pattern: DevicePattern) -> Tensor:
     """(x.T @ dy) at the connections, (nnz,) in the pattern's order."""
     zeros = x.new_zeros(len(pattern.indices))
-    weight = _csr(pattern.indptr, pattern.indices, zeros, pattern.shape)
+    weight = _csr(*pattern.by_input, zeros, pattern.shape)
     sampled: Tensor = torch.sparse.sampled_addmm(weight, x.t().contiguous(), dy, beta=0.0)
     return sampled.values()
