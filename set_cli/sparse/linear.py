@@ -8,50 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
-from set_cli.sparse.engines import Engine, choose, find_engine
+from set_cli.sparse.engines import HALF, Engine, choose, find_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.evolve import Evolution, LastStep, evolve
 from set_cli.sparse.pattern import Csr, check_pattern
+from set_cli.sparse.product import sparse_product
 from set_cli.sparse.rules import REGROWTH, REMOVAL, View, erdos_renyi
 
-HALF = (torch.bfloat16, torch.float16)
 INITIAL_DEVIATION = 0.05  # of `init=normal`: N(0, 1) / 20 as the authors' SciPy RBM
 REGROW_DEVIATION = 0.1  # of a new connection's random value: N(0, 1) / 10 as the authors' SciPy MLP
-
-
-class SparseProduct(torch.autograd.Function):
-    """y = x @ W + bias with the gradients of x, the stored weights and the bias only: never a dense gradient.
-
-    Layers of an MLP on the CPU do not come here: models/stack.py runs them as one.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, pattern: DevicePattern, engine: Engine
-    ) -> Tensor:
-        x = engine.arrange(x)
-        # The indices are saved like tensors of the graph, so that a backward after a change of them is refused.
-        ctx.save_for_backward(x, weight, pattern.indptr, pattern.indices)
-        ctx.pattern, ctx.engine = pattern, engine
-        return engine.spmm(x, weight, bias, pattern)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, _, _ = ctx.saved_tensors
-        pattern, engine = ctx.pattern, ctx.engine
-        dy = engine.arrange(dy)  # once for both products
-        wants_dx, wants_dw, wants_db = ctx.needs_input_grad[:3]
-        # Without dx torch sums the bias's gradient on the CPU: older runs resume with their bits.
-        if wants_dw and engine.gradients and (wants_dx or dy.is_cuda):
-            dx, dw, db = engine.gradients(x, dy, weight, pattern, wants_dx=wants_dx)
-            return dx, dw, db if wants_db else None, None, None
-        dx = engine.spmm_t(dy, weight, pattern) if wants_dx else None
-        dw = engine.sddmm(x, dy, pattern).to(weight.dtype) if wants_dw else None
-        return dx, dw, dy.sum(dim=0, dtype=weight.dtype) if wants_db else None, None, None
 
 
 class SparseLinear(nn.Module):
@@ -145,9 +112,7 @@ class SparseLinear(nn.Module):
                 f"expected {self.weight.dtype} on {self.weight.device} like the weights, got {x.dtype} on {x.device}"
             )
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
-        y: Tensor = SparseProduct.apply(  # type: ignore[no-untyped-call]
-            rows, self.weight, self.bias, self.device_pattern(), engine
-        )
+        y = sparse_product(rows, self.weight, self.bias, self.device_pattern(), engine)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
     @torch.no_grad()
@@ -175,10 +140,13 @@ class SparseLinear(nn.Module):
         removal      which connections go, a name of sparse.rules.REMOVAL: 'signed' (SET's) or 'magnitude'
         regrowth     where connections grow, a name of sparse.rules.REGROWTH: 'random' (SET's)
         last_step    what a rule that looks at gradients needs of the latest step
+        seed         None draws from torch's global generator; in a process group from the first process's, so that
+                     all processes, each of which has to call this, get the same connections
 
         Call it between optimiser steps: gradients are dropped, and a backward through a forward from before the call
-        is an error. Raises ValueError for a zeta out of range, a rule that is not known, or weights that are not
-        finite.
+        is an error. Copies of the layer (averages of its weights, target networks) follow with `follow`. Raises
+        ValueError for a zeta out of range, a rule that is not known, weights that are not finite or that are computed
+        from other parameters (torch.nn.utils.parametrize, prune), and an optimiser that does not hold the weight.
         """
         if not 0 <= zeta < 1:
             raise ValueError(f"zeta: expected 0 <= zeta < 1, got {zeta}")
@@ -187,11 +155,12 @@ class SparseLinear(nn.Module):
         for key, name, table in (("removal", removal, REMOVAL), ("regrowth", regrowth, REGROWTH)):
             if name not in table:
                 raise ValueError(f"{key}: expected one of {', '.join(table)}, got {name!r}")
+        self._check_evolvable(optimizer)
         if self.nnz == self.in_features * self.out_features:
             return None
         if not torch.isfinite(self.weight).all():
             raise ValueError("expected finite weights to evolve, got NaN or infinity")
-        rng = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
+        rng = np.random.default_rng(_common_seed() if seed is None else seed)
         remove, grow = REMOVAL[removal], REGROWTH[regrowth]
         change = evolve(self._view(last_step), zeta, rng, removal=remove, regrowth=grow, refill=refill)
         is_new = change.source < 0
@@ -204,6 +173,44 @@ class SparseLinear(nn.Module):
         self._replace_weight(torch.where(is_new, new_values, _gather(self.weight, change.source)))
         self._store(change.indptr, change.indices)
         return change
+
+    @torch.no_grad()
+    def follow(self, evolution: Evolution, source: SparseLinear | None = None) -> None:
+        """Get the connections that an evolution gave another layer, of which this one is a copy: the survivors keep
+        this layer's own weights.
+
+        source  the layer that evolved, whose weights new connections start with; None: they start at 0
+
+        For averages of weights (torch.optim.swa_utils.AveragedModel, EMA) and target networks, before their next
+        update: a weight's place changes with every evolution. Raises ValueError where this layer does not have the
+        connections that the other one had.
+        """
+        before = len(evolution.source) - evolution.regrown + evolution.pruned
+        if evolution.shape != (self.in_features, self.out_features) or before != self.nnz:
+            raise ValueError(
+                f"expected a layer {evolution.shape} with the {before:,} connections from before the evolution, got "
+                f"{(self.in_features, self.out_features)} with {self.nnz:,}"
+            )
+        new = self.weight.new_zeros(len(evolution.source)) if source is None else source.weight.to(self.weight)
+        self._replace_weight(torch.where(evolution.source < 0, new, _gather(self.weight, evolution.source)))
+        self._store(evolution.indptr.clone(), evolution.indices.clone())
+
+    def _check_evolvable(self, optimizer: torch.optim.Optimizer | None) -> None:
+        if "weight" not in self._parameters:
+            raise ValueError(
+                "expected `weight` as a parameter of this layer, found it computed from others "
+                "(torch.nn.utils.parametrize, weight_norm or prune): an evolution would move it away from them"
+            )
+        if optimizer is None:
+            return
+        groups = getattr(optimizer, "param_groups", None)
+        if groups is None:
+            raise ValueError(f"optimizer: expected a torch optimiser, got {type(optimizer).__name__}")
+        if not any(parameter is self.weight for group in groups for parameter in group["params"]):
+            raise ValueError(
+                "optimizer: expected one that trains this layer; its weight is in none of the parameter groups (of "
+                "another model, or made before the weight was replaced)"
+            )
 
     def _view(self, last_step: LastStep | None) -> View:
         gradients = () if last_step is None else (last_step.inputs, last_step.output_gradients)
@@ -273,6 +280,14 @@ class SparseLinear(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+
+
+def _common_seed() -> int:
+    """A seed of torch's global generator, in a process group the first process's."""
+    seed = [int(torch.randint(2**62, ()))]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(seed, src=0)
+    return seed[0]
 
 
 def initial_weights(pattern: Csr, init: str, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float32]]:
