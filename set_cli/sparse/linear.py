@@ -13,11 +13,11 @@ from torch.autograd.graph import increment_version
 
 from set_cli.sparse.engines import HALF, Engine, choose, find_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
-from set_cli.sparse.evolve import Evolution, LastStep, evolve
+from set_cli.sparse.evolve import EvolutionResult, LastStep, evolve
 from set_cli.sparse.initial import common_seed, initial_weights
 from set_cli.sparse.pattern import Csr, as_pattern, check_pattern, check_size, from_positions
 from set_cli.sparse.product import sparse_product
-from set_cli.sparse.rules import REGROWTH, REMOVAL, View, erdos_renyi
+from set_cli.sparse.rules import REGROWTH, REMOVAL, Regrowth, Removal, View, erdos_renyi, find_rule
 from set_cli.sparse.sampling import sample_distinct
 
 DEFAULT_EPSILON = 20.0
@@ -219,10 +219,10 @@ class SparseLinear(nn.Module):
         refill: bool = True,
         regrow_init: str = "zero",
         regrow_deviation: float = REGROW_DEVIATION,
-        removal: str = "signed",
-        regrowth: str = "random",
+        removal: str | Removal = "signed",
+        regrowth: str | Regrowth = "random",
         last_step: LastStep | None = None,
-    ) -> Evolution | None:
+    ) -> EvolutionResult | None:
         """Prune and regrow the layer's connections (paper, Algorithm 1); return what was done, None for a full layer.
 
         zeta         fraction to remove, 0 <= zeta < 1; removal='signed' takes it of the positive and of the negative
@@ -231,8 +231,10 @@ class SparseLinear(nn.Module):
                      connections start with none. Give every optimiser that trains this layer.
         refill       False removes without regrowing: the paper's rule after the last epoch
         regrow_init  value of a new connection: 'zero' or 'random' (normal, of standard deviation regrow_deviation)
-        removal      which connections go, a name of sparse.rules.REMOVAL: 'signed' (SET's) or 'magnitude'
-        regrowth     where connections grow, a name of sparse.rules.REGROWTH: 'random' (SET's)
+        removal      which connections go, a name of sparse.rules.REMOVAL: 'signed' (SET's) or 'magnitude', or a
+                     function like those
+        regrowth     where connections grow, a name of sparse.rules.REGROWTH: 'random' (SET's), or a function like
+                     those
         last_step    what a rule that looks at gradients needs of the latest step
         seed         None draws from torch's global generator; in a process group from the first process's, so that
                      all processes, each of which has to call this, get the same connections
@@ -246,16 +248,13 @@ class SparseLinear(nn.Module):
             raise ValueError(f"zeta: expected 0 <= zeta < 1, got {zeta}")
         if regrow_init not in ("zero", "random"):
             raise ValueError(f"regrow_init: expected 'zero' or 'random', got {regrow_init!r}")
-        for key, name, table in (("removal", removal, REMOVAL), ("regrowth", regrowth, REGROWTH)):
-            if name not in table:
-                raise ValueError(f"{key}: expected one of {', '.join(table)}, got {name!r}")
+        remove, grow = find_rule("removal", removal, REMOVAL), find_rule("regrowth", regrowth, REGROWTH)
         self._check_evolvable(optimizer)
         if self.nnz == self.in_features * self.out_features:
             return None
         if not torch.isfinite(self.weight).all():
             raise ValueError("expected finite weights to evolve, got NaN or infinity")
         rng = np.random.default_rng(common_seed() if seed is None else seed)
-        remove, grow = REMOVAL[removal], REGROWTH[regrowth]
         change = evolve(self._view(last_step), zeta, rng, removal=remove, regrowth=grow, refill=refill)
         is_new = change.source < 0
         new_values = self.weight.new_zeros(len(change.source))
@@ -269,7 +268,7 @@ class SparseLinear(nn.Module):
         return change
 
     @torch.no_grad()
-    def follow(self, evolution: Evolution, source: SparseLinear | None = None) -> None:
+    def follow(self, evolution: EvolutionResult, source: SparseLinear | None = None) -> None:
         """Get the connections that an evolution gave another layer, of which this one is a copy: the survivors keep
         this layer's own weights.
 
