@@ -200,12 +200,10 @@ def test_the_train_commands_compose(page: Path) -> None:
         from_mapping(compose_mapping(*values))
 
 
-def test_the_layer_of_the_readme_works() -> None:
+def test_the_layer_of_the_readme_is_the_first_example_of_its_page() -> None:
+    """Which tests/test_docs_python.py runs."""
     (snippet,) = re.findall(r"```python\n(import torch\n.*?)```", README.read_text(), re.DOTALL)
-    assert snippet in (ROOT / "docs/python.md").read_text()
-    result = run_python("-c", snippet + "print(layer.nnz)", folder=ROOT)
-    assert result.returncode == 0, result.stderr
-    assert abs(int(result.stdout) - 1_000_000) < 5000
+    assert snippet == re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)[0]
 
 
 def test_the_constraints_pin_every_requirement() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from set_cli import native
-from set_cli.sparse.evolve import Evolution, splice
+from set_cli.sparse.evolve import EvolutionResult, splice
 from set_cli.sparse.evolve import evolve as evolve_view
 from set_cli.sparse.pattern import Csr, check_pattern, full_pattern
 from set_cli.sparse.rules import connection_probability, erdos_renyi, signed_magnitude
@@ -32,7 +32,7 @@ def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def evolve(
     pattern: Csr, weights: np.ndarray[Any, Any], zeta: float, rng: np.random.Generator, *, refill: bool = True
-) -> Evolution:
+) -> EvolutionResult:
     return evolve_view(view_of(pattern, weights), zeta, rng, refill=refill)
 
 

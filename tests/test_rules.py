@@ -68,7 +68,7 @@ def test_the_keys_offer_the_rules_of_the_tables() -> None:
 
 
 def test_a_rule_that_is_not_known_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"removal: expected one of signed, magnitude, got 'smallest'"):
+    with pytest.raises(ValueError, match=r"removal: expected one of signed, magnitude, or a function, got 'smallest'"):
         SparseLinear(10, 8, epsilon=2).evolve(0.3, removal="smallest")
 
 

@@ -111,7 +111,7 @@ def test_the_seed_decides_topology_and_weights() -> None:
 
 
 def test_initial_weights_have_the_named_limits() -> None:
-    glorot = SparseLinear(400, 200, epsilon=10, seed=1)
+    glorot = SparseLinear(400, 200, epsilon=10, seed=1, init="glorot")
     limit = (6 / 600) ** 0.5
     assert 0.99 * limit < glorot.weight.abs().max().item() <= limit
     by_fan_in = SparseLinear(400, 200, epsilon=10, seed=1, init="sparse_fan_in")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from set_cli import native
 from set_cli.models.random_stream import RandomStream
@@ -111,10 +111,34 @@ class SReLU(Activation):
         return self.t_left, self.a_left, self.right_width, self.a_right
 
     def function(self, x: Tensor) -> Tensor:
-        below = (x - self.t_left).clamp(max=0)
-        above = (x - (self.t_left + self.right_width.abs())).clamp(min=0)
-        # x is its middle part plus what lies below and above it, so only the excess slopes need adding.
-        return x.addcmul(self.a_left - 1, below).addcmul(self.a_right - 1, above)
+        return srelu(x, *self.row_parameters)
+
+
+def srelu(x: Tensor, t_left: Tensor, a_left: Tensor, right_width: Tensor, a_right: Tensor) -> Tensor:
+    """SReLU in torch's operations, x (n_batch, neurons)."""
+    below = (x - t_left).clamp(max=0)
+    above = (x - (t_left + right_width.abs())).clamp(min=0)
+    # x is its middle part plus what lies below and above it, so only the excess slopes need adding.
+    return x.addcmul(a_left - 1, below).addcmul(a_right - 1, above)
+
+
+def unfused(x: Tensor, draws: Draws, parameters: Sequence[Tensor]) -> Tensor:
+    """What the kernels compute of x (n_batch, neurons), in torch's operations and with the kernels' dropout mask."""
+    y = srelu(x, *parameters) if parameters else x.relu()
+    if not draws.probability:
+        return y
+    kept, _ = activate(native.to_columns(torch.ones_like(x)), draws, ())  # 0, or 1 / (1 - p)
+    return y * kept
+
+
+def differentiable_gradients(y: Tensor, dy: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+    """Gradients of y's inputs that can be differentiated in their turn; None for what needs none."""
+    needed = [i for i, tensor in enumerate(inputs) if tensor.requires_grad]
+    found = torch.autograd.grad(y, [inputs[i] for i in needed], dy, create_graph=True, allow_unused=True)
+    gradients: list[Tensor | None] = [None] * len(inputs)
+    for i, gradient in zip(needed, found, strict=True):
+        gradients[i] = gradient
+    return gradients
 
 
 class FusedActivation(torch.autograd.Function):
@@ -124,13 +148,17 @@ class FusedActivation(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, draws: Draws, *parameters: Tensor) -> Tensor:
         z = native.to_columns(x)
         y, kept = activate(z, draws, parameters)
-        ctx.save_for_backward(z, kept, *parameters)
-        ctx.draws = draws
+        ctx.save_for_backward(x, kept, *parameters)
+        ctx.draws, ctx.z = draws, None if z is x else z
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        z, kept, *parameters = ctx.saved_tensors
+        x, kept, *parameters = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            y = unfused(x, ctx.draws, parameters)
+            dx, *others = differentiable_gradients(y, dy, [x, *parameters])
+            return dx, None, *others
+        z = x if ctx.z is None else ctx.z
         dz, gradients = activate_backward(z, native.to_columns(dy), ctx.draws, kept, parameters)
         return dz, None, *gradients

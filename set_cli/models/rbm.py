@@ -15,7 +15,7 @@ from set_cli.config import Model
 from set_cli.models.mlp import LayerPlan, plan_layer
 from set_cli.native.units import Connections
 from set_cli.sparse import SparseLinear
-from set_cli.sparse.linear import INITIAL_DEVIATION
+from set_cli.sparse.initial import INITIAL_DEVIATION
 from set_cli.system import streams
 
 NAME = "layer1"

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from set_cli import native
-from set_cli.models.activations import Activation, ReLU, SReLU
+from set_cli.models.activations import Activation, ReLU, SReLU, differentiable_gradients, unfused
 from set_cli.native import records
 from set_cli.native.elementwise import Draws, dropout, slopes
 from set_cli.sparse import SparseLinear
+from set_cli.sparse.engines import load_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.pattern import full_pattern
+from set_cli.sparse.product import sparse_product
 
 MOST_PARTS = 512  # of a narrow layer's sum, on a GPU
 NARROW = 64  # outputs: a dense layer of so few is faster in our kernels than as a matrix product
@@ -97,7 +99,8 @@ class SparseSequential(nn.Sequential):
 
     What it computes is what its modules compute one after the other; dropout draws the same masks. Modules with hooks
     and subclasses run by themselves. One difference: a forward can be gone back through once only, also with
-    retain_graph, since the backward reuses the memory of the activations (RuntimeError).
+    retain_graph, since the backward reuses the memory of the activations (RuntimeError). With create_graph it uses
+    none, and the gradients can be differentiated again.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -178,14 +181,14 @@ class Stack(torch.autograd.Function):
         states[-1] = states[-1]._replace(z=states[-1].z.detach(), y=y.detach())
         ctx.states = states
         # What the backward reads and others can change; `save_for_backward` takes a microsecond for each of so many.
-        ctx.watched = [x.detach(), *tensors, *(t for s in steps for t in (s.pattern.indptr, s.pattern.indices))]
+        ctx.inputs = (x, *tensors)
+        ctx.watched = [*ctx.inputs, *(t for s in steps for t in (s.pattern.indptr, s.pattern.indices))]
         if steps[-1].is_relu:
             ctx.watched.append(y.detach())
         ctx.versions = native.versions(ctx.watched)
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         if native.versions(ctx.watched) != ctx.versions:
             raise RuntimeError(
@@ -197,6 +200,11 @@ class Stack(torch.autograd.Function):
             raise RuntimeError(
                 "a second backward through one forward is not possible: the first one used up its values"
             )
+        if torch.is_grad_enabled():  # the gradients are to be differentiated in their turn
+            x, *parameters = ctx.inputs
+            y = _unfused(x, [state.step for state in states], parameters)
+            of_x, *others = differentiable_gradients(y, dy, ctx.inputs)
+            return of_x, None, *others
         ctx.states = []
         n_batch = len(dy)
         gradients: list[Tensor] = []
@@ -243,6 +251,21 @@ class Stack(torch.autograd.Function):
         assert native.core is not None
         native.core.stack_backward(calls[::-1], n_batch, _threads(states, n_batch))
         return dx, None, *gradients
+
+
+def _unfused(x: Tensor, steps: Sequence[Step], tensors: Sequence[Tensor]) -> Tensor:
+    """The result of the last step, one operation after the other; each can be differentiated as often as one likes."""
+    at = 0
+    for step in steps:
+        weight, bias, *parameters = tensors[at : at + 2 + step.parameters]
+        at += 2 + step.parameters
+        if step.transposed:
+            x = torch.addmm(bias, x, weight.t())
+        else:
+            x = sparse_product(x, weight, bias, step.pattern, load_engine("native"))
+        if step.draws is not None:
+            x = unfused(x, step.draws, parameters)
+    return x
 
 
 def _run(x: Tensor, steps: list[Step], tensors: Sequence[Tensor], *, keep: bool) -> tuple[Tensor, list[State]]:

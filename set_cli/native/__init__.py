@@ -68,10 +68,13 @@ def threads(work: int) -> int:
 
 
 def takes(*tensors: Tensor | None) -> bool:
-    """Whether the kernels are here and all of these are float32 on the CPU."""
-    return core is not None and all(
-        tensor is None or (tensor.dtype is torch.float32 and tensor.is_cpu) for tensor in tensors
-    )
+    """Whether the kernels are here and all of these are float32 on the CPU, with memory of their own.
+
+    The tensors that torch.func's transforms work with have none.
+    """
+    if core is None or torch._C._are_functorch_transforms_active():
+        return False
+    return all(tensor is None or (tensor.dtype is torch.float32 and tensor.is_cpu) for tensor in tensors)
 
 
 def versions(tensors: Sequence[Tensor]) -> list[int]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from set_cli.sparse.convert import densify, sparsify
     from set_cli.sparse.linear import SparseLinear
+    from set_cli.sparse.schedule import Evolution
 
-__all__ = ["SparseLinear"]
+__all__ = ["Evolution", "SparseLinear", "densify", "sparsify"]
+
+MODULES = {"SparseLinear": "linear", "Evolution": "schedule", "sparsify": "convert", "densify": "convert"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch for the layer only: a report reads patterns without it."""
-    if name != "SparseLinear":
+    """Import torch for these only: a report reads patterns without it."""
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from set_cli.sparse.linear import SparseLinear
-
-    return SparseLinear
+    return getattr(importlib.import_module(f"set_cli.sparse.{MODULES[name]}"), name)

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from set_cli import native
 from set_cli.sparse.engines.device_pattern import positions
 from set_cli.sparse.pattern import Csr
-from set_cli.sparse.rules import Regrowth, Removal, View, random_cells, signed_magnitude
+from set_cli.sparse.rules import REGROWTH, REMOVAL, Regrowth, Removal, View, random_cells, signed_magnitude
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evolution:
+class EvolutionResult:
     """What one evolution did to a layer.
 
     shape            (n_in, n_out)
@@ -54,25 +54,47 @@ def evolve(
     removal: Removal = signed_magnitude,
     regrowth: Regrowth = random_cells,
     refill: bool = True,
-) -> Evolution:
+) -> EvolutionResult:
     """Prune, then regrow exactly as many connections (Algorithm 1).
 
     zeta    fraction to remove, 0 <= zeta < 1
     refill  False prunes only: the paper's rule after the last epoch
-    ValueError where there is not one weight for each connection.
+    ValueError where there is not one weight for each connection, or where a rule of one's own returns something else
+    than the rules do.
     """
     if view.weights.shape != (view.nnz,):
         raise ValueError(f"expected {view.nnz} weights, one per connection, got shape {tuple(view.weights.shape)}")
     keep = removal(view, zeta, rng)
+    if removal not in REMOVAL.values():
+        check_kept(view, keep)
     pruned = view.nnz - int(keep.sum())
-    ranks = regrowth(view, keep, pruned if refill else 0, rng)
+    count = pruned if refill else 0
+    ranks = regrowth(view, keep, count, rng)
+    if regrowth not in REGROWTH.values():
+        check_grown(ranks, count, view.cells - view.nnz + pruned)
     indptr, indices, source = splice(view, keep, ranks)
     zeros = int((view.weights[~keep] == 0).sum())
-    return Evolution(view.shape, indptr, indices, source, pruned, zeros, len(ranks))
+    return EvolutionResult(view.shape, indptr, indices, source, pruned, zeros, len(ranks))
+
+
+def check_kept(view: View, keep: Tensor) -> None:
+    """ValueError where this is not what a removal returns."""
+    if not isinstance(keep, Tensor) or keep.dtype != torch.bool or keep.shape != (view.nnz,):
+        found = f"{tuple(keep.shape)} of {keep.dtype}" if isinstance(keep, Tensor) else type(keep).__name__
+        raise ValueError(f"removal: expected a tensor ({view.nnz},) of bool, which connections stay, got {found}")
+
+
+def check_grown(ranks: Tensor, count: int, empty: int) -> None:
+    """ValueError where this is not what a regrowth returns."""
+    if not isinstance(ranks, Tensor) or ranks.dtype != torch.int64 or ranks.shape != (count,):
+        found = f"{tuple(ranks.shape)} of {ranks.dtype}" if isinstance(ranks, Tensor) else type(ranks).__name__
+        raise ValueError(f"regrowth: expected a tensor ({count},) of int64, which empty cells are filled, got {found}")
+    if count and (bool((ranks.diff() <= 0).any()) or not 0 <= int(ranks[0]) <= int(ranks[-1]) < empty):
+        raise ValueError(f"regrowth: expected distinct numbers of empty cells, ascending, from 0 to {empty - 1}")
 
 
 def splice(view: View, keep: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """indptr, indices and source of the kept connections and new ones, all int32; see Evolution.
+    """indptr, indices and source of the kept connections and new ones, all int32; see EvolutionResult.
 
     keep   (nnz,) bool
     ranks  (count,) int64, ascending and distinct: which of the cells without a kept connection, counted row by row, are

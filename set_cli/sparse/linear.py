@@ -7,51 +7,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
-from set_cli.sparse.engines import Engine, choose, find_engine
+from set_cli.sparse.engines import HALF, Engine, choose, find_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
-from set_cli.sparse.evolve import Evolution, LastStep, evolve
-from set_cli.sparse.pattern import Csr, check_pattern
-from set_cli.sparse.rules import REGROWTH, REMOVAL, View, erdos_renyi
+from set_cli.sparse.evolve import EvolutionResult, LastStep, evolve
+from set_cli.sparse.initial import common_seed, initial_weights
+from set_cli.sparse.pattern import Csr, as_pattern, check_pattern, check_size, from_positions
+from set_cli.sparse.product import sparse_product
+from set_cli.sparse.rules import REGROWTH, REMOVAL, Regrowth, Removal, View, erdos_renyi, find_rule
+from set_cli.sparse.sampling import sample_distinct
 
-HALF = (torch.bfloat16, torch.float16)
-INITIAL_DEVIATION = 0.05  # of `init=normal`: N(0, 1) / 20 as the authors' SciPy RBM
+DEFAULT_EPSILON = 20.0
 REGROW_DEVIATION = 0.1  # of a new connection's random value: N(0, 1) / 10 as the authors' SciPy MLP
-
-
-class SparseProduct(torch.autograd.Function):
-    """y = x @ W + bias with the gradients of x, the stored weights and the bias only: never a dense gradient.
-
-    Layers of an MLP on the CPU do not come here: models/stack.py runs them as one.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, pattern: DevicePattern, engine: Engine
-    ) -> Tensor:
-        x = engine.arrange(x)
-        # The indices are saved like tensors of the graph, so that a backward after a change of them is refused.
-        ctx.save_for_backward(x, weight, pattern.indptr, pattern.indices)
-        ctx.pattern, ctx.engine = pattern, engine
-        return engine.spmm(x, weight, bias, pattern)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, _, _ = ctx.saved_tensors
-        pattern, engine = ctx.pattern, ctx.engine
-        dy = engine.arrange(dy)  # once for both products
-        wants_dx, wants_dw, wants_db = ctx.needs_input_grad[:3]
-        # Without dx torch sums the bias's gradient on the CPU: older runs resume with their bits.
-        if wants_dw and engine.gradients and (wants_dx or dy.is_cuda):
-            dx, dw, db = engine.gradients(x, dy, weight, pattern, wants_dx=wants_dx)
-            return dx, dw, db if wants_db else None, None, None
-        dx = engine.spmm_t(dy, weight, pattern) if wants_dx else None
-        dw = engine.sddmm(x, dy, pattern).to(weight.dtype) if wants_dw else None
-        return dx, dw, dy.sum(dim=0, dtype=weight.dtype) if wants_db else None, None, None
 
 
 class SparseLinear(nn.Module):
@@ -60,17 +30,22 @@ class SparseLinear(nn.Module):
     x (..., n_in) in, (..., n_out) out. Memory and time grow with the connections, never with n_in * n_out.
 
     in_features, out_features  n_in and n_out, each below 2**31
-    epsilon   expected connections = epsilon * (n_in + n_out) (paper, Eq. 1); where that makes the connection
-              probability 1 or more the layer has every connection, and does not evolve
     bias      one per output, 0 at the start
-    init      'glorot': uniform, limit sqrt(6 / (n_in + n_out)), the dense layer's fans, as the authors;
-              'sparse_fan_in': uniform, limit sqrt(6 / connections of the output neuron);
+    epsilon   expected connections = epsilon * (n_in + n_out) (paper, Eq. 1); where that makes the connection
+              probability 1 or more the layer has every connection, and does not evolve. 20 where nothing is given
+    density   instead of epsilon: the probability of each connection, above 0 and at most 1
+    pattern   instead of both: the connections themselves, as a SciPy sparse array (n_in, n_out) or two arrays of whole
+              numbers, their inputs and their outputs
+    init      'sparse_fan_in': uniform, limit sqrt(6 / connections of the output neuron);
+              'glorot': uniform, limit sqrt(6 / (n_in + n_out)), the dense layer's fans, as the authors: a sparse
+              network learns little from them at first;
               'normal': standard deviation 0.05, as the authors' RBM
     engine    'native' (compiled kernels, float32 on the CPU), 'triton' (kernels for NVIDIA GPUs; activations may be
-              bfloat16 or float16, sums are float32), 'torch' (CSR products, any type and device), 'masked' (dense
-              products, the usual simulation) or 'auto': the fastest of these that there is for the layer's type,
-              device, shape and density
+              bfloat16 or float16, sums are float32), 'torch' (CSR products, float32 and float64 on the CPU), 'masked'
+              (dense products, the usual simulation, any type) or 'auto': the fastest of these that there is for the
+              layer's type, device, shape and density
     seed      an int or a numpy Generator for topology and weights; None draws from torch's global generator
+    device, dtype  as nn.Linear's
 
     weight (nnz,) is an ordinary 1-D Parameter, so any torch optimiser and state_dict work; `indptr` and `indices`
     (int32 buffers, rows are the inputs) say where each weight belongs. Raises ValueError for sizes beyond int32.
@@ -85,24 +60,106 @@ class SparseLinear(nn.Module):
         self,
         in_features: int,
         out_features: int,
-        *,
-        epsilon: float = 20.0,
         bias: bool = True,
-        init: str = "glorot",
+        *,
+        epsilon: float | None = None,
+        density: float | None = None,
+        pattern: object = None,
+        init: str = "sparse_fan_in",
         engine: str = "auto",
         seed: int | np.random.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if not (epsilon > 0 and math.isfinite(epsilon)):
-            raise ValueError(f"epsilon: expected a finite number above 0, got {epsilon}")
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features, self.out_features, self.init = in_features, out_features, init
         self._engine = None if engine == "auto" else find_engine(engine)
         rng = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
-        pattern = erdos_renyi(in_features, out_features, epsilon, rng)
-        weights = initial_weights(pattern, init, rng)
-        self.weight = nn.Parameter(torch.from_numpy(weights).to(torch.get_default_dtype()))
-        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
-        self._store(torch.from_numpy(pattern.indptr), torch.from_numpy(pattern.indices))
+        found = self._connect(epsilon, density, pattern, rng)
+        weights = torch.from_numpy(initial_weights(found, init, rng))
+        self.weight = nn.Parameter(weights.to(device, dtype or torch.get_default_dtype()))
+        self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype)) if bias else None
+        self._store(torch.from_numpy(found.indptr).to(device), torch.from_numpy(found.indices).to(device))
+
+    def _connect(self, epsilon: float | None, density: float | None, pattern: object, rng: np.random.Generator) -> Csr:
+        """The connections that the layer starts with."""
+        shape = n_in, n_out = self.in_features, self.out_features
+        check_size(n_in, n_out)
+        if sum(given is not None for given in (epsilon, density, pattern)) > 1:
+            raise ValueError("expected one of epsilon, density and pattern, got several")
+        if pattern is not None:
+            return as_pattern(pattern, shape)
+        if density is not None:
+            if not 0 < density <= 1:
+                raise ValueError(f"density: expected a number above 0, at most 1, got {density}")
+            epsilon = density * n_in * n_out / (n_in + n_out)
+        epsilon = DEFAULT_EPSILON if epsilon is None else epsilon
+        if not (epsilon > 0 and math.isfinite(epsilon)):
+            raise ValueError(f"epsilon: expected a finite number above 0, got {epsilon}")
+        return erdos_renyi(n_in, n_out, epsilon, rng)
+
+    @classmethod
+    def from_dense(
+        cls,
+        linear: nn.Linear,
+        density: float,
+        *,
+        keep: str = "largest",
+        engine: str = "auto",
+        seed: int | np.random.Generator | None = None,
+    ) -> SparseLinear:
+        """A sparse layer with a share of a dense layer's weights, and its bias; the dense layer stays as it is.
+
+        density  share of the weights, above 0 and at most 1; the number is exact, at least one
+        keep     'largest': those farthest from 0; 'random': any, drawn with `seed`
+        Raises ValueError for another density or another word.
+        """
+        if not 0 < density <= 1:
+            raise ValueError(f"density: expected a number above 0, at most 1, got {density}")
+        weights = linear.weight.detach().t()
+        count = max(1, round(density * weights.numel()))
+        match keep:
+            case "largest":
+                cells = weights.abs().flatten().topk(count).indices.sort().values.cpu().numpy()
+            case "random":
+                rng = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
+                cells = sample_distinct(weights.numel(), count, rng)
+            case _:
+                raise ValueError(f"keep: expected 'largest' or 'random', got {keep!r}")
+        pattern = from_positions(cells, (linear.in_features, linear.out_features))
+        has_bias, kind = linear.bias is not None, {"device": weights.device, "dtype": weights.dtype}
+        layer = cls(*pattern.shape, has_bias, pattern=pattern, engine=engine, seed=0, **kind)  # type: ignore[arg-type]
+        with torch.no_grad():
+            layer.weight.copy_(weights.flatten()[torch.from_numpy(cells).to(weights.device)])
+            if layer.bias is not None:
+                layer.bias.copy_(linear.bias)
+        return layer.train(linear.training)
+
+    def to_dense(self) -> nn.Linear:
+        """A dense layer that computes the same; its weights are 0 where this one has no connection."""
+        kind = {"device": self.weight.device, "dtype": self.weight.dtype}
+        linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, **kind)
+        with torch.no_grad():
+            flat = self.weight.new_zeros(self.in_features * self.out_features)
+            flat[self.device_pattern().cells] = self.weight
+            linear.weight.copy_(flat.view(self.in_features, self.out_features).t())
+            if self.bias is not None:
+                linear.bias.copy_(self.bias)
+        return linear.train(self.training)
+
+    def to_scipy(self) -> csr_array:
+        """(n_in, n_out) SciPy array with a copy of the weights; a connection of weight 0 is a stored 0."""
+        pattern, weight = self.pattern, self.weight.detach().cpu()
+        values = (weight.float() if weight.dtype in HALF else weight).numpy().copy()
+        return csr_array((values, pattern.indices.copy(), pattern.indptr.copy()), shape=pattern.shape)
+
+    @torch.no_grad()
+    def reset_parameters(self, seed: int | np.random.Generator | None = None) -> None:
+        """Draw the weights of the connections anew, by the layer's `init`; biases become 0."""
+        rng = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
+        self.weight.copy_(torch.from_numpy(initial_weights(self.pattern, self.init, rng)))
+        if self.bias is not None:
+            self.bias.zero_()
 
     @property
     def pattern(self) -> Csr:
@@ -114,9 +171,13 @@ class SparseLinear(nn.Module):
         """The engine that computes the products: the one asked for, or the one that suits the layer as it is now."""
         if self._engine is not None:
             return self._engine
-        density = self.nnz / (self.in_features * self.out_features)
         shape = (self.in_features, self.out_features)
-        return choose("auto", shape, density, self.weight.dtype, self.weight.device).engine
+        return choose("auto", shape, self.density, self.weight.dtype, self.weight.device).engine
+
+    @property
+    def density(self) -> float:
+        """Connections as a share of n_in * n_out."""
+        return self.nnz / (self.in_features * self.out_features)
 
     @property
     def nnz(self) -> int:
@@ -145,9 +206,7 @@ class SparseLinear(nn.Module):
                 f"expected {self.weight.dtype} on {self.weight.device} like the weights, got {x.dtype} on {x.device}"
             )
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
-        y: Tensor = SparseProduct.apply(  # type: ignore[no-untyped-call]
-            rows, self.weight, self.bias, self.device_pattern(), engine
-        )
+        y = sparse_product(rows, self.weight, self.bias, self.device_pattern(), engine)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
     @torch.no_grad()
@@ -160,10 +219,10 @@ class SparseLinear(nn.Module):
         refill: bool = True,
         regrow_init: str = "zero",
         regrow_deviation: float = REGROW_DEVIATION,
-        removal: str = "signed",
-        regrowth: str = "random",
+        removal: str | Removal = "signed",
+        regrowth: str | Regrowth = "random",
         last_step: LastStep | None = None,
-    ) -> Evolution | None:
+    ) -> EvolutionResult | None:
         """Prune and regrow the layer's connections (paper, Algorithm 1); return what was done, None for a full layer.
 
         zeta         fraction to remove, 0 <= zeta < 1; removal='signed' takes it of the positive and of the negative
@@ -172,27 +231,30 @@ class SparseLinear(nn.Module):
                      connections start with none. Give every optimiser that trains this layer.
         refill       False removes without regrowing: the paper's rule after the last epoch
         regrow_init  value of a new connection: 'zero' or 'random' (normal, of standard deviation regrow_deviation)
-        removal      which connections go, a name of sparse.rules.REMOVAL: 'signed' (SET's) or 'magnitude'
-        regrowth     where connections grow, a name of sparse.rules.REGROWTH: 'random' (SET's)
+        removal      which connections go, a name of sparse.rules.REMOVAL: 'signed' (SET's) or 'magnitude', or a
+                     function like those
+        regrowth     where connections grow, a name of sparse.rules.REGROWTH: 'random' (SET's), or a function like
+                     those
         last_step    what a rule that looks at gradients needs of the latest step
+        seed         None draws from torch's global generator; in a process group from the first process's, so that
+                     all processes, each of which has to call this, get the same connections
 
         Call it between optimiser steps: gradients are dropped, and a backward through a forward from before the call
-        is an error. Raises ValueError for a zeta out of range, a rule that is not known, or weights that are not
-        finite.
+        is an error. Copies of the layer (averages of its weights, target networks) follow with `follow`. Raises
+        ValueError for a zeta out of range, a rule that is not known, weights that are not finite or that are computed
+        from other parameters (torch.nn.utils.parametrize, prune), and an optimiser that does not hold the weight.
         """
         if not 0 <= zeta < 1:
             raise ValueError(f"zeta: expected 0 <= zeta < 1, got {zeta}")
         if regrow_init not in ("zero", "random"):
             raise ValueError(f"regrow_init: expected 'zero' or 'random', got {regrow_init!r}")
-        for key, name, table in (("removal", removal, REMOVAL), ("regrowth", regrowth, REGROWTH)):
-            if name not in table:
-                raise ValueError(f"{key}: expected one of {', '.join(table)}, got {name!r}")
+        remove, grow = find_rule("removal", removal, REMOVAL), find_rule("regrowth", regrowth, REGROWTH)
+        self._check_evolvable(optimizer)
         if self.nnz == self.in_features * self.out_features:
             return None
         if not torch.isfinite(self.weight).all():
             raise ValueError("expected finite weights to evolve, got NaN or infinity")
-        rng = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
-        remove, grow = REMOVAL[removal], REGROWTH[regrowth]
+        rng = np.random.default_rng(common_seed() if seed is None else seed)
         change = evolve(self._view(last_step), zeta, rng, removal=remove, regrowth=grow, refill=refill)
         is_new = change.source < 0
         new_values = self.weight.new_zeros(len(change.source))
@@ -205,6 +267,44 @@ class SparseLinear(nn.Module):
         self._store(change.indptr, change.indices)
         return change
 
+    @torch.no_grad()
+    def follow(self, evolution: EvolutionResult, source: SparseLinear | None = None) -> None:
+        """Get the connections that an evolution gave another layer, of which this one is a copy: the survivors keep
+        this layer's own weights.
+
+        source  the layer that evolved, whose weights new connections start with; None: they start at 0
+
+        For averages of weights (torch.optim.swa_utils.AveragedModel, EMA) and target networks, before their next
+        update: a weight's place changes with every evolution. Raises ValueError where this layer does not have the
+        connections that the other one had.
+        """
+        before = len(evolution.source) - evolution.regrown + evolution.pruned
+        if evolution.shape != (self.in_features, self.out_features) or before != self.nnz:
+            raise ValueError(
+                f"expected a layer {evolution.shape} with the {before:,} connections from before the evolution, got "
+                f"{(self.in_features, self.out_features)} with {self.nnz:,}"
+            )
+        new = self.weight.new_zeros(len(evolution.source)) if source is None else source.weight.to(self.weight)
+        self._replace_weight(torch.where(evolution.source < 0, new, _gather(self.weight, evolution.source)))
+        self._store(evolution.indptr.clone(), evolution.indices.clone())
+
+    def _check_evolvable(self, optimizer: torch.optim.Optimizer | None) -> None:
+        if "weight" not in self._parameters:
+            raise ValueError(
+                "expected `weight` as a parameter of this layer, found it computed from others "
+                "(torch.nn.utils.parametrize, weight_norm or prune): an evolution would move it away from them"
+            )
+        if optimizer is None:
+            return
+        groups = getattr(optimizer, "param_groups", None)
+        if groups is None:
+            raise ValueError(f"optimizer: expected a torch optimiser, got {type(optimizer).__name__}")
+        if not any(parameter is self.weight for group in groups for parameter in group["params"]):
+            raise ValueError(
+                "optimizer: expected one that trains this layer; its weight is in none of the parameter groups (of "
+                "another model, or made before the weight was replaced)"
+            )
+
     def _view(self, last_step: LastStep | None) -> View:
         gradients = () if last_step is None else (last_step.inputs, last_step.output_gradients)
         shape = (self.in_features, self.out_features)
@@ -213,7 +313,7 @@ class SparseLinear(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, connections={self.nnz}, "
-            f"bias={self.bias is not None}, engine={self.engine.name}"
+            f"density={self.density:.3g}, bias={self.bias is not None}, engine={self.engine.name}"
         )
 
     def _move_optimizer_state(self, optimizer: torch.optim.Optimizer, source: Tensor) -> None:
@@ -273,20 +373,6 @@ class SparseLinear(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-
-
-def initial_weights(pattern: Csr, init: str, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """(nnz,) float32 weights; see SparseLinear for the rules. ValueError for another name."""
-    if init == "normal":
-        return np.float32(INITIAL_DEVIATION) * rng.standard_normal(pattern.nnz, dtype=np.float32)
-    draws = 2 * rng.random(pattern.nnz, dtype=np.float32) - 1
-    match init:
-        case "glorot":
-            return draws * np.float32(math.sqrt(6 / sum(pattern.shape)))
-        case "sparse_fan_in":
-            return draws * np.sqrt(6 / pattern.in_degrees()[pattern.indices]).astype(np.float32)
-        case _:
-            raise ValueError(f"init: expected 'glorot', 'sparse_fan_in' or 'normal', got {init!r}")
 
 
 def _gather(values: Tensor, source: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -123,6 +124,45 @@ def from_positions(positions: Positions, shape: tuple[int, int]) -> Csr:
     indptr = np.searchsorted(positions, row_starts)
     columns = positions - np.repeat(row_starts[:-1], np.diff(indptr))
     return Csr(indptr.astype(np.int32), columns.astype(np.int32), shape)
+
+
+def as_pattern(given: Any, shape: tuple[int, int]) -> Csr:
+    """The pattern that was given for a layer of this shape (n_in, n_out).
+
+    given  a Csr, a SciPy sparse matrix or array whose stored entries are the connections, or two arrays of whole
+           numbers, the inputs and the outputs of the connections in any order
+    ValueError where it is something else, of another shape, or names a connection twice.
+    """
+    if isinstance(given, Csr):
+        pattern = given
+    elif scipy.sparse.issparse(given):
+        entries = given.tocoo()
+        pattern = _from_pairs(entries.row, entries.col, entries.shape)
+    elif isinstance(given, tuple | list) and len(given) == 2:
+        pattern = _from_pairs(np.asarray(given[0]), np.asarray(given[1]), shape)
+    else:
+        raise ValueError(
+            f"pattern: expected a SciPy sparse array or the arrays of inputs and outputs, got {type(given).__name__}"
+        )
+    if pattern.shape != shape:
+        raise ValueError(f"pattern: expected one of shape {shape}, (inputs, outputs), got {pattern.shape}")
+    return check_pattern(pattern)
+
+
+def _from_pairs(inputs: NDArray[np.integer], outputs: NDArray[np.integer], shape: tuple[int, int]) -> Csr:
+    check_size(*shape, len(inputs))
+    for name, numbers, most in (("inputs", inputs, shape[0]), ("outputs", outputs, shape[1])):
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or len(numbers) != len(inputs):
+            raise ValueError(
+                f"pattern: expected one whole number for each connection, got {name} of shape {numbers.shape} as "
+                f"{numbers.dtype}"
+            )
+        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < most:
+            raise ValueError(f"pattern: expected {name} from 0 to {most - 1}, got {numbers.min()} to {numbers.max()}")
+    positions = np.sort(inputs.astype(np.int64) * shape[1] + outputs)
+    if np.any(positions[1:] == positions[:-1]):
+        raise ValueError("pattern: expected every connection once, got one twice")
+    return from_positions(positions, shape)
 
 
 def full_pattern(n_in: int, n_out: int) -> Csr:

@@ -10,8 +10,9 @@ SET's rules are from Mocanu et al., Nature Communications 9:2383 (2018), Eq. 1 a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -75,6 +76,9 @@ Regrowth = Callable[[View, Tensor, int, np.random.Generator], Tensor]
 """(view, keep, count, rng) -> (count,) int64, ascending and distinct: ranks of the cells in which connections grow.
 
 The cells without a kept connection are counted from 0, row by row."""
+
+
+Rule = TypeVar("Rule", Removal, Regrowth)
 
 
 def connection_probability(n_in: int, n_out: int, epsilon: float) -> float:
@@ -154,3 +158,12 @@ def random_cells(view: View, keep: Tensor, count: int, rng: np.random.Generator)
 WIRING: dict[str, Wiring] = {"erdos_renyi": erdos_renyi}
 REMOVAL: dict[str, Removal] = {"signed": signed_magnitude, "magnitude": magnitude}
 REGROWTH: dict[str, Regrowth] = {"random": random_cells}
+
+
+def find_rule(key: str, rule: str | Rule, table: Mapping[str, Rule]) -> Rule:
+    """The rule of this name, or the function itself; ValueError where the table has no such name."""
+    if not isinstance(rule, str):
+        return rule
+    if rule not in table:
+        raise ValueError(f"{key}: expected one of {', '.join(table)}, or a function, got {rule!r}")
+    return table[rule]

@@ -23,7 +23,8 @@ from set_cli.models import memory
 from set_cli.models.cnn import build_cnn, plan_cnn
 from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
 from set_cli.models.rbm import RBM, build_rbm, log_odds, plan_rbm
-from set_cli.sparse.linear import INITIAL_DEVIATION, REGROW_DEVIATION
+from set_cli.sparse.initial import INITIAL_DEVIATION
+from set_cli.sparse.linear import REGROW_DEVIATION
 from set_cli.training import contrastive, supervised
 from set_cli.training.group import Group
 from set_cli.training.trainers import Contrastive, Supervised, Trainer, epochs_between_estimates

@@ -35,7 +35,8 @@ CROSSOVER = {"native": 0.6, "torch": 0.2}
 # On a GPU, measured on an H200 (docs/gpu.md). A dense product needs the dense weights, 4 GiB of them at most.
 CROSSOVER_ON_GPU, LARGEST_DENSE_ON_GPU = 0.15, 2**30
 DENSE_WITHOUT_KERNELS = 2**26  # dense weights up to which dense products replace cuSPARSE's; derived, not measured
-TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+HALF = (torch.bfloat16, torch.float16)
+TRITON_TYPES = (torch.float32, *HALF)
 
 
 class Forward(Protocol):
@@ -165,6 +166,8 @@ def interpreted() -> bool:
 
 
 def _on_cpu(density: float, dtype: torch.dtype) -> Choice:
+    if dtype in HALF:
+        return _dense(f"there are no sparse products of {dtype} on the CPU")
     if native.core is None:
         sparse, why = "torch", native.missing
     elif dtype != torch.float32:

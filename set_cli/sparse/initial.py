@@ -1,0 +1,35 @@
+"""What a layer starts with: its random weights, and the seed where none is given."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from set_cli.sparse.pattern import Csr
+
+INITIAL_DEVIATION = 0.05  # of `init=normal`: N(0, 1) / 20 as the authors' SciPy RBM
+
+
+def common_seed() -> int:
+    """A seed of torch's global generator, in a process group the first process's."""
+    seed = [int(torch.randint(2**62, ()))]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(seed, src=0)
+    return seed[0]
+
+
+def initial_weights(pattern: Csr, init: str, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(nnz,) float32 weights; see SparseLinear for the rules. ValueError for another name."""
+    if init == "normal":
+        return np.float32(INITIAL_DEVIATION) * rng.standard_normal(pattern.nnz, dtype=np.float32)
+    draws = 2 * rng.random(pattern.nnz, dtype=np.float32) - 1
+    match init:
+        case "glorot":
+            return draws * np.float32(math.sqrt(6 / sum(pattern.shape)))
+        case "sparse_fan_in":
+            return draws * np.sqrt(6 / pattern.in_degrees()[pattern.indices]).astype(np.float32)
+        case _:
+            raise ValueError(f"init: expected 'glorot', 'sparse_fan_in' or 'normal', got {init!r}")

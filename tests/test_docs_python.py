@@ -1,0 +1,30 @@
+"""The examples of docs/python.md that need no trained run do what the page says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+PAGE = (Path(__file__).parent.parent / "docs" / "python.md").read_text()
+SECTIONS = ("A sparse layer in your own network", "A network that you have", "A rule of your own")
+
+
+def test_the_examples_run_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    names: dict[str, Any] = {}
+    printed = []
+    for title in SECTIONS:
+        section = PAGE.partition(f"## {title}\n")[2].partition("\n## ")[0]
+        blocks = re.findall(r"^```(python)?\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+        assert blocks
+        for language, block in blocks:
+            if language:
+                exec(compile(block, title, "exec"), names)
+                printed.append(capsys.readouterr().out)
+            else:
+                assert block == printed[-1]
+    assert names["evolution"].steps == 200
