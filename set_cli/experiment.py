@@ -19,8 +19,8 @@ from set_cli.data.prepare import DataSet, load_data
 from set_cli.errors import ConfigError, OutOfMemory
 from set_cli.runs.environment import describe_environment
 from set_cli.runs.folder import RunFolder, locate
-from set_cli.runs.summary import SUMMARY
-from set_cli.system.files import check_writable, read_json
+from set_cli.runs.summary import read_summary
+from set_cli.system.files import check_writable
 from set_cli.system.machine import available_cores, started_together
 from set_cli.system.progress import NoView, View, make_bar, note
 from set_cli.system.signals import NOT_STARTED, StopSignals
@@ -69,7 +69,7 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
     device, why = choose_device(config.backend)
     with _memory_errors(), joined(device) as group:
         if group.said_by_first(status == "done"):
-            return Outcome(path, True, read_json(path / SUMMARY) if group.is_first else {})
+            return Outcome(path, True, read_summary(path) if group.is_first else {})
         if group.is_first:
             check_writable(path)  # before hours of loading or training
         prepare(device, deterministic=config.backend.deterministic)
@@ -102,7 +102,7 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
         with RunFolder(path) as folder, _memory_errors(network.memory.expected):
             if folder.is_done():  # another process finished it in the meantime
                 group.said_by_first(NOWHERE)
-                return Outcome(path, True, read_json(path / SUMMARY))
+                return Outcome(path, True, read_summary(path))
             record = Record(config, folder, network.plans, network.model, learner.optimizer)
             with view:
                 inputs = describe_inputs(data, with_mean=config.model.facts.needs_probabilities)

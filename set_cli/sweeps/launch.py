@@ -13,12 +13,11 @@ from typing import Any, Literal
 from set_cli.config import Config
 from set_cli.errors import NOT_APPLICABLE, TIME_IS_UP, DivergedError, NotApplicable, SetError, ended_by_signal
 from set_cli.runs.folder import Status, already_done, locate, mark_failed, read_epoch, read_reason, tries_again
-from set_cli.runs.summary import SUMMARY
+from set_cli.runs.summary import read_summary
 from set_cli.sweeps.child import Ending, Hung, how_it_was_killed, run_in_child
 from set_cli.sweeps.folder import SweepFolder
 from set_cli.sweeps.pace import LOST, pace_line
 from set_cli.sweeps.process import train_and_tell
-from set_cli.system.files import read_json
 from set_cli.system.live import measured_text
 from set_cli.system.machine import VISIBLE, available_cores, prepare_for_torch, started_together, visible_gpus
 from set_cli.system.progress import note, say
@@ -185,7 +184,7 @@ def _word(exit_code: int) -> str:
 
 def _result(path: Path) -> str:
     """The metric after the last epoch, as the epoch's line says it."""
-    summary = read_json(path / SUMMARY)
+    summary = read_summary(path)
     row = {f"test_{summary['metric']}": summary["last"], "test_log_z_error": summary["last_error"]}
     return " ".join(measured_text(row).split())
 
