@@ -120,6 +120,7 @@ def test_a_watched_report_ends_with_its_terminal(tmp_path: Path) -> None:
         assert process.wait(timeout=60) in (0, 1)
     finally:
         process.kill()
+        process.wait()
 
 
 # --- streams that are closed, full or without a reader from the start
