@@ -22,6 +22,7 @@ from set_cli.runs.folder import locate, read_status
 from set_cli.runs.summary import DIGEST
 from set_cli.runs.topology import read_topology
 from set_cli.system.files import read_json, write_json
+from set_cli.system.progress import NoView
 from set_cli.trained.load import RunWarning
 from tests.builders import TINY, StopAt, reseal, science, train
 from tests.conftest import ONE_THREAD, compose_mapping
@@ -49,6 +50,25 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = config_in(tmp_path_factory.mktemp("interrupted"))
     with pytest.raises(Interrupted):
         train(config, StopAt(3))
+    return locate(config)[0]
+
+
+class Killed(BaseException):
+    """Ends a training as SIGKILL does: nothing is saved."""
+
+
+class KillAt(NoView):
+    def step(self, epoch: int, rows: int, of: int) -> None:
+        if epoch == 3:
+            raise Killed
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two of three epochs are trained, and each has a checkpoint."""
+    config = config_in(tmp_path_factory.mktemp("killed"))
+    with pytest.raises(Killed):
+        train(config, KillAt())
     return locate(config)[0]
 
 
@@ -103,9 +123,9 @@ def test_damage_from_before_both_checkpoints_is_refused_by_name_and_nothing_is_w
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl", "degrees.part", "topology/epoch_0002.npz"])
 def test_damage_from_after_the_checkpoint_before_costs_an_epoch_and_is_said(
-    name: str, interrupted: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, killed: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, config = copied(interrupted, tmp_path)
+    path, config = copied(killed, tmp_path)
     flip(path / name, -4)
     summary = train(config).summary
     assert science(path) == science(finished)
@@ -320,8 +340,8 @@ def test_a_checkpoint_that_was_not_renamed_yet_is_used_where_the_others_are_dama
     assert science(path) == science(finished)
 
 
-def test_a_model_from_the_checkpoint_before_is_loaded_with_a_warning(interrupted: Path, tmp_path: Path) -> None:
-    path, _ = copied(interrupted, tmp_path)
+def test_a_model_from_the_checkpoint_before_is_loaded_with_a_warning(killed: Path, tmp_path: Path) -> None:
+    path, _ = copied(killed, tmp_path)
     flip(path / CURRENT, 5000)
     with pytest.warns(RunWarning, match=r"checkpoint\.npz.*this is the run after epoch 1"):
         assert list(set_cli.load(path).metrics["epoch"]) == [1]
