@@ -1,10 +1,11 @@
 """Change the code in one place after another, and see that tests notice.
 
-    python tools/mutants.py [NAME ...] [--list] [--tests "ARGUMENTS OF PYTEST"]
+    python tools/mutants.py [NAME ...] [--list] [--part K/N] [--tests "ARGUMENTS OF PYTEST"]
 
 A mutant is a copy of the package with one small fault: a rule, a count, a column of the report, a refusal. It is
 caught where at least one of its tests fails, and survives where all pass. The repository itself is not touched.
 
+--part   every N-th of them from the K-th on, so that several processes share the work
 --tests  these tests instead of the mutant's own, to find some that catch it
 
 Exit code 0: every mutant was caught.
@@ -785,6 +786,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("names", nargs="*")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--part", default="1/1")
     parser.add_argument("--tests")
     options = parser.parse_args(arguments)
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -797,11 +799,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for mutant in MUTANTS:
             print(f"{mutant.name:45} {mutant.file:35} {mutant.tests}")
         return 0
+    first, step = map(int, options.part.split("/"))
     survived = 0
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         package = Path(folder, "set_cli")
         copy_package(Path(folder))
-        for mutant in [known[name] for name in options.names] or MUTANTS:
+        for mutant in ([known[name] for name in options.names] or MUTANTS)[first - 1 :: step]:
             text = apply(mutant, package)
             try:
                 caught_by = catch(mutant, Path(folder), options.tests or mutant.tests)
