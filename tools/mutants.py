@@ -524,7 +524,7 @@ MUTANTS = (
         "training/record.py",
         ("        epoch = self.epoch + 1\n        self._checkpoint(epoch)"),
         ("        epoch = self.epoch + 1\n        self._checkpoint(self.epoch)"),
-        "tests/test_run.py::test_an_interrupted_copy_is_the_one_that_goes_on",
+        "tests/test_run.py::test_checkpoints_within_epochs_come_in_their_time",
     ),
     Mutant(
         "table: last under best",
@@ -699,7 +699,7 @@ MUTANTS = (
         "runs/checkpoint.py",
         'if meta.get("sha256") != _digest(meta, arrays):',
         "if False:",
-        "tests/test_run.py::test_a_damaged_checkpoint_falls_back_to_the_one_before tests/test_vouched.py",
+        "tests/faults/test_damage.py::test_an_array_changed_with_its_checksum_is_noticed",
     ),
     Mutant(
         "received: a checkpoint names any file",
