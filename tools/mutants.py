@@ -14,6 +14,7 @@ Exit code 0: every mutant was caught.
 from __future__ import annotations
 
 import argparse
+import compileall
 import importlib
 import os
 import shutil
@@ -24,6 +25,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from py_compile import PycInvalidationMode
 from typing import NoReturn
 
 import pytest
@@ -44,7 +46,10 @@ COPIED = (
 FAILED, NO_ANSWER = 1, 70  # pytest's exit code where tests failed, and what stands for a fault of this tool
 SECONDS = 300
 # What the tests need beside the package: imported once, before the first mutant.
-IMPORTED = ("torch", "scipy.stats", "sklearn.datasets", "pandas", "pydantic", "rich", "click")
+IMPORTED = (
+    "torch", "torch.distributed", "scipy.stats", "scipy.sparse", "sklearn.datasets", "sklearn.neural_network", "pandas",
+    "pydantic", "omegaconf", "rich.progress", "click",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -727,6 +732,8 @@ def copy_package(target: Path) -> None:
         else:
             shutil.copy(source, target / name)
     (target / "set_cli" / "conf").symlink_to(target / "conf")
+    # Compiled once, and each file anew where its content is another, whatever its time stamp.
+    compileall.compile_dir(target / "set_cli", quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
 
 
 def apply(mutant: Mutant, package: Path) -> str:
@@ -770,7 +777,7 @@ def run_tests(folder: Path, tests: Sequence[str], said: Path) -> NoReturn:
             for number in (1, 2):
                 os.dup2(stream.fileno(), number)
         os.chdir(folder)
-        os.environ.update(PYTHONDONTWRITEBYTECODE="1", PYTHONPATH=str(folder))
+        os.environ["PYTHONPATH"] = str(folder)
         sys.path[0] = str(folder)
         code = int(pytest.main(["-q", "-x", "-rf", "-p", "no:cacheprovider", *tests]))
         sys.stdout.flush()
