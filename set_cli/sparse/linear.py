@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
+from set_cli.sparse.age import BORN
 from set_cli.sparse.engines import HALF, Engine, choose, find_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.evolve import EvolutionResult, LastStep, evolve
@@ -320,7 +321,8 @@ class SparseLinear(nn.Module):
         state: dict[str, Any] = optimizer.state.get(self.weight, {})
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == self.weight.shape:
-                state[name] = torch.where(source < 0, 0, _gather(value, source))
+                fresh = state["step"].to(value) if name == BORN else 0
+                state[name] = torch.where(source < 0, fresh, _gather(value, source))
 
     def _replace_weight(self, values: Tensor) -> None:
         """Give the parameter other values, maybe of another number, and make an older forward unusable for backward."""

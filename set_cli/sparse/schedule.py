@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from set_cli.sparse.age import BiasCorrectionByAge
 from set_cli.sparse.evolve import LastStep
 from set_cli.sparse.initial import common_seed
 from set_cli.sparse.linear import SparseLinear
@@ -51,11 +52,14 @@ class Evolution:
     followers   copies of the model whose layers get the same connections: averages of its weights
                 (torch.optim.swa_utils.AveragedModel), target networks
     keep_last_step  keep every layer's inputs and output gradients of the latest step, for rules that look at them
+    bias_correction 'age' corrects Adam's moments of each connection by its own number of steps (sparse/age.py); 'step',
+                as Adam does, by the training's: a new connection's first updates are 3 times the rate
     seed        of all draws, which are a function of it, the step and the layer; None: torch's global generator, in a
                 process group the first process's
 
     `state_dict` holds the step and the seed: a training that is resumed with it draws what it would have drawn. Raises
-    ValueError where the model has no sparse layer, for numbers out of range, and as `SparseLinear.evolve`.
+    ValueError where the model has no sparse layer, for numbers out of range, for an optimiser that does not correct its
+    moments, and as `SparseLinear.evolve`.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Evolution:
         regrow_init: str = "zero",
         followers: Iterable[nn.Module] = (),
         keep_last_step: bool = False,
+        bias_correction: str = "step",
         seed: int | None = None,
     ) -> None:
         self._layers = {name: m for name, m in model.named_modules() if isinstance(m, SparseLinear)}
@@ -80,10 +85,14 @@ class Evolution:
             raise ValueError(f"every: expected at least 1 step, got {every}")
         if callable(zeta) and until is None:
             raise ValueError("until: expected a number of steps, since zeta is a function of the progress")
+        if bias_correction not in ("step", "age"):
+            raise ValueError(f"bias_correction: expected 'step' or 'age', got {bias_correction!r}")
         self._optimizer, self._zeta, self._every, self._until = optimizer, zeta, every, until
         self._rules: dict[str, Any] = {"removal": removal, "regrowth": regrowth, "regrow_init": regrow_init}
         self._copies = [_copies(follower, self._layers) for follower in followers]
         self._last_steps = {name: LastStep(layer) for name, layer in self._layers.items()} if keep_last_step else {}
+        weights = [layer.weight for layer in self._layers.values()]
+        self._by_age = BiasCorrectionByAge(optimizer, weights) if bias_correction == "age" else None
         self.seed = common_seed() if seed is None else seed
         self.steps = 0
 
@@ -129,7 +138,9 @@ class Evolution:
         self.steps, self.seed = int(state["steps"]), int(state["seed"])
 
     def detach(self) -> None:
-        """Remove the hooks that `keep_last_step` needs."""
+        """Remove the hooks that `keep_last_step` and `bias_correction` need."""
+        if self._by_age is not None:
+            self._by_age.detach()
         for last_step in self._last_steps.values():
             last_step.detach()
         self._last_steps = {}

@@ -95,16 +95,18 @@ def test_processes_of_runs_side_by_side_are_killed(
 def strike(whose: str, rng: random.Random, folder: Path, environment: dict[str, str], mark: str) -> int:
     """Kill one process at a random moment, and look at what is left and said; how many were killed."""
     process = start(folder, environment)
-    time.sleep(rng.uniform(0.2, 7))
-    others = [pid for pid, command in processes_of(mark).items() if "sweeps.process" in command]
-    victim = process.pid if whose.startswith("the") else rng.choice(others or [0])
-    if not victim or process.poll() is not None:
-        victim = 0
+    victim = process.pid if whose.startswith("the") else 0
+    if victim:
+        time.sleep(rng.uniform(0.2, 7))
     else:
-        try:
+        victim = one_of_its_runs(process, rng, mark)
+    try:
+        if process.poll() is None and victim:
             os.kill(victim, signal.SIGKILL)
-        except ProcessLookupError:
+        else:
             victim = 0
+    except ProcessLookupError:
+        victim = 0
     stdout, stderr = process.communicate(timeout=120)
     assert all_ended(mark), processes_of(mark)
     assert "Traceback" not in stderr
@@ -117,6 +119,17 @@ def strike(whose: str, rng: random.Random, folder: Path, environment: dict[str, 
         assert not re.search(r"│ failed[^│]*│[^│]*│ *│", stdout), "an outcome without a sentence"
         assert process.returncode == len(lost)
     return int(victim != 0)
+
+
+def one_of_its_runs(sweep: subprocess.Popen[str], rng: random.Random, mark: str) -> int:
+    """A process that trains a run, at a random moment of its life; 0 where the sweep ended before one began."""
+    while sweep.poll() is None:
+        runs = [pid for pid, command in processes_of(mark).items() if "sweeps.process" in command]
+        if runs:
+            time.sleep(rng.uniform(0, 4))
+            return rng.choice(runs)
+        time.sleep(0.02)
+    return 0
 
 
 def expected(tmp_path: Path, seed: int) -> dict[str, str]:
