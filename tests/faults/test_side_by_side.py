@@ -65,6 +65,7 @@ def all_ended(mark: str) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
 @pytest.mark.parametrize("whose", ["the sweep's own process", "a run's"])
+@pytest.mark.timeout(600 + 60 * KILLS)
 def test_processes_of_runs_side_by_side_are_killed(
     whose: str, tmp_path: Path, environment: dict[str, str], record: dict[str, int]
 ) -> None:
@@ -88,6 +89,7 @@ def test_processes_of_runs_side_by_side_are_killed(
             assert science(locate(configure("mlp", "set", folder / "runs", f"seed={seed}", EPOCHS))[0]) == expected(
                 tmp_path, seed
             )
+        print(f"{killed} killed in {4 * rounds} sweeps", flush=True)
     record[f"sweeps side by side, killed: {whose}"] += killed
     record["temporary folders or processes left"] += 0
 
