@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from set_cli import native
 from set_cli.config import Config, from_mapping
 from tests.faults.figures import FIGURES
+from tests.warm import run_warm
 
 np.seterr(all="raise")
 # A test that takes long on a machine that does other things has not failed.
@@ -66,10 +67,21 @@ def compose(tmp_path: Path) -> Compose:
     return make
 
 
+def plain_environment() -> dict[str, str]:
+    """The environment of commands: no real data, no interpreted kernels."""
+    return {key: value for key, value in os.environ.items() if key not in ("SET_DATA_DIR", INTERPRETER)}
+
+
+def run_command(program: str, *arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A command in `folder`: a process that has imported what it needs, or, where variables are set, a new one."""
+    if variables or not Path("/proc/self/fd").exists():
+        return run_python("-c", program, *arguments, folder=folder, **variables)
+    return run_warm(program, arguments, folder, plain_environment())
+
+
 def run_python(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """A Python child in `folder`, its output as text."""
-    kept = {key: value for key, value in os.environ.items() if key not in ("SET_DATA_DIR", INTERPRETER)}
-    environment = kept | variables
+    environment = plain_environment() | variables
     command = [sys.executable, "-P", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
@@ -77,13 +89,13 @@ def run_python(*arguments: str, folder: Path, **variables: str) -> subprocess.Co
 @pytest.fixture
 def set_train(tmp_path: Path) -> Command:
     """set-train in a child process, in the test's own folder."""
-    return lambda *arguments, **variables: run_python("-c", TRAIN, *arguments, folder=tmp_path, **variables)
+    return lambda *arguments, **variables: run_command(TRAIN, *arguments, folder=tmp_path, **variables)
 
 
 @pytest.fixture
 def set_report(tmp_path: Path) -> Command:
     """set-report in a child process, in the test's own folder."""
-    return lambda *arguments: run_python("-c", REPORT, *arguments, folder=tmp_path)
+    return lambda *arguments: run_command(REPORT, *arguments, folder=tmp_path)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from set_cli import errors
 from set_cli.config import from_mapping
 from set_cli.runs.folder import folder_name
 from set_cli.sparse.engines import ENGINES
-from tests.conftest import ONE_THREAD, TRAIN, compose_mapping, run_python
+from tests.conftest import ONE_THREAD, TRAIN, compose_mapping, run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "set_cli"
@@ -163,7 +163,7 @@ def test_the_docs_name_every_exit_code() -> None:
 
 def test_the_docs_name_every_file_of_a_run(tmp_path: Path) -> None:
     words = ["train.epochs=1", "data.train_limit=20", "progress=none", ONE_THREAD]
-    result = run_python("-c", TRAIN, *words, folder=tmp_path)
+    result = run_command(TRAIN, *words, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     (config,) = tmp_path.glob("runs/*/*/*/config.json")
     page = (ROOT / "docs/run_folder.md").read_text()

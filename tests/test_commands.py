@@ -18,7 +18,7 @@ import set_cli
 from set_cli import native
 from set_cli.config.reference import keys
 from tests.builders import ONE_EPOCH, start, wait_for
-from tests.conftest import ONE_THREAD, REPORT, TRAIN, Command, run_python
+from tests.conftest import ONE_THREAD, REPORT, TRAIN, Command, run_command, run_python
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -142,7 +142,7 @@ def test_every_refusal_is_one_sentence_with_its_exit_code(
 
 def test_a_bug_shows_its_traceback(tmp_path: Path) -> None:
     program = f"import set_cli.runs.folder as f; f.folder_name = None; {TRAIN}"
-    result = run_python("-c", program, folder=tmp_path)
+    result = run_command(program, folder=tmp_path)
     assert result.returncode == 1
     assert "Traceback" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("set-train: a bug (TypeError)")
@@ -251,14 +251,14 @@ def test_a_baseline_is_trained_once_in_an_epsilon_zeta_sweep(set_train: Command)
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_interrupts_and_the_same_command_goes_on(number: int, exit_code: int, tmp_path: Path) -> None:
-    arguments = ("train.epochs=40", "model.hidden=[20]", ONE_THREAD)
+    arguments = ("train.epochs=25", "model.hidden=[20]", ONE_THREAD)
     process = start(tmp_path, *arguments)
     wait_for(tmp_path, "runs/digits/mlp/*/metrics.jsonl")
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == exit_code
     assert "the same command resumes in epoch" in one_sentence(stderr)
-    result = run_python("-c", TRAIN, *arguments, folder=tmp_path)
+    result = run_command(TRAIN, *arguments, folder=tmp_path)
     assert result.returncode == 0
     assert re.search("resuming after [0-9,]+ rows of epoch", result.stdout)
 
@@ -282,7 +282,7 @@ def test_a_signal_before_training_begins_ends_in_one_sentence(tmp_path: Path) ->
         "    return compose(composed)\n"
         "c.plain = late; t.main()"
     )
-    result = run_python("-c", program, folder=tmp_path)
+    result = run_command(program, folder=tmp_path)
     assert result.returncode == 143
     assert one_sentence(result.stderr) == "set-train: interrupted by SIGTERM; this run had not started"
     assert list(tmp_path.iterdir()) == []
@@ -294,7 +294,7 @@ def test_a_child_that_ends_well_in_spite_of_a_signal_still_ends_the_sweep(tmp_pa
         "def too_late(*arguments):\n    code = real(*arguments)\n    os.kill(os.getpid(), 15)\n    return code\n"
         "j.run_in_child = too_late; t.main()"
     )
-    result = run_python("-c", program, "-m", "seed=0,1", *ONE_EPOCH, folder=tmp_path)
+    result = run_command(program, "-m", "seed=0,1", *ONE_EPOCH, folder=tmp_path)
     assert result.returncode == 143
     assert "sweep of 2: 1 done, 1 not started" in result.stdout
 
@@ -305,14 +305,14 @@ def test_a_bug_in_one_job_costs_one_run_of_a_sweep(tmp_path: Path) -> None:
         "def broken(config, *rest):\n    return 1 / config.seed and real(config, *rest)\n"
         "j.run_in_child = broken; t.main()"
     )
-    result = run_python("-c", program, "-m", "seed=0,1", *ONE_EPOCH, folder=tmp_path)
+    result = run_command(program, "-m", "seed=0,1", *ONE_EPOCH, folder=tmp_path)
     assert result.returncode == 1
     assert "ZeroDivisionError" in result.stderr
     assert "sweep of 2: 1 failed (exit code 1), 1 done" in result.stdout
 
 
 def test_a_run_that_is_killed_costs_one_run_of_a_sweep(tmp_path: Path) -> None:
-    arguments = ("-m", "seed=0,1", "train.epochs=60", "model.hidden=[20]", ONE_THREAD)
+    arguments = ("-m", "seed=0,1", "train.epochs=30", "model.hidden=[20]", ONE_THREAD)
     process = start(tmp_path, *arguments)
     wait_for(tmp_path, "runs/digits/mlp/*/metrics.jsonl")
     (status,) = tmp_path.glob("runs/digits/mlp/*/status.json")
@@ -322,12 +322,12 @@ def test_a_run_that_is_killed_costs_one_run_of_a_sweep(tmp_path: Path) -> None:
     assert "sweep of 2: 1 failed (SIGKILL), 1 done" in stdout, stderr
     assert "killed by SIGKILL (so the system ends what takes too much memory)" in stdout
     assert json.loads(status.read_text())["status"] == "failed"
-    again = run_python("-c", TRAIN, *arguments, folder=tmp_path)  # maybe others took the memory: it is tried again
+    again = run_command(TRAIN, *arguments, folder=tmp_path)  # maybe others took the memory: it is tried again
     assert "sweep of 2: 1 done, 1 already done" in again.stdout
 
 
 def test_a_closed_pipe_does_not_end_training(tmp_path: Path) -> None:
-    process = start(tmp_path, "train.epochs=30", "model.hidden=[20]", ONE_THREAD)
+    process = start(tmp_path, "train.epochs=10", "model.hidden=[20]", ONE_THREAD)
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
@@ -341,7 +341,7 @@ def test_a_closed_pipe_does_not_end_training(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], list(ONE_EPOCH)])
 def test_a_pipe_that_is_closed_at_once_is_no_traceback(arguments: list[str], tmp_path: Path) -> None:
-    run_python("-c", TRAIN, *ONE_EPOCH, folder=tmp_path)  # so that the last of the three says "already done"
+    run_command(TRAIN, *ONE_EPOCH, folder=tmp_path)  # so that the last of the three says "already done"
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-P", "-c", TRAIN, *arguments]
@@ -376,6 +376,7 @@ def test_rich_progress_shows_loss_accuracy_connections_and_time(set_train: Comma
         assert part in shown
 
 
+@pytest.mark.slow  # it compiles the kernels again
 def test_the_wheel_works_from_any_folder(tmp_path: Path) -> None:
     """Configuration included: the wheel's own conf/, not the source tree's."""
     source = tmp_path / "source"

@@ -19,7 +19,7 @@ from set_cli.runs.folder import locate, read_status
 from set_cli.runs.summary import VERSION, read_rows
 from set_cli.system.files import canonical_json, read_json
 from tests.builders import rows_of_digits, science, train
-from tests.conftest import TRAIN, Command, compose_mapping, run_python
+from tests.conftest import TRAIN, Command, compose_mapping, run_command
 
 OLD = Path(__file__).parent / "old_runs"
 RUNS, _ = find_run_folders([OLD])
@@ -155,6 +155,6 @@ def test_an_old_run_is_found_by_its_configuration(path: Path, copy: Path) -> Non
 def test_an_old_run_is_not_trained_again(copy: Path, tmp_path: Path) -> None:
     path = FINISHED[0]  # of each the id is tested above
     version, *_ = path.relative_to(OLD).parts
-    result = run_python("-c", TRAIN, *command_of(path, copy / version), folder=tmp_path)
+    result = run_command(TRAIN, *command_of(path, copy / version), folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert f"already done, skipped: {copy / path.relative_to(OLD)}" in result.stdout + result.stderr

@@ -21,7 +21,7 @@ from set_cli.report.drawing import draw_report
 from set_cli.report.plots import STYLES, input_movie, plot_curves, plot_degrees, plot_input_maps, plot_scale_free
 from set_cli.runs.degrees import read_degrees
 from tests.builders import finished_run, reseal, train
-from tests.conftest import NO_TORCH, ONE_THREAD, REPORT, compose_mapping, run_python
+from tests.conftest import NO_TORCH, ONE_THREAD, REPORT, compose_mapping, run_command, run_python
 
 RUN = ("train.epochs=4", "model.hidden=[40,30]", "progress=none", ONE_THREAD)
 
@@ -206,10 +206,10 @@ def test_the_command_draws_without_torch(runs: list[FinishedRun], tmp_path: Path
     assert result.returncode == 0, result.stderr
     assert "11 figures in figures" in result.stderr
     dense = next((tmp_path / "runs/digits/mlp").glob("dense*"))
-    result = run_python("-c", REPORT, str(dense), "--figures", f"{dense}/x/../../../../../made/here", folder=tmp_path)
+    result = run_command(REPORT, str(dense), "--figures", f"{dense}/x/../../../../../made/here", folder=tmp_path)
     assert "2 figures in" in result.stderr
     (tmp_path / "file").touch()
-    result = run_python("-c", REPORT, "runs", "--figures", "file/below", folder=tmp_path)
+    result = run_command(REPORT, "runs", "--figures", "file/below", folder=tmp_path)
     assert (result.returncode, "could not be written" in result.stderr) == (6, True)
 
 

@@ -14,7 +14,7 @@ from set_cli.data.state import inspect
 from set_cli.runs.summary import read_rows
 from set_cli.system.files import read_json
 from set_cli.system.progress import no_bar
-from tests.conftest import TRAIN, run_python
+from tests.conftest import TRAIN, run_command
 
 # Model, what it must reach after the epochs, and what is needed because only a part of the set may be here.
 # Log-probabilities: what a model of independent pixels reaches, from the training rows' means, is passed by all.
@@ -68,7 +68,7 @@ def test_a_short_run_on_real_data_learns(
     arguments = [f"dataset={name}", f"model={model}", "train.epochs=3", f"data.dir={data_dir}", "data.fetch=never"]
     if model == "rbm":
         arguments.append("model.ais_last=quick")  # the paper's schedule takes many times as long as three epochs
-    result = run_python("-c", TRAIN, *arguments, *overrides, folder=tmp_path)
+    result = run_command(TRAIN, *arguments, *overrides, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "runs" / name / model).iterdir()
     summary = read_json(folder / "summary.json")

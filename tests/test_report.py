@@ -22,7 +22,7 @@ from set_cli.report.rows import ROW_KEYS, settings_text
 from set_cli.report.tables import render
 from set_cli.runs.summary import VERSION
 from tests.builders import finished_run, report, reseal
-from tests.conftest import NO_TORCH, REPORT, Command, run_python
+from tests.conftest import NO_TORCH, REPORT, Command, run_command, run_python
 
 OLD_RUN = Path(__file__).parent / "old_runs/0.1.0/digits/mlp/set-e5-z0.3-s0-90af17a9"
 
@@ -131,7 +131,7 @@ def test_chains_that_disagree_are_reported_and_the_run_counts(tmp_path: Path) ->
     finished_run(tmp_path, 0, -83.0, -82.0, last_chains_agree=True, best_chains_agree=True)
     path = finished_run(tmp_path, 1, -81.0, -80.0, last_chains_agree=False, best_chains_agree=False)
     finished_run(tmp_path, 2, -81.0, -80.0)  # as of an MLP
-    result = run_python("-c", REPORT, str(tmp_path), folder=tmp_path)
+    result = run_command(REPORT, str(tmp_path), folder=tmp_path)
     assert result.returncode == 0
     *_, header, line = result.stderr.splitlines()
     assert header == "counted, but doubtful:"
@@ -346,7 +346,7 @@ def test_what_is_in_a_run_folder_cannot_steer_terminal_or_markdown(tmp_path: Pat
         '"done", "epoch": 1, "reason": null',
         '"failed", "epoch": 1, "reason": "\\u001b[31mred"',
     )
-    result = run_python("-c", REPORT, ".", folder=tmp_path)
+    result = run_command(REPORT, ".", folder=tmp_path)
     assert "?[31mred" in result.stderr
     assert "\x1b" not in result.stderr
     assert "red\\|cell" in markdown

@@ -24,7 +24,7 @@ from set_cli.sweeps.table import print_outcomes
 from set_cli.system.files import read_json
 from set_cli.system.machine import available_cores, visible_gpus
 from tests.builders import ONE_EPOCH, start, wait_for
-from tests.conftest import ONE_THREAD, TRAIN, Command, Compose, run_python
+from tests.conftest import ONE_THREAD, TRAIN, Command, Compose, run_command, run_python
 
 TWO_AT_ONCE = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 LONG = ("train.epochs=4000", "model.hidden=[20]", "progress=none")
@@ -118,10 +118,10 @@ def test_runs_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
     process.kill()
     process.communicate(timeout=60)
     ended([pid])
-    again = run_python("-c", TRAIN, "-m", "seed=0", *LONG, ONE_THREAD, "time_limit=0.1", folder=tmp_path)
+    again = run_command(TRAIN, "-m", "seed=0", *LONG, ONE_THREAD, "time_limit=0.1", folder=tmp_path)
     assert "sweep of 1: 1 failed (time limit)" in again.stdout  # not: busy
     assert "time_limit=0.1: the run took more minutes; the same command resumes in epoch" in again.stdout
-    once_more = run_python("-c", TRAIN, "-m", "seed=0", *LONG, ONE_THREAD, "time_limit=0.1", folder=tmp_path)
+    once_more = run_command(TRAIN, "-m", "seed=0", *LONG, ONE_THREAD, "time_limit=0.1", folder=tmp_path)
     assert "sweep of 1: 1 failed (time limit)" in once_more.stdout  # as it said: it went on
 
 

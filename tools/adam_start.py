@@ -1,6 +1,7 @@
 """Adam and connections that grow: bias correction by the training's step beside correction by a connection's age.
 
     python tools/adam_start.py run --dataset mnist --epochs 20 --seeds 3 out.jsonl   train (resumes where it ends)
+    python tools/adam_start.py run --dataset cifar10 --rate 3e-4 out.jsonl data.holdout=10000
     python tools/adam_start.py table out.jsonl > table.md
 
 Needs SET_DATA_DIR. The network is the data set's own MLP of `set-train`, without dropout; its connections evolve after
@@ -43,13 +44,14 @@ def main() -> None:
 @click.option("--epochs", default=20, show_default=True)
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--rate", default=1e-3, show_default=True)
-def run(output: Path, dataset: str, epochs: int, seeds: int, rate: float) -> None:
-    """Train every seed twice, and add a line for each training."""
+@click.argument("overrides", nargs=-1)
+def run(output: Path, dataset: str, epochs: int, seeds: int, rate: float, overrides: tuple[str, ...]) -> None:
+    """Train every seed twice, and add a line for each training; OVERRIDES as `set-train` takes them."""
     hydra.initialize_config_module("set_cli.conf", version_base="1.3")
     rows = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
     done = {(row["dataset"], row["rate"], row["seed"], row["kind"]) for row in rows}
     for seed in range(seeds):
-        config = compose(f"{dataset}_mlp", "set", seed, "model.dropout=0")
+        config = compose(f"{dataset}_mlp", "set", seed, "model.dropout=0", *overrides)
         data = load_data(config.dataset, config.data)
         for kind in KINDS:
             if (dataset, rate, seed, kind) not in done:

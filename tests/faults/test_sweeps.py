@@ -18,7 +18,7 @@ from set_cli.runs.folder import locate
 from set_cli.runs.summary import read_rows
 from set_cli.system.files import read_json
 from tests.builders import MODELS, TINY, science, train
-from tests.conftest import TRAIN, run_python
+from tests.conftest import TRAIN, run_command, run_python
 from tests.faults.runs import configure
 
 pytestmark = pytest.mark.faults
@@ -104,11 +104,11 @@ def test_a_sweep_of_one_failure_of_every_kind(tmp_path: Path, record: dict[str, 
     record["sweep with one failure of every kind: runs"] += len(OUTCOMES)
     record["sweep with one failure of every kind: outcomes right"] += len(OUTCOMES)
 
-    again = run_python("-c", TRAIN, *sweep, folder=tmp_path)
+    again = run_command(TRAIN, *sweep, folder=tmp_path)
     before = {seed: "diverged before" if seed == 5 else "failed before" for seed in (2, 3, 5, 6, 9)}
     expected = {0: "already done", 1: "already done", -1: OUTCOMES[-1]} | before | dict.fromkeys(TRIED_AGAIN, "done")
     assert outcomes_in(again.stdout) == expected, again.stdout
-    once_more = run_python("-c", TRAIN, *sweep, "retry_failed=true", folder=tmp_path)
+    once_more = run_command(TRAIN, *sweep, "retry_failed=true", folder=tmp_path)
     assert outcomes_in(once_more.stdout) == dict.fromkeys(OUTCOMES, "already done") | {
         -1: OUTCOMES[-1]
     } | dict.fromkeys(before, "done")
@@ -137,7 +137,7 @@ def test_a_sweep_that_is_killed_again_and_again(tmp_path: Path, record: dict[str
         kills += process.returncode == -signal.SIGKILL
         if process.returncode == 0:
             break
-    result = run_python("-c", TRAIN, *sweep, folder=tmp_path)
+    result = run_command(TRAIN, *sweep, folder=tmp_path)
     assert result.returncode == 0, result.stdout
     found = sorted(path for path in (tmp_path / "runs").glob("*/*/*"))
     assert len(found) == 4
