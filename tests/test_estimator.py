@@ -188,13 +188,16 @@ def test_it_scales_its_inputs_itself(move: Callable[[Any], Any]) -> None:
 
 
 def test_constant_columns_and_far_values_do_no_harm(trained: SETClassifier) -> None:
-    constant = np.hstack([X, np.full((len(X), 2), 0.1)])
+    constant = np.hstack([X, np.full((len(X), 2), 0.1)])  # whose mean is 0.1 but for rounding
     model = quick().fit(constant, Y)
     constant[:, -1] = 1e9
     assert model.score(constant, Y) > 0.85
     far = X.copy()
     far[0, 20], far[1, 21] = 1e9, -1e30
     assert quick().fit(far, Y).score(far, Y) > 0.85
+    one, other = X[:1].copy(), X[:1].copy()
+    one[0, 20], other[0, 20] = X[:, 20].mean() + 11 * X[:, 20].std(), 1e30  # both are cut off at ten deviations
+    assert np.array_equal(trained.predict_proba(one), trained.predict_proba(other))
 
 
 @pytest.mark.parametrize(

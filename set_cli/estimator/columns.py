@@ -48,9 +48,5 @@ class Columns:
         if not np.isfinite(size).all():
             column = int(np.argmin(np.isfinite(size)))
             raise ValueError(f"column {column}: the values are too large for their spread to be a number; scale them")
-        # scikit-learn has 1 as the scale of what does not vary but for rounding.
-        varies = size > np.finfo(np.float64).tiny
-        if self.centres:
-            varies &= self._scaler.scale_ == np.sqrt(self._scaler.var_)
-        scale = np.divide(1, size, out=np.zeros_like(size), where=varies)
+        scale = np.divide(1, size, out=np.zeros_like(size), where=size > np.finfo(np.float64).tiny)
         return Scaling(mean + self._origin if self.centres else self._origin, scale, clip=FURTHEST)
