@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, csr_matrix
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -109,9 +110,15 @@ def test_equal_random_states_give_equal_bits(trained: SETClassifier) -> None:
     assert not np.array_equal(other.fit(X, Y).predict_proba(X), trained.predict_proba(X))
 
 
-def test_the_state_of_torch_is_as_before() -> None:
+def test_the_state_of_torch_is_as_before(trained: SETClassifier) -> None:
     threads = torch.get_num_threads()
-    quick(n_threads=threads + 1, max_iter=1).fit(X, Y).predict(X)
+    torch.set_default_dtype(torch.float64)  # somebody else's
+    try:
+        again = clone(trained).set_params(n_threads=threads + 1).fit(X, Y)
+        assert torch.get_default_dtype() == torch.float64
+        assert np.array_equal(again.predict_proba(X), trained.predict_proba(X))
+    finally:
+        torch.set_default_dtype(torch.float32)
     assert torch.get_num_threads() == threads
     assert (torch.tensor([1e-38]) * 0.1).item() > 0
 
@@ -303,8 +310,11 @@ def test_calls_of_partial_fit_that_make_no_sense_are_refused() -> None:
 
 
 def test_a_training_that_diverges_says_so() -> None:
+    model = quick(learning_rate=1e6)
     with pytest.raises(DivergedError, match="NaN or infinite in epoch 1: expected a learning_rate that"):
-        quick(learning_rate=1e6).fit(X, Y)
+        model.fit(X, Y)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
 
 
 def test_a_column_of_too_large_values_is_named() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import nn
 
 from set_cli.config import Config
 from set_cli.data.scaling import Scaling
+from set_cli.errors import DivergedError
 from set_cli.estimator.columns import Columns
 from set_cli.estimator.network import Network, computing
 from set_cli.estimator.rows import Drawn, gathered, in_order, repeated
@@ -116,7 +118,7 @@ class SETClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes = np.unique(labels[weights > 0])  # a row of weight 0 is as none
         self._begin(classes, x.shape[1], has_end=not self.warm_start)
         rows = self._rows(x, labels, weights)
-        with computing(self._config.backend.threads):
+        with self._training():
             for epoch in range(1, self.max_iter + 1):
                 loss = self._network.train(self._config, rows)
                 self._network.evolve(self._config)
@@ -142,7 +144,7 @@ class SETClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"classes: expected {self.classes_} as in the first call of partial_fit, found {known}")
         self._begin(known, x.shape[1], has_end=False)
         rows = self._rows(x, labels, weights)
-        with computing(self._config.backend.threads):
+        with self._training():
             self._network.train(self._config, rows)
             self._steps += -(-len(rows) // self._config.train.batch_size)
             if self._steps >= EVOLVED_EVERY:
@@ -185,12 +187,12 @@ class SETClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def _fitted(self) -> Network:
-        if not hasattr(self, "_network"):
+        if not self.__sklearn_is_fitted__():
             raise AttributeError(f"this {type(self).__name__} is not fitted")
         return self._network
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_network")
+        return hasattr(self, "_scaling")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -198,8 +200,18 @@ class SETClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _forget(self) -> None:
-        for name in ("_network", "_columns", "classes_"):
+        for name in ("_network", "_columns", "_scaling", "classes_"):
             self.__dict__.pop(name, None)
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """A context for training; a network that diverges is of no use, also to predict."""
+        try:
+            with computing(self._config.backend.threads):
+                yield
+        except DivergedError:
+            self._forget()
+            raise
 
     def _checked(
         self, X: Any, y: Any, sample_weight: ArrayLike | None, *, reset: bool = True
@@ -215,7 +227,8 @@ class SETClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed = int(check_random_state(self.random_state).randint(LARGEST_SEED)) if is_new else self._config.seed
         config = configuration(self.get_params(deep=False), seed, features, has_end=has_end)
         if is_new:
-            self._network, self._steps = Network(config, features, len(classes)), 0
+            with computing(config.backend.threads):
+                self._network, self._steps = Network(config, features, len(classes)), 0
         else:
             same = np.array_equal(classes, self.classes_)
             self._network.continue_as(config, features, len(classes) if same else 0)

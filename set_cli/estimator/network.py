@@ -104,15 +104,21 @@ def _structure(config: Config, features: int, classes: int) -> tuple[object, ...
 
 @contextmanager
 def computing(threads: int | None) -> Iterator[None]:
-    """A context with so many threads (None: as they are), in which numbers too small for their exponent are 0.
+    """A context with so many threads (None: as they are), and torch as the kernels need it; afterwards as before.
 
-    Momenta become so small, and slow. Afterwards everything is as before.
+    Numbers too small for their exponent are 0: momenta become so small, and slow. New parameters are float32, whatever
+    the caller's own are.
     """
-    before, flushes = torch.get_num_threads(), bool((torch.tensor([1e-38]) * 0.1).item() == 0)
+    flushes = bool((torch.tensor([1e-38], dtype=torch.float32) * 0.1).item() == 0)
+    before, kind = torch.get_num_threads(), torch.get_default_dtype()
     torch.set_flush_denormal(True)
-    torch.set_num_threads(threads or before)
+    torch.set_default_dtype(torch.float32)
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_default_dtype(kind)
         torch.set_flush_denormal(flushes)
+        if threads is not None:
+            torch.set_num_threads(before)

@@ -71,7 +71,7 @@ class Drawn:
         """Draw an epoch's rows: systematic sampling, a row's number differs from its expectation by less than 1."""
         if self._weights is not None:
             upto = np.cumsum(self._weights)
-            ends = np.floor(upto * (len(self._rows) / upto[-1]) + rng.random()).astype(np.int64)
+            ends = np.floor(upto / upto[-1] * len(self._rows) + rng.random()).astype(np.int64)
             self._order = torch.from_numpy(np.repeat(self._rows, np.diff(ends, prepend=0)))
 
     def batch(self, rows: Tensor, maps: Tensor | None = None) -> tuple[Tensor, Tensor]:
