@@ -184,3 +184,35 @@ def test_transformers(tmp_path: Path, added_up: int, monkeypatch: pytest.MonkeyP
     assert_same(whole, train(STEPS, again, resume=True))
     assert again.evolution.evolved == [9, 12]
     assert np.isfinite(whole(ROWS).detach().numpy()).all()
+
+
+def test_accelerate(tmp_path: Path) -> None:
+    accelerate = installed("accelerate")
+
+    def start() -> tuple[Any, Any, Any, Counting]:
+        accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)
+        model = network()
+        model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), lr=0.01))
+        evolution = Counting(model, optimizer, every=2)
+        accelerator.register_for_checkpointing(evolution)
+        return accelerator, model, optimizer, evolution
+
+    def train(accelerator: Any, model: Any, optimizer: Any, evolution: Counting) -> None:
+        for x, y in zip(ROWS.view(8, 8, 20), LABELS.view(8, 8), strict=True):
+            with accelerator.accumulate(model):
+                accelerator.backward(nn.functional.cross_entropy(model(x), y))
+                optimizer.step()
+                optimizer.zero_grad()
+            if accelerator.sync_gradients:
+                evolution.step()
+
+    whole = start()
+    train(*whole)
+    whole[0].save_state(str(tmp_path))
+    train(*whole)
+    assert whole[3].evolved == [2, 4, 6, 8]
+    resumed = start()
+    resumed[0].load_state(str(tmp_path))
+    train(*resumed)
+    assert resumed[3].evolved == [6, 8]
+    assert_same(whole[1], resumed[1])
