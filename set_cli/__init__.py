@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import os
 
     import pandas as pd
 
+    from set_cli.estimator.classifier import SETClassifier
     from set_cli.trained.run import TrainedRun
 
 __version__ = "0.1.0"
+__all__ = ["SETClassifier", "load", "runs"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch and scikit-learn for the estimator only."""
+    if name != "SETClassifier":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from set_cli.estimator.classifier import SETClassifier
+
+    return SETClassifier
 
 
 def load(folder: str | os.PathLike[str]) -> TrainedRun:

@@ -23,12 +23,13 @@ PACKAGE = ROOT / "set_cli"
 # Which rooms a room may import from, from the commands down to the machine. Anyone may use the leaves.
 LEAVES = {"config", "errors", "system"}
 ALLOWED: dict[str, set[str]] = {
-    "__init__": {"trained"},
+    "__init__": {"trained", "estimator"},
     "commands": {"sweeps", "report", "trained", "bench", "training", "data"},
     "sweeps": {"experiment", "training", "models", "runs", "data"},
     "experiment": {"training", "models", "runs", "data", "native"},
     "report": {"analysis", "runs", "data"},
     "trained": {"report", "training", "models", "sparse", "runs", "data"},
+    "estimator": {"training", "models", "sparse", "data"},
     "bench": {"training", "models", "sparse", "native"},
     "training": {"models", "sparse", "runs", "data", "native"},
     "analysis": {"runs", "sparse"},

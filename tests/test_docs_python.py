@@ -10,7 +10,12 @@ import pytest
 import torch
 
 PAGE = (Path(__file__).parent.parent / "docs" / "python.md").read_text()
-SECTIONS = ("A sparse layer in your own network", "A network that you have", "A rule of your own")
+SECTIONS = (
+    "A sparse layer in your own network",
+    "A network that you have",
+    "In scikit-learn",
+    "A rule of your own",
+)
 
 
 def test_the_examples_run_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,3 +33,5 @@ def test_the_examples_run_one_after_the_other(capsys: pytest.CaptureFixture[str]
             else:
                 assert block == printed[-1]
     assert names["evolution"].steps == 200
+    assert names["accuracy"] > 0.8
+    assert names["network"].density_ < 0.3

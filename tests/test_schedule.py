@@ -53,6 +53,39 @@ def test_layers_evolve_every_so_many_steps_until_the_end() -> None:
     assert [layer.nnz for layer in sparse(model)] == before
 
 
+@pytest.mark.parametrize(
+    ("every", "numbers", "expected"),
+    [
+        (4, [1, 2, 2, 3, 4, 4, 5, 8], [4, 8]),  # gradients that are added up: the number stays
+        (1, [0, 1, 1, 2], [1, 2]),
+        (4, [6, 7, 8], [8]),  # resumed after the fifth
+        (4, [8, 9, 12], [8, 12]),
+        (3, [2, 4, 6, 8, 10], [4, 6, 10]),  # two optimisers, each of which counts
+    ],
+)
+def test_steps_that_somebody_else_counts(every: int, numbers: list[int], expected: list[int]) -> None:
+    evolution = start(every=every)[2]
+    assert [number for number in numbers if evolution.step(number)] == expected
+
+
+def test_a_counted_training_resumes_without_state() -> None:
+    model, _, evolution = start(every=2)
+    for number in range(1, 5):
+        evolution.step(number)
+    other, _, earlier = start(every=2)
+    for number in range(1, 4):
+        earlier.step(number)
+    later = Evolution(other, torch.optim.SGD(other.parameters(), lr=0.1), every=2, seed=3)
+    assert later.step(4)
+    assert all(map(torch.equal, model.state_dict().values(), other.state_dict().values()))
+
+
+def test_a_resumed_count_knows_what_was_missed() -> None:
+    evolution = start(every=4)[2]
+    evolution.load_state_dict({"steps": 3, "seed": 0})
+    assert evolution.step(5)
+
+
 def test_counts_are_those_of_each_layer() -> None:
     model, _, evolution = start(zeta=0.5)
     counts = evolution.evolve()

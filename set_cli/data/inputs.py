@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +16,26 @@ from set_cli.data.scaling import in_chunks, unscaled
 from set_cli.native import records
 
 RESIDENT = 0.25  # of a GPU's free memory: a part that takes more stays in the machine's
+
+
+class Batches(Protocol):
+    """What the training loop needs of its rows, wherever they come from; see `Inputs`."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def home(self) -> torch.device: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def is_resident(self) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: Tensor, maps: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
 
 
 class Inputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -57,9 +58,11 @@ class Evolution:
     seed        of all draws, which are a function of it, the step and the layer; None: torch's global generator, in a
                 process group the first process's
 
-    `state_dict` holds the step and the seed: a training that is resumed with it draws what it would have drawn. Raises
-    ValueError where the model has no sparse layer, for numbers out of range, for an optimiser that does not correct its
-    moments, and as `SparseLinear.evolve`.
+    Call it after the optimiser's steps only, not between the backwards whose gradients it adds up: an evolution drops
+    gradients. `state_dict` holds the step and the seed: a training that is resumed with it draws what it would have
+    drawn. Where a trainer counts the steps and its checkpoints know them, `step(number)` with a seed of one's own needs
+    no state. Raises ValueError where the model has no sparse layer, for numbers out of range, for an optimiser that does
+    not correct its moments, and as `SparseLinear.evolve`.
     """
 
     def __init__(
@@ -95,12 +98,22 @@ class Evolution:
         self._by_age = BiasCorrectionByAge(optimizer, weights) if bias_correction == "age" else None
         self.seed = common_seed() if seed is None else seed
         self.steps = 0
+        self._has_counted = False
 
-    def step(self) -> list[LayerCount]:
-        """Count a step of the optimiser, and evolve where that is due; what was done to each layer, else nothing."""
-        self.steps += 1
+    def step(self, number: int | None = None) -> list[LayerCount]:
+        """Count a step of the optimiser, and evolve where that is due; what was done to each layer, else nothing.
+
+        number  of the step, where somebody else counts (a trainer, its epochs too): the same as before is no step
+        """
+        before = self.steps
+        self.steps = before + 1 if number is None else operator.index(number)
+        if self.steps == before:
+            return []
+        if not self._has_counted:  # maybe resumed: the steps up to here were another object's
+            before, self._has_counted = self.steps - 1, True
         is_over = self._until is not None and self.steps > self._until
-        return [] if is_over or self.steps % self._every else self.evolve()
+        is_due = self.steps // self._every > before // self._every
+        return self.evolve() if is_due and not is_over else []
 
     def evolve(self, *, refill: bool = True) -> list[LayerCount]:
         """Evolve now, whatever the step; refill=False removes only, as the paper does after the last epoch."""
@@ -136,6 +149,7 @@ class Evolution:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume where `state_dict` was taken."""
         self.steps, self.seed = int(state["steps"]), int(state["seed"])
+        self._has_counted = True
 
     def detach(self) -> None:
         """Remove the hooks that `keep_last_step` and `bias_correction` need."""

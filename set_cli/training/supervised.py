@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from set_cli.config import Augment, Config
 from set_cli.data.augment import draw_transforms
-from set_cli.data.inputs import Inputs
+from set_cli.data.inputs import Batches, Inputs
 from set_cli.models.activations import Activation
 from set_cli.system import streams
 from set_cli.training.graphs import recorded
@@ -27,7 +27,7 @@ EVALUATION_ROWS = 1000  # per batch
 
 def train_epoch(
     model: nn.Module,
-    inputs: Inputs,
+    inputs: Batches,
     optimizer: torch.optim.Optimizer,
     config: Config,
     epoch: int,
@@ -83,7 +83,7 @@ def train_epoch(
     return one_pass.mean_loss
 
 
-def _epoch_transforms(augment: Augment, inputs: Inputs, rng: np.random.Generator) -> Tensor | None:
+def _epoch_transforms(augment: Augment, inputs: Batches, rng: np.random.Generator) -> Tensor | None:
     if not augment.is_on:
         return None
     return torch.from_numpy(draw_transforms(augment, len(inputs), inputs.shape, rng)).to(inputs.home)
