@@ -9,16 +9,21 @@ from typing import Any
 import pytest
 import torch
 
-PAGE = (Path(__file__).parent.parent / "docs" / "python.md").read_text()
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "python.md").read_text()
 SECTIONS = (
     "A sparse layer in your own network",
     "A network that you have",
     "In scikit-learn",
+    "A two-layer GPT",
     "A rule of your own",
 )
 
 
-def test_the_examples_run_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_examples_run_one_after_the_other(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
     torch.manual_seed(0)
     names: dict[str, Any] = {}
     printed = []
@@ -32,6 +37,9 @@ def test_the_examples_run_one_after_the_other(capsys: pytest.CaptureFixture[str]
                 printed.append(capsys.readouterr().out)
             else:
                 assert block == printed[-1]
-    assert names["evolution"].steps == 200
+            if title.startswith("A sparse layer"):
+                assert names["evolution"].steps == 200
+    assert names["losses"][-1] < 0.6 * names["losses"][0]
+    assert names["evolution"].steps == 100
     assert names["accuracy"] > 0.8
     assert names["network"].density_ < 0.3

@@ -61,8 +61,8 @@ class Evolution:
     Call it after the optimiser's steps only, not between the backwards whose gradients it adds up: an evolution drops
     gradients. `state_dict` holds the step and the seed: a training that is resumed with it draws what it would have
     drawn. Where a trainer counts the steps and its checkpoints know them, `step(number)` with a seed of one's own needs
-    no state. Raises ValueError where the model has no sparse layer, for numbers out of range, for an optimiser that does
-    not correct its moments, and as `SparseLinear.evolve`.
+    no state. Raises ValueError where the model has no sparse layer, for numbers out of range, for an optimiser whose
+    moments cannot be corrected by age, and as `SparseLinear.evolve`.
     """
 
     def __init__(
