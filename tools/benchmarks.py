@@ -22,8 +22,10 @@ import torch
 from tabulate import tabulate
 
 from set_cli import native
+from set_cli.bench.layers import LAYERS, why_no_sparselab
 from set_cli.bench.measure import Row
 from set_cli.bench.table import machine_line, render_markdown
+from set_cli.bench.workloads import WORKLOADS
 from set_cli.config import Augment
 from set_cli.data.augment import draw_transforms
 from set_cli.data.catalog import CATALOG
@@ -50,6 +52,7 @@ def main() -> None:
         epochs(),
         startup(),
         phases(),
+        layers(),
         crossover(),
         instruction_sets(),
         waiting(),
@@ -73,7 +76,8 @@ def markdown(rows: list[list[object]], headers: list[str]) -> str:
 
 
 def steps() -> str:
-    rows = bench("--repeats", str(ROUNDS))
+    steps = [name for name in WORKLOADS if name not in LAYERS]
+    rows = bench("--repeats", str(ROUNDS), "--workload", *steps)
     single = bench("--repeats", "5", "--threads", "1", "--no-memory", "--workload", "cifar10_mlp", "mnist_mlp")
     million = next(row for row in rows if row.workload == "million" and row.engine == "native")
     per_connection = 1e6 * (million.peak_memory_mb or 0) / million.connections
@@ -82,6 +86,18 @@ def steps() -> str:
         f"`million` has {million.connections:,} connections: {per_connection:.1f} bytes of peak memory for each, "
         "activations and optimiser included.\n\nOne thread, `set-bench --threads 1 --workload cifar10_mlp mnist_mlp`:"
         f"\n\n{render_markdown(single)}"
+    )
+
+
+def layers() -> str:
+    """A layer in anyone's network, beside what else there is for it."""
+    rows = bench("--repeats", str(ROUNDS), "--threads", "1", "--no-memory", "--workload", "layer")
+    missing = why_no_sparselab()
+    peers = f" Without sparselab: {missing}." if missing else ""
+    return (
+        "## A layer alone\n\nTwo layers of n neurons with ReLU between, `layer_n_density_batch`: forward and backward, the "
+        f"gradient of the inputs included; one thread, no optimiser. `set-bench --threads 1 --workload layer`.{peers}\n\n"
+        f"{render_markdown(rows)}"
     )
 
 
