@@ -95,8 +95,9 @@ def layers() -> str:
     missing = why_no_sparselab()
     peers = f" Without sparselab: {missing}." if missing else ""
     return (
-        "## A layer alone\n\nTwo layers of n neurons with ReLU between, `layer_n_density_batch`: forward and backward, the "
-        f"gradient of the inputs included; one thread, no optimiser. `set-bench --threads 1 --workload layer`.{peers}\n\n"
+        "## A layer alone\n\nTwo layers of n neurons with ReLU between, `layer_n_density_batch`: forward and backward, "
+        "the gradient of the inputs included; one thread, no optimiser. `set-bench --threads 1 --workload layer`."
+        f"{peers}\n\n"
         f"{render_markdown(rows)}"
     )
 
