@@ -111,6 +111,20 @@ def test_blocks_of_a_large_matrix_add_up_in_the_order_of_a_single_walk(simd: str
     np.testing.assert_allclose(dw.numpy(), expected, rtol=0, atol=tolerance(n_batch, 16.0))
 
 
+@pytest.mark.parametrize("n_batch", [0, 1, 16, 37])
+def test_the_gradient_of_a_row_major_input_is_row_major(simd: str, n_batch: int) -> None:
+    """Else torch turns it over for a leaf, and what is before the layer computes with mixed layouts."""
+    layer = SparseLinear(40, 30, density=0.2, engine="native", seed=0)
+    rows, dy = torch.randn(n_batch, 40), torch.randn(n_batch, 30)
+    found = []
+    for x in (rows, rows.t().contiguous().t()):
+        x.requires_grad_()
+        y = layer(x)
+        found += torch.autograd.grad(y, x, dy)
+    assert found[0].is_contiguous()
+    assert torch.equal(*found)
+
+
 def test_large_matrices_are_fetched_ahead_and_still_right(simd: str) -> None:
     rng = np.random.default_rng(1)
     n_in, n_out, n_batch = 40_000, 300, 128  # 20 MB of inputs
