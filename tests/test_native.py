@@ -116,7 +116,7 @@ def test_the_gradient_of_a_row_major_input_is_row_major(simd: str, n_batch: int)
     """Else torch turns it over for a leaf, and what is before the layer computes with mixed layouts."""
     layer = SparseLinear(40, 30, density=0.2, engine="native", seed=0)
     rows, dy = torch.randn(n_batch, 40), torch.randn(n_batch, 30)
-    found = []
+    found: list[Tensor] = []
     for x in (rows, rows.t().contiguous().t()):
         x.requires_grad_()
         y = layer(x)
