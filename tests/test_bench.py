@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from set_cli import native
-from set_cli.bench.measure import ratio
+from set_cli.bench.layers import LAYERS, SPARSELAB, Layers, why_no_sparselab
+from set_cli.bench.measure import as_json, measure, ratio
 from set_cli.bench.workloads import ENGINES, MACHINES, NETWORKS, Machine, Network, prepare, why_not
 from set_cli.models.counts import sparse_layers
 from set_cli.models.rbm import RBM
@@ -65,7 +66,8 @@ def test_an_rbm_has_a_row_for_every_engine(tmp_path: Path) -> None:
     assert all(row["peak_memory_mb"] is None and 0 < row["ms_best"] <= row["ms_median"] for row in rows)
 
 
-RUNNABLE = [engine for engine in ENGINES if engine == "dense" or why_missing(engine) is None]
+OURS = [engine for engine in ENGINES if engine != SPARSELAB]
+RUNNABLE = [engine for engine in OURS if engine == "dense" or why_missing(engine) is None]
 
 
 @pytest.mark.parametrize("engine", RUNNABLE)
@@ -95,7 +97,10 @@ def test_a_step_of_the_rbm_trains_the_connections_and_no_others(engine: str, mon
     ("arguments", "sentence"),
     [
         (["--workload", "cifar"], "workload cifar is not known: expected one of cifar10_mlp, "),
-        (["--engine", "scipy"], "engine scipy is not known: expected one of native, torch, triton, masked, dense"),
+        (
+            ["--engine", "scipy"],
+            "engine scipy is not known: expected one of native, torch, triton, masked, dense, sparse",
+        ),
         (["--repeats", "0"], "0 is not in the range"),
         (["--device", "cuda"], "--device cuda: torch finds no GPU here; use --device cpu"),
     ],
@@ -157,3 +162,54 @@ def test_the_engines_have_the_networks_they_name(monkeypatch: pytest.MonkeyPatch
     convolutional = CONVOLUTIONAL.build("native")
     assert sum(isinstance(module, nn.Conv2d) for module in convolutional) == 4
     assert list(sparse_layers(convolutional)) == ["layer1", "layer2"]
+
+
+def test_layers_alone_are_a_group_of_workloads(tmp_path: Path) -> None:
+    arguments = ["--workload", "layer", "--engine", "triton", "--format", "json"]  # which does none of them, so quickly
+    result = run_python("-c", BENCH, *arguments, folder=tmp_path)
+    assert (result.returncode, json.loads(result.stdout)) == (0, [])
+    refused = [line for line in result.stderr.splitlines() if "not run: it computes on a GPU" in line]
+    assert [line.partition(" ")[0] for line in refused] == list(LAYERS)
+    assert len(refused) == 8
+
+
+def test_layers_alone_have_the_contracts_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LAYERS, "layer_small", Layers(64, 0.1, 8))
+    sparse, dense = rows = measure("layer_small", ["native", "dense"], 1, False, lambda line: None)
+    assert all(list(row) == KEYS.split() for row in json.loads(as_json(rows)))
+    assert (sparse.engine, dense.engine, dense.vs_dense) == ("native", "dense", 1)
+    assert sparse.vs_dense is not None
+    assert sparse.vs_dense > 0
+
+
+@pytest.mark.parametrize("engine", [*RUNNABLE, SPARSELAB])
+def test_layers_alone_compute_all_gradients(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the inputs too: an engine that left them out would look fast."""
+    if engine == SPARSELAB and (missing := why_no_sparselab()):
+        pytest.skip(missing)
+    build = Layers.build
+    seen: set[torch.Size] = set()
+
+    def watch(tensor: torch.Tensor) -> None:
+        tensor.register_hook(lambda gradient: seen.add(gradient.shape))  # type: ignore[no-untyped-call]
+
+    def watched(layers: Layers, engine: str) -> nn.Sequential:
+        model = build(layers, engine)
+        for parameter in model.parameters():
+            watch(parameter)
+        model[0].register_forward_pre_hook(lambda _, inputs: watch(inputs[0]))
+        return model
+
+    monkeypatch.setattr(Layers, "build", watched)
+    monkeypatch.setitem(LAYERS, "layer_small", Layers(64, 0.1, 8))
+    task = prepare("layer_small", engine)
+    task.run()
+    assert len(seen) >= 3  # and weights
+    assert {torch.Size((8, 64)), torch.Size((64,))} < seen  # inputs, biases
+    assert task.connections == 2 * 64 * 64 if engine == "dense" else abs(task.connections - 819) < 100
+
+
+def test_sparselab_is_compared_where_it_is() -> None:
+    assert why_not("higgs_mlp", SPARSELAB) == "it is compared in the workload layer"
+    assert why_not("layer_1024_0.1_32", SPARSELAB) == why_no_sparselab()
+    assert why_not("layer_1024_0.1_32", SPARSELAB, torch.device("cuda")) == "it computes on the CPU"

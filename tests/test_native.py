@@ -87,6 +87,44 @@ def test_any_strides_give_the_same(simd: str, spoil: Callable[[Tensor], Tensor])
     assert torch.isfinite(compiled.sddmm(spoilt, dy, on)).all()
 
 
+@pytest.mark.parametrize("n_batch", [128, 150])
+def test_blocks_of_a_large_matrix_add_up_in_the_order_of_a_single_walk(simd: str, n_batch: int) -> None:
+    """So many neighbours that 128 columns of them do not fit into L2, while 4 columns of them do."""
+    neighbours, rows, few = 20_000, 20, 4
+    rng = np.random.default_rng(0)
+    wide = random_pattern(rows, neighbours, 40_000, rng)
+    on = device_pattern(wide)
+    back = device_pattern(wide.transposed_order()[0])
+    weights = torch.randn(40_000)
+    x, dy = torch.randn(n_batch, rows), torch.randn(n_batch, neighbours)
+    dx, dw, _ = compiled.gradients(x, dy, weights, on)
+    assert dx is not None
+    y = compiled.spmm(dy, weights, torch.ones(rows), back)
+    first_dx, _, _ = compiled.gradients(x[:few], dy[:few], weights, on)
+    assert first_dx is not None
+    assert torch.equal(dx[:few], first_dx)
+    assert torch.equal(dx, compiled.spmm_t(dy, weights, on))
+    assert torch.equal(y[:few], compiled.spmm(dy[:few], weights, torch.ones(rows), back))
+    dense = dense_weight(wide, weights.numpy())
+    np.testing.assert_allclose(dx.numpy(), dy.numpy() @ dense.T, rtol=0, atol=tolerance(2000, 16.0))
+    expected = (x.numpy().T.astype(float) @ dy.numpy()).reshape(-1)[wide.positions()]
+    np.testing.assert_allclose(dw.numpy(), expected, rtol=0, atol=tolerance(n_batch, 16.0))
+
+
+@pytest.mark.parametrize("n_batch", [0, 1, 16, 37])
+def test_the_gradient_of_a_row_major_input_is_row_major(simd: str, n_batch: int) -> None:
+    """Else torch turns it over for a leaf, and what is before the layer computes with mixed layouts."""
+    layer = SparseLinear(40, 30, density=0.2, engine="native", seed=0)
+    rows, dy = torch.randn(n_batch, 40), torch.randn(n_batch, 30)
+    found: list[Tensor] = []
+    for x in (rows, rows.t().contiguous().t()):
+        x.requires_grad_()
+        y = layer(x)
+        found += torch.autograd.grad(y, x, dy)
+    assert found[0].is_contiguous()
+    assert torch.equal(*found)
+
+
 def test_large_matrices_are_fetched_ahead_and_still_right(simd: str) -> None:
     rng = np.random.default_rng(1)
     n_in, n_out, n_batch = 40_000, 300, 128  # 20 MB of inputs

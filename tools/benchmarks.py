@@ -22,8 +22,10 @@ import torch
 from tabulate import tabulate
 
 from set_cli import native
+from set_cli.bench.layers import LAYERS, why_no_sparselab
 from set_cli.bench.measure import Row
 from set_cli.bench.table import machine_line, render_markdown
+from set_cli.bench.workloads import WORKLOADS
 from set_cli.config import Augment
 from set_cli.data.augment import draw_transforms
 from set_cli.data.catalog import CATALOG
@@ -50,6 +52,7 @@ def main() -> None:
         epochs(),
         startup(),
         phases(),
+        layers(),
         crossover(),
         instruction_sets(),
         waiting(),
@@ -73,7 +76,8 @@ def markdown(rows: list[list[object]], headers: list[str]) -> str:
 
 
 def steps() -> str:
-    rows = bench("--repeats", str(ROUNDS))
+    steps = [name for name in WORKLOADS if name not in LAYERS]
+    rows = bench("--repeats", str(ROUNDS), "--workload", *steps)
     single = bench("--repeats", "5", "--threads", "1", "--no-memory", "--workload", "cifar10_mlp", "mnist_mlp")
     million = next(row for row in rows if row.workload == "million" and row.engine == "native")
     per_connection = 1e6 * (million.peak_memory_mb or 0) / million.connections
@@ -82,6 +86,19 @@ def steps() -> str:
         f"`million` has {million.connections:,} connections: {per_connection:.1f} bytes of peak memory for each, "
         "activations and optimiser included.\n\nOne thread, `set-bench --threads 1 --workload cifar10_mlp mnist_mlp`:"
         f"\n\n{render_markdown(single)}"
+    )
+
+
+def layers() -> str:
+    """A layer in anyone's network, beside what else there is for it."""
+    rows = bench("--repeats", str(ROUNDS), "--threads", "1", "--no-memory", "--workload", "layer")
+    missing = why_no_sparselab()
+    peers = f" Without sparselab: {missing}." if missing else ""
+    return (
+        "## A layer alone\n\nTwo layers of n neurons with ReLU between, `layer_n_density_batch`: forward and backward, "
+        "the gradient of the inputs included; one thread, no optimiser. `set-bench --threads 1 --workload layer`."
+        f"{peers}\n\n"
+        f"{render_markdown(rows)}"
     )
 
 
@@ -328,6 +345,13 @@ index structures and the activations are some 20 MB, and the L3 is shared with o
 
 The step of `higgs_mlp` is half kernels, half Python and torch's autograd, which costs some 0.3 ms whatever the network;
 that bounds the ratio of small networks, and the dense step beside it varies by a half from run to run.
+
+A layer alone (`layer_…`) is bound by the same traffic, a cache line in 0.6 ns on the Xeon that its table is from. Per
+connection and 16 rows of the batch that is one line forward and one backward, and forward one more for the weight,
+which lies in the other order. Small layers are bound by Python and torch's autograd: two cost 0.1 ms more than two of
+nn.Linear whatever their size, and twice that where the data push the interpreter out of the caches. Tried and left out,
+because it gained nothing: rows in pairs (sums that do not wait for each other), blocks that fit into L1, prefetches
+below 16 MB, huge pages.
 
 What the step does not do: no gradient of the network's input, no mask or gradient of dense size, no copy of activations
 (dropout keeps one bit per value; the input's gradient of a layer overwrites its activations), one call from Python each

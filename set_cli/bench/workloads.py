@@ -1,4 +1,4 @@
-"""What is measured: whole training steps of the paper's networks, and the topology's own work.
+"""What is measured: whole training steps of the paper's networks, the topology's own work, and layers alone.
 
 A workload and an engine give a `Task`: a function that does the work once. Inputs are synthetic (Gaussian), the batch
 is one fixed batch, the learning rate so small that nothing saturates while the clock runs.
@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from set_cli import native
+from set_cli.bench.layers import LAYERS, SPARSELAB, why_no_sparselab
 from set_cli.config import Model, Train
 from set_cli.models.activations import Activation
 from set_cli.models.cnn import build_cnn, plan_cnn
@@ -154,8 +155,9 @@ TOPOLOGY: Mapping[str, Network] = {
     for work in ("evolve", "init")
     for suffix, name in (("", "cifar10_mlp"), ("_million", "million"))
 }
-WORKLOADS = (*NETWORKS, *MACHINES, *TOPOLOGY)
-ENGINES = ("native", "torch", "triton", "masked", "dense")
+WORKLOADS = (*NETWORKS, *MACHINES, *TOPOLOGY, *LAYERS)
+GROUPS = {"layer": tuple(LAYERS)}  # names that stand for several
+ENGINES = ("native", "torch", "triton", "masked", "dense", SPARSELAB)
 CPU = torch.device("cpu")
 ARRANGING = ("native", "torch", "triton")  # engines that read a batch fastest in a layout of their own
 LARGEST_DENSE = 8 << 30  # bytes
@@ -173,6 +175,12 @@ def why_not(workload: str, engine: str, device: torch.device = CPU, precision: P
         return "it computes on the CPU" if on_gpu else native.missing
     if engine == "triton" and (missing := why_missing("triton") if on_gpu else "it computes on a GPU, --device cuda"):
         return missing
+    if engine == SPARSELAB:
+        if workload not in LAYERS:
+            return "it is compared in the workload layer"
+        return "it computes on the CPU" if on_gpu else why_no_sparselab()
+    if workload in LAYERS:
+        return None
     if workload in TOPOLOGY:
         if on_gpu and workload.startswith("init"):
             return "networks are drawn on the CPU"
@@ -218,6 +226,8 @@ def _prepare(workload: str, engine: str, device: torch.device, precision: Precis
         return work(TOPOLOGY[workload], kernels, device)
     if workload in MACHINES:
         return _contrast(MACHINES[workload], engine, device)
+    if workload in LAYERS:
+        return Task(*LAYERS[workload].prepare(engine, device))
     network = NETWORKS[workload]
     model = network.build(engine).to(device)
     activations = [module for module in model if isinstance(module, Activation)]

@@ -38,7 +38,11 @@ class SeveralNames(Command):
 @click.command(cls=SeveralNames)
 @click.option("--workload", "workloads", multiple=True, metavar="NAME...", help="Default: all.")
 @click.option(
-    "--engine", "engines", multiple=True, metavar="NAME...", help="native, torch, triton, masked, dense; default: all."
+    "--engine",
+    "engines",
+    multiple=True,
+    metavar="NAME...",
+    help="native, torch, triton, masked, dense, sparselab; default: all.",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
@@ -66,7 +70,9 @@ def main(
     """Time the engines side by side on whole training steps, the update by SGD with momentum included.
 
     Workloads: cifar10_mlp (SReLU, dropout), cifar10_mlp_relu, mnist_mlp, higgs_mlp, million (ReLU); cifar10_cnn, its
-    convolutions dense; mnist_rbm (CD-1); evolve and init, with _million behind them also on that network. `dense` is
+    convolutions dense; mnist_rbm (CD-1); evolve and init, with _million behind them also on that network; layer: two
+    SparseLinear in a network of one's own, forward and backward without an update (layer_1024_0.01_32 for one of them:
+    neurons, density, batch), there also beside the package `sparselab` where that is installed. `dense` is
     plain torch with SGD(fused=True), `masked` dense weights under a mask (torch.nn.utils.prune, of an RBM a mask on
     the gradient; not the engine of that name), `torch` its CSR products, `native` our kernels, `triton` those for a
     GPU; only `native` fuses SReLU and dropout, so cifar10_mlp_relu is what shows sparsity alone. Rounds are
@@ -94,9 +100,9 @@ def _measure(
     prepare_for_torch()
     # torch takes over a second to import: --help must not wait for it.
     from set_cli.bench.table import machine_line
-    from set_cli.bench.workloads import ENGINES, WORKLOADS, why_not
+    from set_cli.bench.workloads import ENGINES, GROUPS, WORKLOADS, why_not
 
-    for kind, names, known in (("workload", workloads, WORKLOADS), ("engine", engines, ENGINES)):
+    for kind, names, known in (("workload", workloads, (*WORKLOADS, *GROUPS)), ("engine", engines, ENGINES)):
         unknown = [name for name in names if name not in known]
         if unknown:
             raise click.UsageError(f"{kind} {unknown[0]} is not known: expected one of {', '.join(known)}")
@@ -111,7 +117,8 @@ def _measure(
         raise ConfigError("--device cuda: torch finds no GPU here; use --device cpu, or install torch built for CUDA")
     click.echo(machine_line(repeats, place), err=True)
     rows: list[Row] = []
-    for workload in workloads or WORKLOADS:
+    chosen = [each for name in workloads or WORKLOADS for each in GROUPS.get(name, (name,))]
+    for workload in chosen:
         able = []
         for engine in engines or ENGINES:
             reason = why_not(workload, engine, place, precision)

@@ -102,33 +102,53 @@ def empty(length: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def is_columns(x: Tensor) -> bool:
     """Whether the kernels can read this (n_batch, neurons) tensor where it lies."""
-    return x.stride(0) == 1 and x.stride(1) >= x.shape[0]
+    of_batch, of_neurons = x.stride()
+    return of_batch == 1 and of_neurons >= x.shape[0]
 
 
 def to_columns(x: Tensor) -> Tensor:
     """x (n_batch, neurons) itself if its batch is contiguous, else a copy whose batch is."""
-    n_batch, neurons = x.shape
     if x.dtype is not torch.float32 or not x.is_cpu:  # the kernels see addresses only
         raise ValueError(
             f"engine native: expected a dense float32 tensor on the CPU, got {x.dtype} on {x.device}; engine torch "
             "takes other types and devices"
         )
-    x = x.resolve_neg()
+    return lay_out(x)
+
+
+def lay_out(x: Tensor) -> Tensor:
+    """What to_columns gives, of a tensor that is known to be float32 on the CPU."""
+    x = x.resolve_neg() if x.is_neg() else x
     if is_columns(x):
         return x
+    columns = new_columns(*x.shape)
+    _turn(x, columns)
+    return columns
+
+
+def to_rows(x: Tensor) -> Tensor:
+    """A copy of columns (n_batch, neurons) as torch lays out a tensor by itself, each row contiguous."""
+    rows = torch.empty(x.shape, dtype=torch.float32, device="cpu")
+    _turn(x.t(), rows.t())
+    return rows
+
+
+def _turn(x: Tensor, columns: Tensor) -> None:
+    """Copy x (n_batch, neurons) into columns of that shape."""
     if core is None:
         raise RuntimeError(missing)
-    columns = new_columns(n_batch, neurons)
-    if n_batch and neurons:
-        core.to_columns(
-            records.ToColumns(
-                x=x.data_ptr(),
-                stride_batch=x.stride(0),
-                stride_feature=x.stride(1),
-                out=records.columns(columns),
-                features=neurons,
-                n_batch=n_batch,
-            ),
-            threads(n_batch * neurons * ELEMENTWISE),
-        )
-    return columns
+    n_batch, neurons = x.shape
+    if not n_batch or not neurons:
+        return
+    of_batch, of_neurons = x.stride()
+    core.to_columns(
+        records.ToColumns(
+            x=x.data_ptr(),
+            stride_batch=of_batch,
+            stride_feature=of_neurons,
+            out=records.columns(columns),
+            features=neurons,
+            n_batch=n_batch,
+        ),
+        threads(n_batch * neurons * ELEMENTWISE),
+    )

@@ -172,8 +172,8 @@ class SparseLinear(nn.Module):
         """The engine that computes the products: the one asked for, or the one that suits the layer as it is now."""
         if self._engine is not None:
             return self._engine
-        shape = (self.in_features, self.out_features)
-        return choose("auto", shape, self.density, self.weight.dtype, self.weight.device).engine
+        shape, weight = (self.in_features, self.out_features), self.weight
+        return choose("auto", shape, self.density, weight.dtype, weight.device).engine
 
     @property
     def density(self) -> float:
@@ -183,7 +183,7 @@ class SparseLinear(nn.Module):
     @property
     def nnz(self) -> int:
         """Connections, those of weight 0 included."""
-        return len(self.indices)
+        return self.indices.numel()
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., n_in) to (..., n_out); ValueError for another width or type.
@@ -193,21 +193,23 @@ class SparseLinear(nn.Module):
         """
         if x.shape[-1] != self.in_features:
             raise ValueError(f"expected {self.in_features} features, got a tensor of shape {tuple(x.shape)}")
-        engine, kind = self.engine, x.device.type
-        if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+        engine = self.engine
+        if not is_autocast(x):
             return self._product(x, engine)
+        kind = x.device.type
         x = x.to(torch.get_autocast_dtype(kind) if engine.takes_half else self.weight.dtype)
         with torch.autocast(kind, enabled=False):
             return self._product(x, engine)
 
     def _product(self, x: Tensor, engine: Engine) -> Tensor:
-        fits = x.dtype == self.weight.dtype or (engine.takes_half and x.dtype in HALF)
-        if not fits or x.device != self.weight.device:
+        weight = self.weight  # once: nn.Module searches for it every time
+        fits = x.dtype == weight.dtype or (engine.takes_half and x.dtype in HALF)
+        if not fits or x.device != weight.device:
             raise ValueError(
-                f"expected {self.weight.dtype} on {self.weight.device} like the weights, got {x.dtype} on {x.device}"
+                f"expected {weight.dtype} on {weight.device} like the weights, got {x.dtype} on {x.device}"
             )
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
-        y = sparse_product(rows, self.weight, self.bias, self.device_pattern(), engine)
+        y = sparse_product(rows, weight, self.bias, self.device_pattern(), engine)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
     @torch.no_grad()
@@ -342,9 +344,10 @@ class SparseLinear(nn.Module):
 
     def device_pattern(self) -> DevicePattern:
         """The connections as the engines read them."""
-        if self._derived.indices is not self.indices or self._derived.indptr is not self.indptr:  # moved by `.to()`
-            self._derived = DevicePattern((self.in_features, self.out_features), self.indptr, self.indices)
-        return self._derived
+        derived, buffers = self._derived, self._buffers
+        if derived.indices is not buffers["indices"] or derived.indptr is not buffers["indptr"]:  # moved by `.to()`
+            derived = self._derived = DevicePattern((self.in_features, self.out_features), self.indptr, self.indices)
+        return derived
 
     def _load_from_state_dict(
         self,
@@ -375,6 +378,14 @@ class SparseLinear(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+
+
+def is_autocast(x: Tensor) -> bool:
+    """Whether torch.autocast is on for x's device."""
+    if x.is_cpu:  # by far the most calls; every question takes as long as a small layer's row
+        return torch.is_autocast_enabled("cpu")
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _gather(values: Tensor, source: Tensor) -> Tensor:

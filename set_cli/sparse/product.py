@@ -47,8 +47,11 @@ class SparseProduct(torch.autograd.Function):
         wanted = tuple(ctx.needs_input_grad[:3])
         if torch.is_grad_enabled():  # the gradients are to be differentiated in their turn
             return *SparseGradients.apply(x, dy, weight, ctx.pattern, ctx.engine, wanted), None, None  # type: ignore[no-untyped-call]
-        x = x if ctx.arranged is None else ctx.arranged
-        return *compute_gradients(x, dy, weight, ctx.pattern, ctx.engine, wanted), None, None
+        engine, is_copied = ctx.engine, ctx.arranged is not None
+        dx, dw, db = compute_gradients(ctx.arranged if is_copied else x, dy, weight, ctx.pattern, engine, wanted)
+        if dx is not None and is_copied and engine.restore:
+            dx = engine.restore(dx)
+        return dx, dw, db, None, None
 
     @staticmethod
     def jvp(ctx: Any, x_t: Tensor | None, weight_t: Tensor | None, bias_t: Tensor | None, *_: None) -> Tensor:
@@ -168,11 +171,11 @@ def compute_gradients(
 ) -> Gradients:
     """dx, dw and db, as far as they are wanted."""
     wants_dx, wants_dw, wants_db = wanted
-    x, dy = engine.arrange(x), engine.arrange(dy)
     # Without dx torch sums the bias's gradient on the CPU: older runs resume with their bits.
     if wants_dw and engine.gradients and (wants_dx or dy.is_cuda):
         dx, dw, db = engine.gradients(x, dy, weight, pattern, wants_dx=wants_dx)
         return dx, dw, db if wants_db else None
+    x, dy = engine.arrange(x), engine.arrange(dy)
     dx = engine.spmm_t(dy, weight, pattern) if wants_dx else None
     dw = engine.sddmm(x, dy, pattern).to(weight.dtype) if wants_dw else None
     return dx, dw, dy.sum(dim=0, dtype=weight.dtype) if wants_db else None

@@ -7,20 +7,28 @@ namespace {
 
 constexpr int block = turned;
 
+// The same of a whole block of 16 samples and 16 features, in registers.
+INLINE void turn_block(const float* in, int64_t stride, float* out, int64_t out_stride) {
+    for (int f = 0; f < block; f += width)
+        for (int b = 0; b < block; b += width) {
+            vec square[width];
+#pragma GCC unroll 16
+            for (int i = 0; i < width; i++) square[i] = load(in + (b + i) * stride + f);
+            turn_square(square);
+#pragma GCC unroll 16
+            for (int i = 0; i < width; i++) store(out + (f + i) * out_stride + b, square[i]);
+        }
+}
+
 // out[f0 + f][b0 + b] = in[b][f], a block of `samples` rows that lie `stride` apart
 INLINE void turn(const float* in, int64_t stride, Columns out, int64_t f0, int64_t features, int64_t b0, int samples) {
     for (int64_t f = 0; f < features; f += block) {
         const int wide = features - f < block ? static_cast<int>(features - f) : block;
-        float tile[block][block];
-        for (int b = 0; b < samples; b++)
-            for (int j = 0; j < wide; j++) tile[j][b] = in[b * stride + f + j];
-        for (int j = 0; j < wide; j++) {
-            float* to = out.row(f0 + f + j) + b0;
-            if (samples == block)
-                for (int b = 0; b < block; b++) to[b] = tile[j][b];
-            else
-                for (int b = 0; b < samples; b++) to[b] = tile[j][b];
-        }
+        float* to = out.row(f0 + f) + b0;
+        if (wide == block && samples == block) turn_block(in + f, stride, to, out.stride);
+        else
+            for (int j = 0; j < wide; j++)
+                for (int b = 0; b < samples; b++) to[j * out.stride + b] = in[b * stride + f + j];
     }
 }
 
@@ -120,8 +128,14 @@ void gather_moved(const Source& source, Range mine, Image image, const int64_t* 
 
 void to_columns(const float* in, Range mine, int64_t stride_batch, int64_t stride_feature, Columns out,
                 int64_t n_batch) {
-    for (int64_t f0 = mine.begin; f0 < mine.end; f0 += block) {
-        const int64_t wide = mine.end - f0 < block ? mine.end - f0 : block;
+    constexpr int64_t strip = 4 * block;  // features at a time: as many cache lines in a row are fetched ahead
+    for (int64_t f0 = mine.begin; f0 < mine.end; f0 += strip) {
+        const int64_t wide = mine.end - f0 < strip ? mine.end - f0 : strip;
+        if (stride_batch == 0) {  // of a sum's gradient all rows are one
+            for (int64_t f = f0; f < f0 + wide; f++)
+                for (int64_t b = 0; b < n_batch; b++) out.row(f)[b] = in[f * stride_feature];
+            continue;
+        }
         for (int64_t b0 = 0; b0 < n_batch; b0 += block) {
             const int samples = n_batch - b0 < block ? static_cast<int>(n_batch - b0) : block;
             const float* from = in + b0 * stride_batch + f0 * stride_feature;

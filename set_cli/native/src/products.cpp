@@ -2,6 +2,7 @@
 //
 // A thread keeps a tile of the batch in registers while it walks the connections of one row, so each connection costs
 // one read of its neighbour's row. The bound is the traffic of those rows out of L2 and L3, not arithmetic.
+#include "blocks.hpp"
 #include "kernels.hpp"
 #include "simd.hpp"
 
@@ -33,16 +34,19 @@ INLINE void fetch_row(const float* p) {
 }
 
 template <int N, bool Fetch>
-void product_tile(const Rows& rows, Range mine, const float* __restrict values, const float* __restrict bias,
-                  const float* __restrict in, int64_t in_stride, Columns out, tail_mask tail) {
+void product_tile(const Rows& rows, Range mine, Spans spans, bool is_first, const float* __restrict values,
+                  const float* __restrict bias, const float* __restrict in, int64_t in_stride, Columns out,
+                  tail_mask tail) {
     const int32_t* __restrict indices = rows.indices;
     const int32_t* __restrict order = rows.order;
     const int64_t last = rows.indptr[rows.count] - 1;
     for (int64_t r = mine.begin; r < mine.end; r++) {
         vec acc[N];
+        if (is_first)
 #pragma GCC unroll 8
-        for (int v = 0; v < N; v++) acc[v] = broadcast(bias ? bias[r] : 0.0f);
-        for (int64_t k = rows.indptr[r], end = rows.indptr[r + 1]; k < end; k++) {
+            for (int v = 0; v < N; v++) acc[v] = broadcast(bias ? bias[r] : 0.0f);
+        else load_row<N>(acc, out.row(r), tail);
+        for (int64_t k = spans.begins[r - mine.begin], end = spans.ends[r - mine.begin]; k < end; k++) {
             if (Fetch) {
                 fetch_row<N>(in + indices[k + ahead < last ? k + ahead : last] * in_stride);
                 if (order) __builtin_prefetch(values + order[k + 2 * ahead < last ? k + 2 * ahead : last]);
@@ -79,20 +83,22 @@ INLINE void connection(const float* d, vec w, const vec (&x)[N], vec (&acc)[N], 
     }
 }
 
-// Add: this is not the first tile of the batch, dw already holds a part of the sum.
+// is_first, is_last: of the blocks. Add: this is not the first tile of the batch, dw already holds a part of the sum.
 template <int N, bool Dx, bool Add, bool Fetch>
-void gradients_tile(const Rows& rows, Range mine, const float* __restrict values, Columns x,
-                    const float* __restrict dy, int64_t dy_stride, Columns dx, float* __restrict dw, float relu,
-                    tail_mask tail) {
+void gradients_tile(const Rows& rows, Range mine, Spans spans, bool is_first, bool is_last,
+                    const float* __restrict values, Columns x, const float* __restrict dy, int64_t dy_stride,
+                    Columns dx, float* __restrict dw, float relu, tail_mask tail) {
     const int32_t* __restrict indices = rows.indices;
     const int64_t last = rows.indptr[rows.count] - 1;
     for (int64_t i = mine.begin; i < mine.end; i++) {
         vec xs[N], acc[N];
         load_row<N>(xs, x.row(i), tail);
+        if (is_first || !Dx)
 #pragma GCC unroll 8
-        for (int v = 0; v < N; v++) acc[v] = zero();
-        int64_t k = rows.indptr[i];
-        const int64_t end = rows.indptr[i + 1];
+            for (int v = 0; v < N; v++) acc[v] = zero();
+        else load_row<N>(acc, dx.row(i), tail);
+        int64_t k = spans.begins[i - mine.begin];
+        const int64_t end = spans.ends[i - mine.begin];
         for (; k + 4 <= end; k += 4) {
             if (Fetch)
                 for (int64_t q = k + ahead; q < k + ahead + 4; q++)
@@ -111,7 +117,7 @@ void gradients_tile(const Rows& rows, Range mine, const float* __restrict values
             if (Add) dw[k] += sum(dot);
             else dw[k] = sum(dot);
         }
-        if (Dx && relu != 0) {
+        if (Dx && relu != 0 && is_last) {
 #pragma GCC unroll 8
             for (int v = 0; v < N; v++) acc[v] = where_less(zero(), xs[v], mul(acc[v], broadcast(relu)));
         }
@@ -136,26 +142,36 @@ struct Tiles {
 };
 
 template <bool Fetch>
-void product_columns(int vectors, const Rows& rows, Range mine, const float* values, const float* bias,
+void product_columns(int vectors, const Rows& rows, Range mine, Blocks& blocks, const float* values, const float* bias,
                      const float* in, int64_t in_stride, Columns out, tail_mask tail) {
+    for (int64_t block = 0; block < blocks.count; block++) {
+        const Spans spans = blocks.spans(block);
 #define CASE(n) \
-    case n: return product_tile<n, Fetch>(rows, mine, values, bias, in, in_stride, out, tail)
-    switch (vectors) { CASE(1); CASE(2); CASE(3); CASE(4); CASE(5); CASE(6); CASE(7); CASE(8); }
+    case n: product_tile<n, Fetch>(rows, mine, spans, block == 0, values, bias, in, in_stride, out, tail); break
+        switch (vectors) { CASE(1); CASE(2); CASE(3); CASE(4); CASE(5); CASE(6); CASE(7); CASE(8); }
 #undef CASE
+    }
 }
 
 template <bool Dx, bool Add, bool Fetch>
-void gradients_columns(int vectors, const Rows& rows, Range mine, const float* values, Columns x, const float* dy,
-                       int64_t dy_stride, Columns dx, float* dw, float relu, tail_mask tail) {
-#define CASE(n) \
-    case n: return gradients_tile<n, Dx, Add, Fetch>(rows, mine, values, x, dy, dy_stride, dx, dw, relu, tail)
-    switch (vectors) {
-        CASE(1); CASE(2); CASE(3); CASE(4);
+void gradients_columns(int vectors, const Rows& rows, Range mine, Blocks& blocks, const float* values, Columns x,
+                       const float* dy, int64_t dy_stride, Columns dx, float* dw, float relu, tail_mask tail) {
+    for (int64_t block = 0; block < blocks.count; block++) {
+        const Spans spans = blocks.spans(block);
+        const bool is_first = block == 0, is_last = block + 1 == blocks.count;
+#define CASE(n)                                                                                                     \
+    case n:                                                                                                         \
+        gradients_tile<n, Dx, Add, Fetch>(rows, mine, spans, is_first, is_last, values, x, dy, dy_stride, dx, dw,   \
+                                          relu, tail);                                                              \
+        break
+        switch (vectors) {
+            CASE(1); CASE(2); CASE(3); CASE(4);
 #if SET_ISA == 512 || defined(__aarch64__)
-        CASE(5); CASE(6); CASE(7); CASE(8);
+            CASE(5); CASE(6); CASE(7); CASE(8);
 #endif
-    }
+        }
 #undef CASE
+    }
 }
 
 int vectors_of(int64_t columns) { return static_cast<int>((columns + width - 1) / width); }
@@ -164,24 +180,25 @@ tail_mask tail_of(int64_t columns) { return make_tail(static_cast<int>(columns -
 void product(const Rows& rows, Range mine, const float* values, const float* bias, Columns in, Columns out,
              int64_t n_batch) {
     const Tiles tiles(n_batch, forward_vectors);
-    const bool fetch = in.stride * rows.others * 4 > prefetch_from_bytes;
+    Blocks blocks(rows, mine, tiles.vectors * width * 4);
+    const bool fetch = blocks.count == 1 && in.stride * rows.others * 4 > prefetch_from_bytes;
     for (int64_t tile = 0; tile < tiles.count; tile++) {
         const int64_t at = tiles.begin(tile), columns = tiles.columns(tile);
         if (!columns) continue;
-        (fetch ? product_columns<true> : product_columns<false>)(vectors_of(columns), rows, mine, values, bias,
+        (fetch ? product_columns<true> : product_columns<false>)(vectors_of(columns), rows, mine, blocks, values, bias,
                                                                  in.data + at, in.stride, {out.data + at, out.stride},
                                                                  tail_of(columns));
     }
 }
 
 template <bool Dx, bool Fetch>
-void gradients_of(const Rows& rows, Range mine, const float* values, Columns x, Columns dy, Columns dx, float* dw,
-                  bool add, float relu, const Tiles& tiles) {
+void gradients_of(const Rows& rows, Range mine, Blocks& blocks, const float* values, Columns x, Columns dy, Columns dx,
+                  float* dw, bool add, float relu, const Tiles& tiles) {
     for (int64_t tile = 0; tile < tiles.count; tile++) {
         const int64_t at = tiles.begin(tile), columns = tiles.columns(tile);
         if (!columns) continue;
         (add || tile ? gradients_columns<Dx, true, Fetch> : gradients_columns<Dx, false, Fetch>)(
-            vectors_of(columns), rows, mine, values, {x.data + at, x.stride}, dy.data + at, dy.stride,
+            vectors_of(columns), rows, mine, blocks, values, {x.data + at, x.stride}, dy.data + at, dy.stride,
             {dx.data ? dx.data + at : nullptr, dx.stride}, dw, relu, tail_of(columns));
     }
 }
@@ -189,13 +206,12 @@ void gradients_of(const Rows& rows, Range mine, const float* values, Columns x, 
 void gradients(const Rows& rows, Range mine, const float* values, Columns x, Columns dy, Columns dx, float* dw,
                bool add, float relu, int64_t n_batch) {
     const Tiles tiles(n_batch, backward_vectors);
-    const bool fetch = dy.stride * rows.others * 4 > prefetch_from_bytes;
-    if (dx.data)
-        (fetch ? gradients_of<true, true> : gradients_of<true, false>)(rows, mine, values, x, dy, dx, dw, add, relu,
-                                                                       tiles);
-    else
-        (fetch ? gradients_of<false, true> : gradients_of<false, false>)(rows, mine, values, x, dy, dx, dw, add, relu,
-                                                                         tiles);
+    // A dx that overwrites x must be whole when it is written.
+    Blocks blocks(rows, mine, dx.data == x.data ? 0 : tiles.vectors * width * 4);
+    const bool fetch = blocks.count == 1 && dy.stride * rows.others * 4 > prefetch_from_bytes;
+    const auto walk = dx.data ? (fetch ? gradients_of<true, true> : gradients_of<true, false>)
+                              : (fetch ? gradients_of<false, true> : gradients_of<false, false>);
+    walk(rows, mine, blocks, values, x, dy, dx, dw, add, relu, tiles);
     if (!n_batch && !add)
         for (int64_t k = rows.indptr[mine.begin]; k < rows.indptr[mine.end]; k++) dw[k] = 0;
 }

@@ -2,6 +2,7 @@
 //
 // vec            `width` floats
 // power_of_two   2 to whole numbers from -126 to 127
+// turn_square    turns `width` vectors over: element j of vector i changes places with element i of vector j
 // uniform        numbers in [0, 1) from as many words as a vec has lanes
 // words          `word_lanes` unsigned 32-bit numbers, each in the lower half of 64 bits; the upper half is anything
 // ..._vectors    of a batch tile that the products keep in registers; the backward keeps two such tiles
@@ -62,6 +63,33 @@ INLINE void add_sums(float* p, vec a, vec b, vec c, vec d) {
     _mm_storeu_ps(p, _mm_add_ps(_mm_loadu_ps(p), sum4_lanes(a, b, c, d)));
 }
 INLINE float sum(vec a) { return _mm_cvtss_f32(sum4_lanes(a, zero(), zero(), zero())); }
+INLINE vec low_pairs(vec a, vec b) {
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+}
+INLINE vec high_pairs(vec a, vec b) {
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+}
+INLINE void turn_square(vec (&rows)[width]) {
+    vec fours[width];  // [4 g + c]: of every lane its column c, of rows 4 g to 4 g + 3
+#pragma GCC unroll 4
+    for (int g = 0; g < width; g += 4) {
+        const vec a = _mm512_unpacklo_ps(rows[g], rows[g + 1]), b = _mm512_unpackhi_ps(rows[g], rows[g + 1]);
+        const vec c = _mm512_unpacklo_ps(rows[g + 2], rows[g + 3]), d = _mm512_unpackhi_ps(rows[g + 2], rows[g + 3]);
+        fours[g] = low_pairs(a, c), fours[g + 1] = high_pairs(a, c);
+        fours[g + 2] = low_pairs(b, d), fours[g + 3] = high_pairs(b, d);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        const vec even = _mm512_shuffle_f32x4(fours[c], fours[4 + c], 0x88);
+        const vec odd = _mm512_shuffle_f32x4(fours[c], fours[4 + c], 0xDD);
+        const vec even_below = _mm512_shuffle_f32x4(fours[8 + c], fours[12 + c], 0x88);
+        const vec odd_below = _mm512_shuffle_f32x4(fours[8 + c], fours[12 + c], 0xDD);
+        rows[c] = _mm512_shuffle_f32x4(even, even_below, 0x88);
+        rows[4 + c] = _mm512_shuffle_f32x4(odd, odd_below, 0x88);
+        rows[8 + c] = _mm512_shuffle_f32x4(even, even_below, 0xDD);
+        rows[12 + c] = _mm512_shuffle_f32x4(odd, odd_below, 0xDD);
+    }
+}
 using words = __m512i;
 constexpr int word_lanes = 8;
 INLINE words all_words(uint32_t value) { return _mm512_set1_epi64(value); }
@@ -121,6 +149,27 @@ INLINE void add_sums(float* p, vec a, vec b, vec c, vec d) {
     _mm_storeu_ps(p, _mm_add_ps(_mm_loadu_ps(p), sum4_lanes(a, b, c, d)));
 }
 INLINE float sum(vec a) { return _mm_cvtss_f32(sum4_lanes(a, zero(), zero(), zero())); }
+INLINE vec low_pairs(vec a, vec b) {
+    return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+}
+INLINE vec high_pairs(vec a, vec b) {
+    return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+}
+INLINE void turn_square(vec (&rows)[width]) {
+    vec fours[width];  // [4 g + c]: of every lane its column c, of rows 4 g to 4 g + 3
+#pragma GCC unroll 2
+    for (int g = 0; g < width; g += 4) {
+        const vec a = _mm256_unpacklo_ps(rows[g], rows[g + 1]), b = _mm256_unpackhi_ps(rows[g], rows[g + 1]);
+        const vec c = _mm256_unpacklo_ps(rows[g + 2], rows[g + 3]), d = _mm256_unpackhi_ps(rows[g + 2], rows[g + 3]);
+        fours[g] = low_pairs(a, c), fours[g + 1] = high_pairs(a, c);
+        fours[g + 2] = low_pairs(b, d), fours[g + 3] = high_pairs(b, d);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        rows[c] = _mm256_permute2f128_ps(fours[c], fours[4 + c], 0x20);
+        rows[4 + c] = _mm256_permute2f128_ps(fours[c], fours[4 + c], 0x31);
+    }
+}
 using words = __m256i;
 constexpr int word_lanes = 4;
 INLINE words all_words(uint32_t value) { return _mm256_set1_epi64x(value); }
@@ -192,6 +241,10 @@ INLINE void store_sums(float* p, vec a, vec b, vec c, vec d) {
 }
 INLINE void add_sums(float* p, vec a, vec b, vec c, vec d) {
     p[0] += sum(a), p[1] += sum(b), p[2] += sum(c), p[3] += sum(d);
+}
+INLINE void turn_square(vec (&rows)[width]) {
+    const vec a = rows[0], b = rows[1], c = rows[2], d = rows[3];
+    for (int j = 0; j < width; j++) rows[j] = vec{a[j], b[j], c[j], d[j]};
 }
 typedef uint64_t words __attribute__((vector_size(16)));
 constexpr int word_lanes = 2;

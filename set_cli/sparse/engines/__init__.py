@@ -5,6 +5,7 @@ spmm_t(dy, values, pattern)     gradient of the input    dx = dy @ W.T
 sddmm(x, dy, pattern)           gradient of the weights  (x.T @ dy) at the connections only
 gradients(...)                  the last two and the bias's in one pass, where an engine gains by that
 arrange(x)                      x itself, or a copy in the memory layout that the engine reads fastest
+restore(dx)                     dx in the layout of an x that was copied, where an engine is faster at it than torch
 
 x       (n_batch, n_in)   any strides; fastest where the batch is contiguous, as the products return it
 dy      (n_batch, n_out)  likewise
@@ -59,6 +60,12 @@ class Gradients(Protocol):
     ) -> tuple[Tensor | None, ...]: ...
 
 
+class Restore(Protocol):
+    """dx as row-major as an x was that `arrange` had to copy; torch would turn it over itself, several times slower."""
+
+    def __call__(self, dx: Tensor, /) -> Tensor: ...
+
+
 class Arrange(Protocol):
     def __call__(self, x: Tensor, /) -> Tensor: ...
 
@@ -73,6 +80,7 @@ class Engine(NamedTuple):
     arrange: Arrange
     gradients: Gradients | None = None
     takes_half: bool = False
+    restore: Restore | None = None
 
 
 def _triton() -> Engine:
@@ -84,7 +92,14 @@ def _triton() -> Engine:
 
 ENGINES: dict[str, Callable[[], Engine]] = {
     "native": lambda: Engine(
-        "native", compiled.spmm, compiled.spmm_t, compiled.sddmm, native.to_columns, compiled.gradients
+        "native",
+        compiled.spmm,
+        compiled.spmm_t,
+        compiled.sddmm,
+        native.to_columns,
+        compiled.gradients,
+        False,
+        native.to_rows,
     ),
     "torch": lambda: Engine("torch", torch_csr.spmm, torch_csr.spmm_t, torch_csr.sddmm, torch_csr.arrange),
     "triton": _triton,
@@ -146,7 +161,9 @@ def choose(name: str, shape: tuple[int, int], density: float, dtype: torch.dtype
     """
     if name != "auto":
         return Choice(_fitting(name, device), "asked for")
-    return _on_cpu(density, dtype) if device.type == "cpu" else _on_gpu(shape, density, dtype, device)
+    if device.type != "cpu":
+        return _on_gpu(shape, density, dtype, device)
+    return _on_cpu(density, dtype, native.missing if native.core is None else None)
 
 
 def _fitting(name: str, device: torch.device) -> Engine:
@@ -165,11 +182,12 @@ def interpreted() -> bool:
     return triton_rows.IS_INTERPRETED
 
 
-def _on_cpu(density: float, dtype: torch.dtype) -> Choice:
+@functools.lru_cache(maxsize=256)  # a layer asks in every forward
+def _on_cpu(density: float, dtype: torch.dtype, missing: str | None) -> Choice:
     if dtype in HALF:
         return _dense(f"there are no sparse products of {dtype} on the CPU")
-    if native.core is None:
-        sparse, why = "torch", native.missing
+    if missing is not None:
+        sparse, why = "torch", missing
     elif dtype != torch.float32:
         sparse, why = "torch", f"the compiled kernels take float32, this is {dtype}"
     else:

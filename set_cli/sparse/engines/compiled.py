@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from set_cli import native
-from set_cli.native import new_columns, records, to_columns
+from set_cli.native import lay_out, new_columns, records
 from set_cli.native.interface import Core
 from set_cli.sparse.engines.device_pattern import DevicePattern
 
@@ -22,7 +22,7 @@ def _core() -> Core:
 
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
     """ValueError unless the kernels can take this tensor: they see addresses only."""
-    if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or tensor.layout != torch.strided:
+    if tensor.dtype is not torch.float32 or not tensor.is_cpu or tensor.layout is not torch.strided:
         raise ValueError(
             f"engine native: expected {name} as a dense float32 tensor on the CPU, got {tensor.dtype} "
             f"({tensor.layout}) on {tensor.device}; engine torch takes other types and devices"
@@ -33,11 +33,11 @@ def _check(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 def _columns(name: str, x: Tensor, neurons: int, n_batch: int | None = None) -> Tensor:
     _check(name, x, (x.shape[0] if n_batch is None else n_batch, neurons))
-    return to_columns(x)
+    return lay_out(x)
 
 
 def _values(values: Tensor, pattern: DevicePattern) -> Tensor:
-    _check("values", values, (len(pattern.indices),))
+    _check("values", values, (pattern.indices.shape[0],))
     return values.contiguous()
 
 
@@ -58,7 +58,7 @@ def spmm_t(dy: Tensor, values: Tensor, pattern: DevicePattern) -> Tensor:
 
 
 def _product(x: Tensor, values: Tensor, bias: Tensor | None, pattern: DevicePattern, *, by_output: bool) -> Tensor:
-    n_batch = len(x)
+    n_batch = x.shape[0]
     y = new_columns(n_batch, pattern.shape[1 if by_output else 0])
     _core().product(
         records.Product(
@@ -70,7 +70,7 @@ def _product(x: Tensor, values: Tensor, bias: Tensor | None, pattern: DevicePatt
             y=records.columns(y),
             n_batch=n_batch,
         ),
-        native.threads(len(values) * n_batch),
+        native.threads(values.shape[0] * n_batch),
     )
     return y
 
@@ -89,8 +89,8 @@ def gradients(
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """dx = dy @ W.T, (x.T @ dy) at the connections and the sum of dy over the batch: each row of dy is read once."""
     n_in, n_out = pattern.shape
-    x, dy, values = _columns("x", x, n_in), _columns("dy", dy, n_out, len(x)), _values(values, pattern)
-    dx = new_columns(len(x), n_in) if wants_dx else None
+    x, dy, values = _columns("x", x, n_in), _columns("dy", dy, n_out, x.shape[0]), _values(values, pattern)
+    dx = new_columns(x.shape[0], n_in) if wants_dx else None
     dw, db = torch.empty_like(values), native.empty(n_out)
     _gradients(x, dy, values, dx, dw, db, pattern)
     return dx, dw, db
@@ -114,7 +114,7 @@ def _gradients(
             dx=records.columns(dx),
             dw=dw.data_ptr(),
             db=0 if db is None else db.data_ptr(),
-            n_batch=len(x),
+            n_batch=x.shape[0],
         ),
-        native.threads(len(dw) * len(x)),
+        native.threads(dw.shape[0] * x.shape[0]),
     )
