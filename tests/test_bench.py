@@ -16,7 +16,7 @@ from set_cli.bench.workloads import ENGINES, MACHINES, NETWORKS, Machine, Networ
 from set_cli.models.counts import sparse_layers
 from set_cli.models.rbm import RBM
 from set_cli.sparse.engines import why_missing
-from tests.conftest import run_python
+from tests.conftest import run_command
 
 BENCH = "import set_cli.commands.bench; set_cli.commands.bench.main()"
 SMALL = Network((20, 30, 25, 5), 3, 8, "srelu", 0.3)
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(native.core is None, reason=f"no compiled kernel
 
 def test_json_has_the_contracts_rows_and_nothing_else_on_stdout(tmp_path: Path) -> None:
     arguments = ["--workload", "higgs_mlp", "init", "--engine", "native", "dense", "--threads", "1", "--repeats", "1"]
-    result = run_python("-c", BENCH, *arguments, "--format", "json", folder=tmp_path)
+    result = run_command(BENCH, *arguments, "--format", "json", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     rows = json.loads(result.stdout)
     assert [(row["workload"], row["engine"]) for row in rows] == [
@@ -51,7 +51,7 @@ def test_json_has_the_contracts_rows_and_nothing_else_on_stdout(tmp_path: Path) 
 
 def test_an_rbm_has_a_row_for_every_engine(tmp_path: Path) -> None:
     arguments = ["--workload", "mnist_rbm", "--threads", "1", "--repeats", "1", "--no-memory", "--format", "json"]
-    result = run_python("-c", BENCH, *arguments, folder=tmp_path)
+    result = run_command(BENCH, *arguments, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     rows = json.loads(result.stdout)
     assert all(list(row) == KEYS.split() for row in rows)
@@ -106,13 +106,13 @@ def test_a_step_of_the_rbm_trains_the_connections_and_no_others(engine: str, mon
     ],
 )
 def test_what_is_not_known_is_refused(arguments: list[str], sentence: str, tmp_path: Path) -> None:
-    result = run_python("-c", BENCH, *arguments, folder=tmp_path)
+    result = run_command(BENCH, *arguments, folder=tmp_path)
     assert result.returncode == 2
     assert sentence in result.stderr
 
 
 def test_a_bad_instruction_set_is_one_sentence(tmp_path: Path) -> None:
-    result = run_python("-c", BENCH, "--workload", "init", folder=tmp_path, SET_SIMD="mmx")
+    result = run_command(BENCH, "--workload", "init", folder=tmp_path, SET_SIMD="mmx")
     assert result.returncode == 2
     assert result.stderr.startswith("set-bench: SET_SIMD=mmx: expected avx512, avx2 or portable")
 
@@ -166,7 +166,7 @@ def test_the_engines_have_the_networks_they_name(monkeypatch: pytest.MonkeyPatch
 
 def test_layers_alone_are_a_group_of_workloads(tmp_path: Path) -> None:
     arguments = ["--workload", "layer", "--engine", "triton", "--format", "json"]  # which does none of them, so quickly
-    result = run_python("-c", BENCH, *arguments, folder=tmp_path)
+    result = run_command(BENCH, *arguments, folder=tmp_path)
     assert (result.returncode, json.loads(result.stdout)) == (0, [])
     refused = [line for line in result.stderr.splitlines() if "not run: it computes on a GPU" in line]
     assert [line.partition(" ")[0] for line in refused] == list(LAYERS)
