@@ -14,8 +14,9 @@ from torch.autograd.graph import increment_version
 from set_cli.sparse.engines import HALF, Engine, choose, find_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.evolve import EvolutionResult, LastStep, evolve
+from set_cli.sparse.holders import gather, holds, move_state, remember, sharing, stepped
 from set_cli.sparse.initial import common_seed, initial_weights
-from set_cli.sparse.pattern import Csr, as_pattern, check_pattern, check_size, from_positions
+from set_cli.sparse.pattern import Csr, as_pattern, check_pattern, check_size, find_positions, from_positions
 from set_cli.sparse.product import sparse_product
 from set_cli.sparse.rules import REGROWTH, REMOVAL, Regrowth, Removal, View, erdos_renyi, find_rule
 from set_cli.sparse.sampling import sample_distinct
@@ -80,6 +81,11 @@ class SparseLinear(nn.Module):
         self.weight = nn.Parameter(weights.to(device, dtype or torch.get_default_dtype()))
         self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype)) if bias else None
         self._store(torch.from_numpy(found.indptr).to(device), torch.from_numpy(found.indices).to(device))
+        remember(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        remember(self)
 
     def _connect(self, epsilon: float | None, density: float | None, pattern: object, rng: np.random.Generator) -> Csr:
         """The connections that the layer starts with."""
@@ -190,8 +196,8 @@ class SparseLinear(nn.Module):
         Under torch.autocast x is converted, as nn.Linear's is: to autocast's type where the engine takes that, else to
         the weights'.
         """
-        if x.shape[-1] != self.in_features:
-            raise ValueError(f"expected {self.in_features} features, got a tensor of shape {tuple(x.shape)}")
+        if x.layout is not torch.strided or x.is_nested or not x.ndim or x.shape[-1] != self.in_features:
+            raise ValueError(f"expected {self.in_features} features, got {_describe(x)}")
         engine, kind = self.engine, x.device.type
         if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
             return self._product(x, engine)
@@ -209,6 +215,7 @@ class SparseLinear(nn.Module):
         y = sparse_product(rows, self.weight, self.bias, self.device_pattern(), engine)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
+    @torch.inference_mode(False)  # tensors made under inference_mode could not be trained afterwards
     @torch.no_grad()
     def evolve(
         self,
@@ -228,8 +235,10 @@ class SparseLinear(nn.Module):
         zeta         fraction to remove, 0 <= zeta < 1; removal='signed' takes it of the positive and of the negative
                      weights
         optimizer    its state follows the connections: survivors keep theirs (momentum, Adam's moments), new
-                     connections start with none. Give every optimiser that trains this layer.
-        refill       False removes without regrowing: the paper's rule after the last epoch
+                     connections start with none, and so does all of it that is not one number a connection (LBFGS's
+                     history). So does the state of every other optimiser that has trained this layer.
+        refill       False removes without regrowing: the paper's rule after the last epoch. A DistributedDataParallel
+                     around the layer must be made anew before the next forward, since the weight has another length
         regrow_init  value of a new connection: 'zero' or 'random' (normal, of standard deviation regrow_deviation)
         removal      which connections go, a name of sparse.rules.REMOVAL: 'signed' (SET's) or 'magnitude', or a
                      function like those
@@ -241,8 +250,9 @@ class SparseLinear(nn.Module):
 
         Call it between optimiser steps: gradients are dropped, and a backward through a forward from before the call
         is an error. Copies of the layer (averages of its weights, target networks) follow with `follow`. Raises
-        ValueError for a zeta out of range, a rule that is not known, weights that are not finite or that are computed
-        from other parameters (torch.nn.utils.parametrize, prune), and an optimiser that does not hold the weight.
+        ValueError for a zeta out of range, a rule that is not known, weights that are not finite, that are computed
+        from other parameters (torch.nn.utils.parametrize, prune) or that another layer shares, and an optimiser that
+        does not hold the weight.
         """
         if not 0 <= zeta < 1:
             raise ValueError(f"zeta: expected 0 <= zeta < 1, got {zeta}")
@@ -261,12 +271,13 @@ class SparseLinear(nn.Module):
         if regrow_init == "random":
             drawn = np.float32(regrow_deviation) * rng.standard_normal(change.regrown, dtype=np.float32)
             new_values[is_new] = torch.from_numpy(drawn).to(new_values)
-        if optimizer is not None:
-            self._move_optimizer_state(optimizer, change.source)
-        self._replace_weight(torch.where(is_new, new_values, _gather(self.weight, change.source)))
+        for each in {*stepped(self.weight)} | ({optimizer} if optimizer else set()):
+            move_state(each, self.weight, change.source)
+        self._replace_weight(torch.where(is_new, new_values, gather(self.weight, change.source)))
         self._store(change.indptr, change.indices)
         return change
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def follow(self, evolution: EvolutionResult, source: SparseLinear | None = None) -> None:
         """Get the connections that an evolution gave another layer, of which this one is a copy: the survivors keep
@@ -285,7 +296,7 @@ class SparseLinear(nn.Module):
                 f"{(self.in_features, self.out_features)} with {self.nnz:,}"
             )
         new = self.weight.new_zeros(len(evolution.source)) if source is None else source.weight.to(self.weight)
-        self._replace_weight(torch.where(evolution.source < 0, new, _gather(self.weight, evolution.source)))
+        self._replace_weight(torch.where(evolution.source < 0, new, gather(self.weight, evolution.source)))
         self._store(evolution.indptr.clone(), evolution.indices.clone())
 
     def _check_evolvable(self, optimizer: torch.optim.Optimizer | None) -> None:
@@ -294,12 +305,18 @@ class SparseLinear(nn.Module):
                 "expected `weight` as a parameter of this layer, found it computed from others "
                 "(torch.nn.utils.parametrize, weight_norm or prune): an evolution would move it away from them"
             )
+        if self.weight.is_inference():
+            raise ValueError("expected a layer made outside of torch.inference_mode, whose weights can be changed")
+        if sharing(self):
+            raise ValueError(
+                "expected a weight of this layer alone, found it in another SparseLinear, whose connections would no "
+                "longer be its own; use one layer in both places"
+            )
         if optimizer is None:
             return
-        groups = getattr(optimizer, "param_groups", None)
-        if groups is None:
+        if not hasattr(optimizer, "param_groups"):
             raise ValueError(f"optimizer: expected a torch optimiser, got {type(optimizer).__name__}")
-        if not any(parameter is self.weight for group in groups for parameter in group["params"]):
+        if not holds(optimizer, self.weight):
             raise ValueError(
                 "optimizer: expected one that trains this layer; its weight is in none of the parameter groups (of "
                 "another model, or made before the weight was replaced)"
@@ -315,12 +332,6 @@ class SparseLinear(nn.Module):
             f"in_features={self.in_features}, out_features={self.out_features}, connections={self.nnz}, "
             f"density={self.density:.3g}, bias={self.bias is not None}, engine={self.engine.name}"
         )
-
-    def _move_optimizer_state(self, optimizer: torch.optim.Optimizer, source: Tensor) -> None:
-        state: dict[str, Any] = optimizer.state.get(self.weight, {})
-        for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == self.weight.shape:
-                state[name] = torch.where(source < 0, 0, _gather(value, source))
 
     def _replace_weight(self, values: Tensor) -> None:
         """Give the parameter other values, maybe of another number, and make an older forward unusable for backward."""
@@ -344,6 +355,8 @@ class SparseLinear(nn.Module):
             self._derived = DevicePattern((self.in_features, self.out_features), self.indptr, self.indices)
         return self._derived
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def _load_from_state_dict(
         self,
         state_dict: dict[str, Any],
@@ -354,7 +367,10 @@ class SparseLinear(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Take over connections and weights of any number: another topology is the normal case, not an error."""
+        """Take over connections and weights of any number: another topology is the normal case, not an error.
+
+        The state of an optimiser that has trained the layer follows: a connection that both have keeps its own.
+        """
         names = [prefix + name for name in ("weight", "indptr", "indices")]
         if all(name in state_dict for name in names):
             weight, indptr, indices = (state_dict[name] for name in names)
@@ -368,6 +384,11 @@ class SparseLinear(nn.Module):
                 error_msgs.append(f"{prefix.rstrip('.') or 'SparseLinear'}: {error}")
                 return
             device = self.weight.device
+            optimizers = list(stepped(self.weight))
+            if optimizers and not pattern.has_connections_of(self.pattern):
+                source = torch.from_numpy(find_positions(self.pattern, pattern)).to(device)
+                for optimizer in optimizers:
+                    move_state(optimizer, self.weight, source)
             self._store(torch.from_numpy(pattern.indptr).to(device), torch.from_numpy(pattern.indices).to(device))
             self._replace_weight(self.weight.new_empty(weight.shape))
         super()._load_from_state_dict(
@@ -375,8 +396,9 @@ class SparseLinear(nn.Module):
         )
 
 
-def _gather(values: Tensor, source: Tensor) -> Tensor:
-    """values at `source`; anything where source is -1 (the caller fills those)."""
-    if not len(values):
-        return values.new_zeros(len(source))
-    return values.detach().index_select(0, source.clamp(min=0))
+def _describe(x: Tensor) -> str:
+    if x.is_nested:
+        return "a nested tensor; torch.nested.to_padded_tensor makes a dense one"
+    if x.layout is not torch.strided:
+        return f"a tensor of layout {x.layout}; `to_dense()` makes a dense one"
+    return f"a tensor of shape {tuple(x.shape)}"
