@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.utils import parametrizations, parametrize, prune
 from torch.optim.swa_utils import AveragedModel
 
 from set_cli.sparse import SparseLinear
+from tests.oracles import INSTALLED_ENGINES
 
 
 def layer(seed: int = 0) -> SparseLinear:
@@ -323,3 +325,15 @@ def nested(layout: torch.layout) -> Tensor:
 def test_rows_that_are_not_dense_are_refused(make: Callable[[], Tensor], found: str) -> None:
     with pytest.raises(ValueError, match=f"expected 30 features, got {found}"):
         layer()(make())
+
+
+@pytest.mark.parametrize("engine", INSTALLED_ENGINES)
+def test_weights_and_biases_need_not_be_contiguous(engine: str) -> None:
+    one = SparseLinear(30, 20, epsilon=4, engine=engine, seed=0)
+    x = torch.randn(5, 30, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    constant = {"weight": torch.tensor(0.5).expand(one.nnz), "bias": torch.tensor(0.1).expand(20)}
+    dense = torch.zeros(600).index_fill(0, torch.tensor(cells(one)), 0.5).view(30, 20)
+    torch.testing.assert_close(functional_call(one, constant, (x,)), x @ dense + 0.1)
+    (dw,) = torch.autograd.grad(one(x).sum(), one.weight, create_graph=True)
+    (dx,) = torch.autograd.grad(dw.sum(), x)  # of which the gradient of dw is an expanded 1
+    torch.testing.assert_close(dx, (2 * dense).sum(dim=1).expand(5, -1))
