@@ -16,6 +16,7 @@ from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.evolve import EvolutionResult, LastStep, evolve
 from set_cli.sparse.holders import gather, holds, move_state, remember, sharing, stepped
 from set_cli.sparse.initial import common_seed, initial_weights
+from set_cli.sparse.operators import is_read, read_product
 from set_cli.sparse.pattern import Csr, as_pattern, check_pattern, check_size, find_positions, from_positions
 from set_cli.sparse.product import sparse_product
 from set_cli.sparse.rules import REGROWTH, REMOVAL, Regrowth, Removal, View, erdos_renyi, find_rule
@@ -86,6 +87,9 @@ class SparseLinear(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         remember(self)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        raise ValueError("torch.jit.script takes no SparseLinear; script set_cli.sparse.to_exportable(model)")
 
     def _connect(self, epsilon: float | None, density: float | None, pattern: object, rng: np.random.Generator) -> Csr:
         """The connections that the layer starts with."""
@@ -175,10 +179,17 @@ class SparseLinear(nn.Module):
     @property
     def engine(self) -> Engine:
         """The engine that computes the products: the one asked for, or the one that suits the layer as it is now."""
+        return self._find_engine()
+
+    def _find_engine(self) -> Engine:
         if self._engine is not None:
             return self._engine
         shape = (self.in_features, self.out_features)
         return choose("auto", shape, self.density, self.weight.dtype, self.weight.device).engine
+
+    # torch.compile takes the answer and does not look into the search. This is torch.compiler.assume_constant_result,
+    # which imports the compiler: a second that everyone would wait for.
+    _find_engine._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     @property
     def density(self) -> float:
@@ -198,7 +209,7 @@ class SparseLinear(nn.Module):
         """
         if x.layout is not torch.strided or x.is_nested or not x.ndim or x.shape[-1] != self.in_features:
             raise ValueError(f"expected {self.in_features} features, got {_describe(x)}")
-        engine, kind = self.engine, x.device.type
+        engine, kind = self._find_engine(), x.device.type
         if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
             return self._product(x, engine)
         x = x.to(torch.get_autocast_dtype(kind) if engine.takes_half else self.weight.dtype)
@@ -212,7 +223,8 @@ class SparseLinear(nn.Module):
                 f"expected {self.weight.dtype} on {self.weight.device} like the weights, got {x.dtype} on {x.device}"
             )
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
-        y = sparse_product(rows, self.weight, self.bias, self.device_pattern(), engine)
+        compute = read_product if is_read() else sparse_product
+        y = compute(rows, self.weight, self.bias, self.device_pattern(), engine)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
     @torch.inference_mode(False)  # tensors made under inference_mode could not be trained afterwards
