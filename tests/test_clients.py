@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -135,33 +132,6 @@ def test_half_precision_on_the_cpu(dtype: torch.dtype) -> None:
     assert half.weight.grad is not None
     assert half.weight.grad.dtype == dtype
     assert half.evolve(0.3, seed=0) is not None
-
-
-RANKS = """
-import sys, torch
-from torch import distributed
-from set_cli.sparse import SparseLinear
-rank = int(sys.argv[1])
-distributed.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
-torch.manual_seed(rank)
-layer = SparseLinear(30, 20, epsilon=4, seed=0)
-for _ in range(3):
-    layer.evolve(0.3)
-print(layer.indices.tolist())
-distributed.destroy_process_group()
-"""
-
-
-def test_processes_of_a_group_get_the_same_connections_without_a_seed(tmp_path: Path) -> None:
-    command = [sys.executable, "-P", "-c", RANKS]
-    ranks = [
-        subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], stdout=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    said = [rank.communicate(timeout=120)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0]
-    assert said[0] == said[1]
-    assert said[0]
 
 
 def other_connections(one: SparseLinear) -> SparseLinear:

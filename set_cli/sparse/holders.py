@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
+from set_cli.sparse.sharded import is_sharded, whole, write_share
+
 _has_own_state: WeakKeyDictionary[Optimizer, bool] = WeakKeyDictionary()  # False: loaded since its last step
 _layers: WeakKeyDictionary[nn.Module, None] = WeakKeyDictionary()
 
@@ -74,7 +76,11 @@ def move_state(optimizer: Optimizer, weight: Tensor, source: Tensor) -> None:
     state: dict[str, Any] = optimizer.state.get(weight, {})
     for name, value in list(state.items()):
         if isinstance(value, Tensor) and value.shape == weight.shape:
-            state[name] = torch.where(source < 0, 0, gather(value, source))
+            moved = torch.where(source < 0, 0, gather(whole(value), source))
+            if is_sharded(value):
+                write_share(value, moved)
+            else:
+                state[name] = moved
         elif value.numel() > 1 if isinstance(value, Tensor) else isinstance(value, list | tuple | dict):
             state.clear()
             return

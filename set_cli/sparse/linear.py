@@ -13,7 +13,7 @@ from torch.autograd.graph import increment_version
 
 from set_cli.sparse.engines import HALF, Engine, choose, find_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
-from set_cli.sparse.evolve import EvolutionResult, LastStep, evolve
+from set_cli.sparse.evolve import EvolutionResult, LastStep, agree, evolve
 from set_cli.sparse.holders import gather, holds, move_state, remember, sharing, stepped
 from set_cli.sparse.initial import common_seed, initial_weights
 from set_cli.sparse.operators import is_read, read_product
@@ -21,6 +21,7 @@ from set_cli.sparse.pattern import Csr, as_pattern, check_pattern, check_size, f
 from set_cli.sparse.product import sparse_product
 from set_cli.sparse.rules import REGROWTH, REMOVAL, Regrowth, Removal, View, erdos_renyi, find_rule
 from set_cli.sparse.sampling import sample_distinct
+from set_cli.sparse.sharded import is_sharded, whole, write_share
 
 DEFAULT_EPSILON = 20.0
 REGROW_DEVIATION = 0.1  # of a new connection's random value: N(0, 1) / 10 as the authors' SciPy MLP
@@ -250,13 +251,15 @@ class SparseLinear(nn.Module):
                      connections start with none, and so does all of it that is not one number a connection (LBFGS's
                      history). So does the state of every other optimiser that has trained this layer.
         refill       False removes without regrowing: the paper's rule after the last epoch. A DistributedDataParallel
-                     around the layer must be made anew before the next forward, since the weight has another length
+                     around the layer must be made anew before the next forward, since the weight has another length;
+                     what fully_shard has divided refuses
         regrow_init  value of a new connection: 'zero' or 'random' (normal, of standard deviation regrow_deviation)
         removal      which connections go, a name of sparse.rules.REMOVAL: 'signed' (SET's) or 'magnitude', or a
                      function like those
         regrowth     where connections grow, a name of sparse.rules.REGROWTH: 'random' (SET's), or a function like
                      those
-        last_step    what a rule that looks at gradients needs of the latest step
+        last_step    what a rule that looks at gradients needs of the latest step; in a process group the connections
+                     are those that the first process's rows give
         seed         None draws from torch's global generator; in a process group from the first process's, so that
                      all processes, each of which has to call this, get the same connections
 
@@ -272,20 +275,26 @@ class SparseLinear(nn.Module):
             raise ValueError(f"regrow_init: expected 'zero' or 'random', got {regrow_init!r}")
         remove, grow = find_rule("removal", removal, REMOVAL), find_rule("regrowth", regrowth, REGROWTH)
         self._check_evolvable(optimizer)
+        if not refill and is_sharded(self.weight):
+            raise ValueError("expected refill=True: fully_shard has divided the weight into shares of fixed length")
         if self.nnz == self.in_features * self.out_features:
             return None
-        if not torch.isfinite(self.weight).all():
+        weight = whole(self.weight)
+        if not torch.isfinite(weight).all():
             raise ValueError("expected finite weights to evolve, got NaN or infinity")
         rng = np.random.default_rng(common_seed() if seed is None else seed)
-        change = evolve(self._view(last_step), zeta, rng, removal=remove, regrowth=grow, refill=refill)
+        view = self._view(weight, last_step)
+        change = evolve(view, zeta, rng, removal=remove, regrowth=grow, refill=refill)
+        if last_step is not None:
+            change, rng = agree(change, rng)
         is_new = change.source < 0
-        new_values = self.weight.new_zeros(len(change.source))
+        new_values = weight.new_zeros(len(change.source))
         if regrow_init == "random":
             drawn = np.float32(regrow_deviation) * rng.standard_normal(change.regrown, dtype=np.float32)
             new_values[is_new] = torch.from_numpy(drawn).to(new_values)
         for each in {*stepped(self.weight)} | ({optimizer} if optimizer else set()):
             move_state(each, self.weight, change.source)
-        self._replace_weight(torch.where(is_new, new_values, gather(self.weight, change.source)))
+        self._replace_weight(torch.where(is_new, new_values, gather(weight, change.source)))
         self._store(change.indptr, change.indices)
         return change
 
@@ -307,8 +316,9 @@ class SparseLinear(nn.Module):
                 f"expected a layer {evolution.shape} with the {before:,} connections from before the evolution, got "
                 f"{(self.in_features, self.out_features)} with {self.nnz:,}"
             )
-        new = self.weight.new_zeros(len(evolution.source)) if source is None else source.weight.to(self.weight)
-        self._replace_weight(torch.where(evolution.source < 0, new, gather(self.weight, evolution.source)))
+        weight = whole(self.weight)
+        new = weight.new_zeros(len(evolution.source)) if source is None else whole(source.weight).to(weight)
+        self._replace_weight(torch.where(evolution.source < 0, new, gather(weight, evolution.source)))
         self._store(evolution.indptr.clone(), evolution.indices.clone())
 
     def _check_evolvable(self, optimizer: torch.optim.Optimizer | None) -> None:
@@ -334,10 +344,10 @@ class SparseLinear(nn.Module):
                 "another model, or made before the weight was replaced)"
             )
 
-    def _view(self, last_step: LastStep | None) -> View:
+    def _view(self, weight: Tensor, last_step: LastStep | None) -> View:
         gradients = () if last_step is None else (last_step.inputs, last_step.output_gradients)
         shape = (self.in_features, self.out_features)
-        return View(shape, self.indptr, self.indices, self.weight.detach(), *gradients)
+        return View(shape, self.indptr, self.indices, weight, *gradients)
 
     def extra_repr(self) -> str:
         return (
@@ -348,6 +358,9 @@ class SparseLinear(nn.Module):
     def _replace_weight(self, values: Tensor) -> None:
         """Give the parameter other values, maybe of another number, and make an older forward unusable for backward."""
         self.weight.grad = None
+        if is_sharded(self.weight):
+            write_share(self.weight, values)
+            return
         if values.shape != self.weight.shape:
             # While an older graph lives, torch keeps a gradient accumulator that remembers the old length; a passing
             # change of dtype makes it forget.
@@ -392,6 +405,11 @@ class SparseLinear(nn.Module):
                 )
                 if weight.shape != indices.shape:
                     raise ValueError(f"expected one weight per connection, got {len(weight)} and {len(indices)}")
+                if is_sharded(self.weight) and weight.shape != self.weight.shape:
+                    raise ValueError(
+                        f"expected {self.nnz:,} connections, since fully_shard has divided the weight into shares of "
+                        f"fixed length, got {len(weight):,}; load before fully_shard"
+                    )
             except ValueError as error:
                 error_msgs.append(f"{prefix.rstrip('.') or 'SparseLinear'}: {error}")
                 return
@@ -402,7 +420,8 @@ class SparseLinear(nn.Module):
                 for optimizer in optimizers:
                     move_state(optimizer, self.weight, source)
             self._store(torch.from_numpy(pattern.indptr).to(device), torch.from_numpy(pattern.indices).to(device))
-            self._replace_weight(self.weight.new_empty(weight.shape))
+            if not is_sharded(self.weight):
+                self._replace_weight(self.weight.new_empty(weight.shape))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
