@@ -10,7 +10,12 @@ import pytest
 import torch
 
 PAGE = (Path(__file__).parent.parent / "docs" / "python.md").read_text()
-SECTIONS = ("A sparse layer in your own network", "A network that you have", "A rule of your own")
+SECTIONS = (
+    "A sparse layer in your own network",
+    "A network that you have",
+    "A rule of your own",
+    "What torch does with a layer",
+)
 
 
 def test_the_examples_run_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from set_cli import native
 from set_cli.sparse.engines import Engine, load_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.pattern import check_pattern
 from set_cli.sparse.product import compute_gradients, sparse_product
 
-# By the indices. A pattern here refers to other tensors of the same memory, so that it lives as long as they do.
+# By the indices: a pattern, and what they were when it was made. It refers to other tensors of the same memory, so that
+# it lives as long as they do.
 _patterns = WeakTensorKeyDictionary()
 
 
@@ -60,17 +62,15 @@ def _refuse_onnx() -> None:
 
 
 def _pattern(indptr: Tensor, indices: Tensor, n_out: int) -> DevicePattern:
-    found: DevicePattern | None = _patterns.get(indices)  # type: ignore[no-untyped-call]
-    if (
-        found is None
-        or found.shape != (len(indptr) - 1, n_out)
-        or found.indptr.data_ptr() != indptr.data_ptr()
-        or found.indices.data_ptr() != indices.data_ptr()
-    ):
+    tensors = (indptr, indices)
+    known = (n_out, [tensor.data_ptr() for tensor in tensors], native.versions(tensors))
+    found, of = _patterns.get(indices, (None, None))  # type: ignore[no-untyped-call]
+    if found is None or of != known:
         found = DevicePattern((len(indptr) - 1, n_out), indptr.detach(), indices.detach())
         check_pattern(found.csr)
-        _patterns[indices] = found
-    return found
+        _patterns[indices] = found, known
+    pattern: DevicePattern = found
+    return pattern
 
 
 def _laid_out(y: Tensor, engine: str) -> Tensor:
