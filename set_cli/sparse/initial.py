@@ -21,7 +21,7 @@ def common_seed() -> int:
 
 
 def agreed(value: T) -> T:
-    """In a process group the first process's value, else the value; every process has to call this."""
+    """The value, in a process group the first process's; every process has to call this."""
     values = [value]
     if is_in_group():
         torch.distributed.broadcast_object_list(values, src=0)
