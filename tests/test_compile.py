@@ -36,6 +36,8 @@ ENGINES = [
     pytest.param(name, marks=[] if name == INSTALLED_ENGINES[0] else pytest.mark.faults) for name in INSTALLED_ENGINES
 ]
 
+ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")]
+
 
 def rows(count: int, features: int = 30, seed: int = 0) -> Tensor:
     return torch.randn(count, features, generator=torch.Generator().manual_seed(seed))
@@ -58,8 +60,9 @@ def compiled(model: nn.Module) -> tuple[Any, CompileCounterWithBackend]:
     return torch.compile(model, fullgraph=True, backend=backend), backend
 
 
-def test_a_compiled_network_trains_and_evolves_as_one_that_is_not() -> None:
-    model = network()
+@pytest.mark.parametrize(("device", "engine"), [("cpu", "auto"), pytest.param("cuda", "triton", marks=ON_GPU)])
+def test_a_compiled_network_trains_and_evolves_as_one_that_is_not(device: str, engine: str) -> None:
+    model = network(engine).to(device)
     other = copy.deepcopy(model)
     program, backend = compiled(other)
     optimizers = [torch.optim.Adam(one.parameters(), lr=0.01) for one in (model, other)]
@@ -67,7 +70,7 @@ def test_a_compiled_network_trains_and_evolves_as_one_that_is_not() -> None:
     for step in range(8):
         for one, call, optimizer in zip((model, other), (model, program), optimizers, strict=True):
             optimizer.zero_grad()
-            call(rows(8, seed=step)).square().mean().backward()
+            call(rows(8, seed=step).to(device)).square().mean().backward()
             optimizer.step()
             for layer in sparse(one):
                 if step % 2:
