@@ -205,10 +205,13 @@ def test_the_same_connections_again_leave_an_optimiser_as_it_is() -> None:
     assert optimizer.state[next(iter(optimizer.state))]["old_dirs"] is history
 
 
-def test_an_optimiser_that_is_not_named_follows_an_evolution() -> None:
+@pytest.mark.parametrize("loaded", [True, False])
+def test_an_optimiser_that_is_not_named_follows_an_evolution(loaded: bool) -> None:
     one = layer()
     optimizer = torch.optim.Adam(one.parameters())
     steps(one, optimizer)
+    if loaded:
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     before = optimizer.state[one.weight]["exp_avg"].clone()
     change = one.evolve(0.3, seed=1, refill=False)
     assert change is not None

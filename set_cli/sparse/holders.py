@@ -1,8 +1,8 @@
 """Who else holds a layer's weight: optimisers, whose state has to follow its connections, and other layers.
 
 A parameter does not know its optimisers. Torch calls a hook after every step of any optimiser, so those that have
-stepped are known here; one whose state was loaded since is not counted until it steps again, since the state that it
-loaded may be that of connections which the layer is yet to load.
+stepped are known here. The state of one that has loaded it since may be that of connections which the layer is yet to
+load.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def holds(optimizer: Optimizer, weight: Tensor) -> bool:
     return any(parameter is weight for group in optimizer.param_groups for parameter in group["params"])
 
 
-def stepped(weight: Tensor) -> Iterator[Optimizer]:
-    """The optimisers that train this weight and whose state is that of its present connections."""
+def stepped(weight: Tensor, *, loaded: bool) -> Iterator[Optimizer]:
+    """The optimisers that have trained this weight; without `loaded` only those whose state is from their own steps."""
     for ref in _has_own_state.keyrefs():
         optimizer = ref()
-        if optimizer is not None and _has_own_state.get(optimizer) and holds(optimizer, weight):
+        if optimizer is not None and (loaded or _has_own_state.get(optimizer)) and holds(optimizer, weight):
             yield optimizer
 
 

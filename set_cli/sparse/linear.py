@@ -292,7 +292,7 @@ class SparseLinear(nn.Module):
         if regrow_init == "random":
             drawn = np.float32(regrow_deviation) * rng.standard_normal(change.regrown, dtype=np.float32)
             new_values[is_new] = torch.from_numpy(drawn).to(new_values)
-        for each in {*stepped(self.weight)} | ({optimizer} if optimizer else set()):
+        for each in {*stepped(self.weight, loaded=True)} | ({optimizer} if optimizer else set()):
             move_state(each, self.weight, change.source)
         self._replace_weight(torch.where(is_new, new_values, gather(weight, change.source)))
         self._store(change.indptr, change.indices)
@@ -414,7 +414,7 @@ class SparseLinear(nn.Module):
                 error_msgs.append(f"{prefix.rstrip('.') or 'SparseLinear'}: {error}")
                 return
             device = self.weight.device
-            optimizers = list(stepped(self.weight))
+            optimizers = list(stepped(self.weight, loaded=False))
             if optimizers and not pattern.has_connections_of(self.pattern):
                 source = torch.from_numpy(find_positions(self.pattern, pattern)).to(device)
                 for optimizer in optimizers:
