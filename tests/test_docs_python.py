@@ -17,6 +17,7 @@ SECTIONS = (
     "In scikit-learn",
     "A two-layer GPT",
     "A rule of your own",
+    "What torch does with a layer",
 )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from set_cli import native
 from set_cli.models.random_stream import RandomStream
 from set_cli.native.elementwise import Draws, activate, activate_backward
+from set_cli.sparse.operators import is_read
 
 LARGEST_SEED = 2**63
 
@@ -36,15 +37,17 @@ class Activation(nn.Module):
         self.stream = RandomStream(seed, device)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.fused and x.ndim == 4 and native.takes(x) and not self.row_parameters:
+        is_drawn = self.training and self.dropout
+        is_fused = self.fused and (is_drawn or not is_read())
+        if is_fused and x.ndim == 4 and native.takes(x) and not self.row_parameters:
             return self._images(x)
-        if self.fused and x.ndim == 2 and native.takes(x, *self.row_parameters):
+        if is_fused and x.ndim == 2 and native.takes(x, *self.row_parameters):
             y: Tensor = FusedActivation.apply(  # type: ignore[no-untyped-call]
                 self.check_width(x), self.draw(), *self.row_parameters
             )
             return y
         y = self.function(x)
-        if self.training and self.dropout:
+        if is_drawn:
             kept = torch.empty_like(y).uniform_(generator=self.stream.generator).ge_(self.dropout)
             y = y * kept.div_(1 - self.dropout)
         return y

@@ -16,6 +16,7 @@ from set_cli.native.elementwise import Draws, dropout, slopes
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import load_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
+from set_cli.sparse.operators import is_read
 from set_cli.sparse.pattern import full_pattern
 from set_cli.sparse.product import sparse_product
 
@@ -126,7 +127,7 @@ def _collect(modules: Sequence[nn.Module | None], at: int, x: Tensor) -> tuple[l
     """The steps from module `at` on that the kernels take as one, their tensors, and the module behind them."""
     steps: list[Step] = []
     tensors: list[Tensor] = []
-    width = x.shape[1] if x.ndim == 2 and native.takes(x) else -1
+    width = x.shape[1] if x.ndim == 2 and not is_read() and native.takes(x) else -1
     while at < len(modules):
         layer = modules[at]
         if not isinstance(layer, (SparseLinear, BatchContiguousLinear)) or layer.in_features != width:

@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from set_cli.sparse.convert import densify, sparsify
+    from set_cli.sparse.export import to_exportable
     from set_cli.sparse.linear import SparseLinear
     from set_cli.sparse.schedule import Evolution
 
-__all__ = ["Evolution", "SparseLinear", "densify", "sparsify"]
+__all__ = ["Evolution", "SparseLinear", "densify", "sparsify", "to_exportable"]
 
-MODULES = {"SparseLinear": "linear", "Evolution": "schedule", "sparsify": "convert", "densify": "convert"}
+MODULES = {
+    "SparseLinear": "linear",
+    "Evolution": "schedule",
+    "sparsify": "convert",
+    "densify": "convert",
+    "to_exportable": "export",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,13 +91,31 @@ def sparsify(
 
 
 def densify(model: nn.Module) -> None:
-    """Put an nn.Linear that computes the same in the place of every SparseLinear in the model."""
-    made: dict[int, nn.Linear] = {}
+    """Put an nn.Linear that computes the same in the place of every SparseLinear in the model.
+
+    Raises ValueError for a subclass, whose own forward an nn.Linear does not have, and where the model itself is the
+    layer (`to_dense`).
+    """
+    if isinstance(model, SparseLinear):
+        raise ValueError("expected a model that has sparse layers, got a SparseLinear itself; use its to_dense()")
+    replace_sparse(model, SparseLinear.to_dense)
+
+
+def replace_sparse(model: nn.Module, make: Callable[[SparseLinear], nn.Module]) -> nn.Module:
+    """Put what `make` returns in the place of every SparseLinear in the model; the model, or what stands for it."""
+    made: dict[int, nn.Module] = {}
     for name, layer in list(model.named_modules(remove_duplicate=False)):
         if isinstance(layer, SparseLinear):
+            if type(layer) is not SparseLinear:
+                raise ValueError(
+                    f"{name or 'the model'}: expected a SparseLinear, got its subclass {type(layer).__name__}"
+                )
             if id(layer) not in made:
-                made[id(layer)] = layer.to_dense()
+                made[id(layer)] = make(layer)
+            if not name:
+                return made[id(layer)]
             _replace(model, name, made[id(layer)])
+    return model
 
 
 def _check_names(model: nn.Module, skip: Sequence[str]) -> None:

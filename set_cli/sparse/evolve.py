@@ -7,7 +7,7 @@ SET's removal (in rules.py) and `splice`, with the same result.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from set_cli import native
 from set_cli.sparse.engines.device_pattern import positions
+from set_cli.sparse.initial import agreed, is_in_group
 from set_cli.sparse.pattern import Csr
 from set_cli.sparse.rules import REGROWTH, REMOVAL, Regrowth, Removal, View, random_cells, signed_magnitude
+
+TENSORS = ("indptr", "indices", "source")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +78,15 @@ def evolve(
     indptr, indices, source = splice(view, keep, ranks)
     zeros = int((view.weights[~keep] == 0).sum())
     return EvolutionResult(view.shape, indptr, indices, source, pruned, zeros, len(ranks))
+
+
+def agree(change: EvolutionResult, rng: np.random.Generator) -> tuple[EvolutionResult, np.random.Generator]:
+    """The first process's, where there is a process group: a rule that looks at gradients sees each one's own rows."""
+    if not is_in_group():
+        return change, rng
+    device = change.indices.device
+    first, rng = agreed((replace(change, **{name: getattr(change, name).cpu() for name in TENSORS}), rng))
+    return replace(first, **{name: getattr(first, name).to(device) for name in TENSORS}), rng
 
 
 def check_kept(view: View, keep: Tensor) -> None:

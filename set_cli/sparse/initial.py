@@ -1,24 +1,36 @@
-"""What a layer starts with: its random weights, and the seed where none is given."""
+"""What a layer starts with: its random weights, and the seed where none is given, for all processes of a group."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from set_cli.sparse.pattern import Csr
 
+T = TypeVar("T")
+
 INITIAL_DEVIATION = 0.05  # of `init=normal`: N(0, 1) / 20 as the authors' SciPy RBM
 
 
 def common_seed() -> int:
     """A seed of torch's global generator, in a process group the first process's."""
-    seed = [int(torch.randint(2**62, ()))]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.broadcast_object_list(seed, src=0)
-    return seed[0]
+    return agreed(int(torch.randint(2**62, ())))
+
+
+def agreed(value: T) -> T:
+    """The value, in a process group the first process's; every process has to call this."""
+    values = [value]
+    if is_in_group():
+        torch.distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def is_in_group() -> bool:
+    """Whether this process is one of a process group of torch's."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def initial_weights(pattern: Csr, init: str, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -11,15 +11,17 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
-from set_cli.sparse.age import BORN
 from set_cli.sparse.engines import HALF, Engine, choose, find_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
-from set_cli.sparse.evolve import EvolutionResult, LastStep, evolve
+from set_cli.sparse.evolve import EvolutionResult, LastStep, agree, evolve
+from set_cli.sparse.holders import gather, holds, move_state, remember, sharing, stepped
 from set_cli.sparse.initial import common_seed, initial_weights
-from set_cli.sparse.pattern import Csr, as_pattern, check_pattern, check_size, from_positions
+from set_cli.sparse.operators import is_read, read_product
+from set_cli.sparse.pattern import Csr, as_pattern, check_pattern, check_size, find_positions, from_positions
 from set_cli.sparse.product import sparse_product
 from set_cli.sparse.rules import REGROWTH, REMOVAL, Regrowth, Removal, View, erdos_renyi, find_rule
 from set_cli.sparse.sampling import sample_distinct
+from set_cli.sparse.sharded import is_sharded, whole, write_share
 
 DEFAULT_EPSILON = 20.0
 REGROW_DEVIATION = 0.1  # of a new connection's random value: N(0, 1) / 10 as the authors' SciPy MLP
@@ -81,6 +83,14 @@ class SparseLinear(nn.Module):
         self.weight = nn.Parameter(weights.to(device, dtype or torch.get_default_dtype()))
         self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype)) if bias else None
         self._store(torch.from_numpy(found.indptr).to(device), torch.from_numpy(found.indices).to(device))
+        remember(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        remember(self)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        raise ValueError("torch.jit.script takes no SparseLinear; script set_cli.sparse.to_exportable(model)")
 
     def _connect(self, epsilon: float | None, density: float | None, pattern: object, rng: np.random.Generator) -> Csr:
         """The connections that the layer starts with."""
@@ -170,10 +180,17 @@ class SparseLinear(nn.Module):
     @property
     def engine(self) -> Engine:
         """The engine that computes the products: the one asked for, or the one that suits the layer as it is now."""
+        return self._find_engine()
+
+    def _find_engine(self) -> Engine:
         if self._engine is not None:
             return self._engine
         shape, weight = (self.in_features, self.out_features), self.weight
         return choose("auto", shape, self.density, weight.dtype, weight.device).engine
+
+    # torch.compile takes the answer and does not look into the search. This is torch.compiler.assume_constant_result,
+    # which imports the compiler: a second that everyone would wait for.
+    _find_engine._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     @property
     def density(self) -> float:
@@ -191,9 +208,9 @@ class SparseLinear(nn.Module):
         Under torch.autocast x is converted, as nn.Linear's is: to autocast's type where the engine takes that, else to
         the weights'.
         """
-        if x.shape[-1] != self.in_features:
-            raise ValueError(f"expected {self.in_features} features, got a tensor of shape {tuple(x.shape)}")
-        engine = self.engine
+        if x.layout is not torch.strided or x.is_nested or not x.ndim or x.shape[-1] != self.in_features:
+            raise ValueError(f"expected {self.in_features} features, got {_describe(x)}")
+        engine = self._find_engine()
         if not is_autocast(x):
             return self._product(x, engine)
         kind = x.device.type
@@ -209,9 +226,11 @@ class SparseLinear(nn.Module):
                 f"expected {weight.dtype} on {weight.device} like the weights, got {x.dtype} on {x.device}"
             )
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
-        y = sparse_product(rows, weight, self.bias, self.device_pattern(), engine)
+        compute = read_product if is_read() else sparse_product
+        y = compute(rows, weight, self.bias, self.device_pattern(), engine)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
+    @torch.inference_mode(False)  # tensors made under inference_mode could not be trained afterwards
     @torch.no_grad()
     def evolve(
         self,
@@ -231,21 +250,26 @@ class SparseLinear(nn.Module):
         zeta         fraction to remove, 0 <= zeta < 1; removal='signed' takes it of the positive and of the negative
                      weights
         optimizer    its state follows the connections: survivors keep theirs (momentum, Adam's moments), new
-                     connections start with none. Give every optimiser that trains this layer.
-        refill       False removes without regrowing: the paper's rule after the last epoch
+                     connections start with none, and so does all of it that is not one number a connection (LBFGS's
+                     history). So does the state of every other optimiser that has trained this layer.
+        refill       False removes without regrowing: the paper's rule after the last epoch. A DistributedDataParallel
+                     around the layer must be made anew before the next forward, since the weight has another length;
+                     what fully_shard has divided refuses
         regrow_init  value of a new connection: 'zero' or 'random' (normal, of standard deviation regrow_deviation)
         removal      which connections go, a name of sparse.rules.REMOVAL: 'signed' (SET's) or 'magnitude', or a
                      function like those
         regrowth     where connections grow, a name of sparse.rules.REGROWTH: 'random' (SET's), or a function like
                      those
-        last_step    what a rule that looks at gradients needs of the latest step
+        last_step    what a rule that looks at gradients needs of the latest step; in a process group the connections
+                     are those that the first process's rows give
         seed         None draws from torch's global generator; in a process group from the first process's, so that
                      all processes, each of which has to call this, get the same connections
 
         Call it between optimiser steps: gradients are dropped, and a backward through a forward from before the call
         is an error. Copies of the layer (averages of its weights, target networks) follow with `follow`. Raises
-        ValueError for a zeta out of range, a rule that is not known, weights that are not finite or that are computed
-        from other parameters (torch.nn.utils.parametrize, prune), and an optimiser that does not hold the weight.
+        ValueError for a zeta out of range, a rule that is not known, weights that are not finite, that are computed
+        from other parameters (torch.nn.utils.parametrize, prune) or that another layer shares, and an optimiser that
+        does not hold the weight.
         """
         if not 0 <= zeta < 1:
             raise ValueError(f"zeta: expected 0 <= zeta < 1, got {zeta}")
@@ -253,23 +277,30 @@ class SparseLinear(nn.Module):
             raise ValueError(f"regrow_init: expected 'zero' or 'random', got {regrow_init!r}")
         remove, grow = find_rule("removal", removal, REMOVAL), find_rule("regrowth", regrowth, REGROWTH)
         self._check_evolvable(optimizer)
+        if not refill and is_sharded(self.weight):
+            raise ValueError("expected refill=True: fully_shard has divided the weight into shares of fixed length")
         if self.nnz == self.in_features * self.out_features:
             return None
-        if not torch.isfinite(self.weight).all():
+        weight = whole(self.weight)
+        if not torch.isfinite(weight).all():
             raise ValueError("expected finite weights to evolve, got NaN or infinity")
         rng = np.random.default_rng(common_seed() if seed is None else seed)
-        change = evolve(self._view(last_step), zeta, rng, removal=remove, regrowth=grow, refill=refill)
+        view = self._view(weight, last_step)
+        change = evolve(view, zeta, rng, removal=remove, regrowth=grow, refill=refill)
+        if last_step is not None:
+            change, rng = agree(change, rng)
         is_new = change.source < 0
-        new_values = self.weight.new_zeros(len(change.source))
+        new_values = weight.new_zeros(len(change.source))
         if regrow_init == "random":
             drawn = np.float32(regrow_deviation) * rng.standard_normal(change.regrown, dtype=np.float32)
             new_values[is_new] = torch.from_numpy(drawn).to(new_values)
-        if optimizer is not None:
-            self._move_optimizer_state(optimizer, change.source)
-        self._replace_weight(torch.where(is_new, new_values, _gather(self.weight, change.source)))
+        for each in {*stepped(self.weight, loaded=True)} | ({optimizer} if optimizer else set()):
+            move_state(each, self.weight, change.source)
+        self._replace_weight(torch.where(is_new, new_values, gather(weight, change.source)))
         self._store(change.indptr, change.indices)
         return change
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def follow(self, evolution: EvolutionResult, source: SparseLinear | None = None) -> None:
         """Get the connections that an evolution gave another layer, of which this one is a copy: the survivors keep
@@ -287,8 +318,9 @@ class SparseLinear(nn.Module):
                 f"expected a layer {evolution.shape} with the {before:,} connections from before the evolution, got "
                 f"{(self.in_features, self.out_features)} with {self.nnz:,}"
             )
-        new = self.weight.new_zeros(len(evolution.source)) if source is None else source.weight.to(self.weight)
-        self._replace_weight(torch.where(evolution.source < 0, new, _gather(self.weight, evolution.source)))
+        weight = whole(self.weight)
+        new = weight.new_zeros(len(evolution.source)) if source is None else whole(source.weight).to(weight)
+        self._replace_weight(torch.where(evolution.source < 0, new, gather(weight, evolution.source)))
         self._store(evolution.indptr.clone(), evolution.indices.clone())
 
     def _check_evolvable(self, optimizer: torch.optim.Optimizer | None) -> None:
@@ -297,21 +329,27 @@ class SparseLinear(nn.Module):
                 "expected `weight` as a parameter of this layer, found it computed from others "
                 "(torch.nn.utils.parametrize, weight_norm or prune): an evolution would move it away from them"
             )
+        if self.weight.is_inference():
+            raise ValueError("expected a layer made outside of torch.inference_mode, whose weights can be changed")
+        if sharing(self):
+            raise ValueError(
+                "expected a weight of this layer alone, found it in another SparseLinear, whose connections would no "
+                "longer be its own; use one layer in both places"
+            )
         if optimizer is None:
             return
-        groups = getattr(optimizer, "param_groups", None)
-        if groups is None:
+        if not hasattr(optimizer, "param_groups"):
             raise ValueError(f"optimizer: expected a torch optimiser, got {type(optimizer).__name__}")
-        if not any(parameter is self.weight for group in groups for parameter in group["params"]):
+        if not holds(optimizer, self.weight):
             raise ValueError(
                 "optimizer: expected one that trains this layer; its weight is in none of the parameter groups (of "
                 "another model, or made before the weight was replaced)"
             )
 
-    def _view(self, last_step: LastStep | None) -> View:
+    def _view(self, weight: Tensor, last_step: LastStep | None) -> View:
         gradients = () if last_step is None else (last_step.inputs, last_step.output_gradients)
         shape = (self.in_features, self.out_features)
-        return View(shape, self.indptr, self.indices, self.weight.detach(), *gradients)
+        return View(shape, self.indptr, self.indices, weight, *gradients)
 
     def extra_repr(self) -> str:
         return (
@@ -319,16 +357,12 @@ class SparseLinear(nn.Module):
             f"density={self.density:.3g}, bias={self.bias is not None}, engine={self.engine.name}"
         )
 
-    def _move_optimizer_state(self, optimizer: torch.optim.Optimizer, source: Tensor) -> None:
-        state: dict[str, Any] = optimizer.state.get(self.weight, {})
-        for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == self.weight.shape:
-                fresh = state["step"].to(value) if name == BORN else 0
-                state[name] = torch.where(source < 0, fresh, _gather(value, source))
-
     def _replace_weight(self, values: Tensor) -> None:
         """Give the parameter other values, maybe of another number, and make an older forward unusable for backward."""
         self.weight.grad = None
+        if is_sharded(self.weight):
+            write_share(self.weight, values)
+            return
         if values.shape != self.weight.shape:
             # While an older graph lives, torch keeps a gradient accumulator that remembers the old length; a passing
             # change of dtype makes it forget.
@@ -349,6 +383,8 @@ class SparseLinear(nn.Module):
             derived = self._derived = DevicePattern((self.in_features, self.out_features), self.indptr, self.indices)
         return derived
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def _load_from_state_dict(
         self,
         state_dict: dict[str, Any],
@@ -359,7 +395,10 @@ class SparseLinear(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Take over connections and weights of any number: another topology is the normal case, not an error."""
+        """Take over connections and weights of any number: another topology is the normal case, not an error.
+
+        The state of an optimiser that has trained the layer follows: a connection that both have keeps its own.
+        """
         names = [prefix + name for name in ("weight", "indptr", "indices")]
         if all(name in state_dict for name in names):
             weight, indptr, indices = (state_dict[name] for name in names)
@@ -369,12 +408,23 @@ class SparseLinear(nn.Module):
                 )
                 if weight.shape != indices.shape:
                     raise ValueError(f"expected one weight per connection, got {len(weight)} and {len(indices)}")
+                if is_sharded(self.weight) and weight.shape != self.weight.shape:
+                    raise ValueError(
+                        f"expected {self.nnz:,} connections, since fully_shard has divided the weight into shares of "
+                        f"fixed length, got {len(weight):,}; load before fully_shard"
+                    )
             except ValueError as error:
                 error_msgs.append(f"{prefix.rstrip('.') or 'SparseLinear'}: {error}")
                 return
             device = self.weight.device
+            optimizers = list(stepped(self.weight, loaded=False))
+            if optimizers and not pattern.has_connections_of(self.pattern):
+                source = torch.from_numpy(find_positions(self.pattern, pattern)).to(device)
+                for optimizer in optimizers:
+                    move_state(optimizer, self.weight, source)
             self._store(torch.from_numpy(pattern.indptr).to(device), torch.from_numpy(pattern.indices).to(device))
-            self._replace_weight(self.weight.new_empty(weight.shape))
+            if not is_sharded(self.weight):
+                self._replace_weight(self.weight.new_empty(weight.shape))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
@@ -388,8 +438,9 @@ def is_autocast(x: Tensor) -> bool:
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
-def _gather(values: Tensor, source: Tensor) -> Tensor:
-    """values at `source`; anything where source is -1 (the caller fills those)."""
-    if not len(values):
-        return values.new_zeros(len(source))
-    return values.detach().index_select(0, source.clamp(min=0))
+def _describe(x: Tensor) -> str:
+    if x.is_nested:
+        return "a nested tensor; torch.nested.to_padded_tensor makes a dense one"
+    if x.layout is not torch.strided:
+        return f"a tensor of layout {x.layout}; `to_dense()` makes a dense one"
+    return f"a tensor of shape {tuple(x.shape)}"

@@ -49,6 +49,10 @@ class Csr:
     def is_full(self) -> bool:
         return self.nnz == self.cells
 
+    def has_connections_of(self, other: Csr) -> bool:
+        """Whether both, of one shape, have the same connections."""
+        return np.array_equal(self.indptr, other.indptr) and np.array_equal(self.indices, other.indices)
+
     def positions(self) -> Positions:
         """(nnz,) int64, ascending: input * n_out + output of every connection."""
         rows = np.repeat(np.arange(self.shape[0], dtype=np.int64), np.diff(self.indptr))
@@ -124,6 +128,15 @@ def from_positions(positions: Positions, shape: tuple[int, int]) -> Csr:
     indptr = np.searchsorted(positions, row_starts)
     columns = positions - np.repeat(row_starts[:-1], np.diff(indptr))
     return Csr(indptr.astype(np.int32), columns.astype(np.int32), shape)
+
+
+def find_positions(before: Csr, after: Csr) -> Positions:
+    """(nnz,) of `after`: where each of its connections lies in `before`, of the same shape; -1 where it does not."""
+    old, new = before.positions(), after.positions()
+    at = np.searchsorted(old, new)
+    is_there = at < len(old)
+    is_there[is_there] = old[at[is_there]] == new[is_there]
+    return np.where(is_there, at, -1)
 
 
 def as_pattern(given: Any, shape: tuple[int, int]) -> Csr:

@@ -193,7 +193,8 @@ def _product(
     bias: Tensor | None,
 ) -> Tensor:
     """x (n_batch, shape[0]) to (n_batch, shape[1]); structure: indptr, indices and order in rows of shape[1]."""
-    x, n_batch = arrange(x), len(x)
+    x, n_batch, values = arrange(x), len(x), values.contiguous()
+    bias = None if bias is None else bias.contiguous()
     indptr, indices, order = structure
     y = _new_rows(n_batch, shape[1], x)
     block, programs = _blocks(n_batch)
@@ -214,6 +215,7 @@ def _gradients(x: Tensor, dy: Tensor, values: Tensor | None, pattern: DevicePatt
     n_in, nnz = pattern.shape[0], len(pattern.indices)
     block, blocks = _blocks(n_batch)
     programs = min(blocks, MOST_PARTS)
+    values = None if values is None else values.contiguous()
     dx = None if values is None else _new_rows(n_batch, n_in, dy)
     parts = torch.empty(programs, nnz, dtype=torch.float32, device=x.device)
     with _device_of(x):
