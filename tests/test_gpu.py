@@ -34,6 +34,8 @@ from tests.oracles import INSTALLED_ENGINES, dense_weight, tolerance
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here"),
+    # Where a backward's thread is the first to call cuBLAS in a process, torch says that it makes a context.
+    pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS:UserWarning"),
 ]
 ON_GPU = sorted({*INSTALLED_ENGINES} - {"native"})
 SMALL = ("backend=cuda", "train.epochs=3", "data.train_limit=600")

@@ -20,6 +20,7 @@ from tests.oracles import INSTALLED_ENGINES
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here"),
+    pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS:UserWarning"),
     # torch's own forward mode still uses what it warns of.
     pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
 ]

@@ -432,8 +432,11 @@ class SparseLinear(nn.Module):
 
 def is_autocast(x: Tensor) -> bool:
     """Whether torch.autocast is on for x's device."""
-    if x.is_cpu:  # by far the most calls; every question takes as long as a small layer's row
+    # By far the most calls: every question takes as long as a small layer's row, and torch.compile cannot ask the last.
+    if x.is_cpu:
         return torch.is_autocast_enabled("cpu")
+    if x.is_cuda:
+        return torch.is_autocast_enabled("cuda")
     kind = x.device.type
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
