@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Tests side by side, each with one thread: most are too small for two.
+# Tests side by side, each with one thread: most are too small for two. One more than there are cores, since some wait.
 PYTEST := $(BIN)/python -m pytest
-ALONGSIDE := OMP_NUM_THREADS=1 $(PYTEST) -n auto --maxprocesses 4 --dist worksteal
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores + 1 : 4)))
+ALONGSIDE := OMP_NUM_THREADS=1 $(PYTEST) -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install train report test test-slow test-slurm test-hostile faults test-sanitized benchmarks check lint format cards configuration build clean
