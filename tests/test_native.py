@@ -409,7 +409,9 @@ def test_a_momentum_of_another_length_is_refused() -> None:
     optimizer = MomentumSGD(small.parameters(), lr=0.1, momentum=0.9)
     small(torch.randn(3, 20)).sum().backward()
     optimizer.step()
+    state = copy.deepcopy(optimizer.state_dict())
     small.load_state_dict(large.state_dict())
+    optimizer.load_state_dict(state)
     small(torch.randn(3, 20)).sum().backward()
     with pytest.raises(ValueError, match="the connections changed without this optimiser"):
         optimizer.step()

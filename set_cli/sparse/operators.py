@@ -37,17 +37,12 @@ def is_read() -> bool:
 
 def read_product(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: DevicePattern, engine: Engine) -> Tensor:
     """product.sparse_product by the operators; ValueError where ONNX is to be made of them, which has none such."""
-    onnx = sys.modules.get("torch.onnx")
-    if onnx is not None and onnx.is_in_onnx_export():
-        raise ValueError(
-            "ONNX has no sparse products; export set_cli.sparse.to_exportable(model) in place of the model"
-        )
+    _refuse_onnx()
     if torch._C._are_functorch_transforms_active():  # which take no operator with a gradient of its own
         if torch.compiler.is_compiling():
             torch._dynamo.graph_break("torch.func transforms of a SparseLinear are not compiled")
         return sparse_product(x, weight, bias, pattern, _as_engine(engine.name))
     if not torch.compiler.is_compiling():
-        _refuse_onnx()
         _count_operations()
     y: Tensor = product(x, weight, bias, pattern.indptr, pattern.indices, pattern.shape[1], engine.name)
     return y
