@@ -77,9 +77,9 @@ def test_a_compiled_network_trains_and_evolves_as_one_that_is_not(device: str, e
                     layer.evolve(0.3, optimizer=optimizer, seed=step, refill=step < 5)
         graphs.append(backend.frame_count)
     # The operators ask a GPU for each gradient by itself, whose sums have another order.
-    tolerance = {"rtol": 0.0, "atol": 0.0} if device == "cpu" else {"rtol": 1e-4, "atol": 1e-5}
+    rtol, atol = (0.0, 0.0) if device == "cpu" else (1e-4, 1e-5)
     for found, expected in zip(other.parameters(), model.parameters(), strict=True):
-        torch.testing.assert_close(found, expected, **tolerance)
+        torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
     assert graphs == [1, 1, 1, 1, 1, 1, 2, 2]  # one more graph for another number of connections, none for others
 
 

@@ -32,6 +32,7 @@ SMALL = (
     "train.l1=0",
     "epsilon=3",
     "model.init=glorot",
+    "train.epochs=3",
 )
 EVERYWHERE = (
     "seed=1",
@@ -47,6 +48,19 @@ EVERYWHERE = (
     "train.weight_decay=0.1",
     "train.l1=0.01",
     "train.clip=0.001",
+    "train.schedule=cosine",
+    "train.schedule=linear",
+    "train.schedule=exponential",
+    "train.schedule=step",
+    "train.schedule=step train.lr_steps=[0.2]",
+    "train.schedule=step train.lr_factor=0.5",
+    "train.schedule=cosine train.lr_end=0.005",
+    "train.warmup=1",
+    "evolve.every=2",
+    "evolve.until=0.4",
+    "evolve.until=0.4 evolve.final=until",
+    "evolve.schedule=cosine",
+    "evolve.schedule=linear",
     "data.train_limit=150",
 )
 IMAGES = ("data.augment.rotation=10", "data.augment.shift=0.1", "data.augment.flip=true")
@@ -81,7 +95,7 @@ def trained(*words: str) -> dict[str, Tensor]:
 )
 def test_it_changes_the_weights(model: str, word: str) -> None:
     default = trained(*NETWORKS[model], *SMALL)
-    changed = trained(*NETWORKS[model], *SMALL, word)
+    changed = trained(*NETWORKS[model], *SMALL, *word.split())
     assert any(
         name not in changed or changed[name].shape != value.shape or not torch.equal(changed[name], value)
         for name, value in default.items()

@@ -29,7 +29,14 @@ WORDS: dict[str, str] = {
     "training is gradient descent with momentum: train.lr, train.momentum, train.nesterov": (
         "optimizer optimiser optim opt solver adam adamw sgd rmsprop beta1 beta2 betas"
     ),
-    "train.lr stays the same in every epoch": "schedule scheduler lr_scheduler lr_schedule lr_decay warmup",
+    "train.schedule": "scheduler lr_scheduler lr_schedule lr_decay annealing",
+    "train.warmup": "warmup_epochs warmup_steps warm_up n_warmup",
+    "train.lr_end": "min_lr lr_min eta_min final_lr end_lr",
+    "train.lr_steps": "milestones decay_epochs lr_milestones",
+    "train.lr_factor": "gamma decay_factor lr_gamma",
+    "evolve.until": "stop_fraction end_when t_end end_step last_evolution",
+    "evolve.every": "update_freq update_every delta_t delta update_frequency evolve_every",
+    "evolve.schedule": "zeta_schedule drop_schedule alpha_schedule zeta_decay",
     "model=mlp and model=cnn are trained with the cross-entropy, model=rbm with contrastive divergence": (
         "loss criterion objective"
     ),

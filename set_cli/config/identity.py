@@ -18,19 +18,27 @@ def scientific(config: Config) -> dict[str, Any]:
     """
     keys = config.model_dump(mode="json", exclude=UNSCIENTIFIC | {"backend"})
     del keys["data"]["dir"], keys["data"]["fetch"], keys["dataset"]["path"], keys["dataset"]["test_path"]
-    sections: dict[str, Section] = {"data": config.data, "train": config.train, "method": config.method}
+    sections: dict[str, Section] = {
+        "data": config.data,
+        "train": config.train,
+        "method": config.method,
+        "evolve": config.evolve,
+    }
     for name, values in sections.items():
         keys[name] = {key: value for key, value in keys[name].items() if not _is_default(values, key)}
     for section in ("dataset", "model"):
         keys[section] = {key: value for key, value in keys[section].items() if value is not None}
     if not config.method.evolves:
         del keys["zeta"]
+        keys["evolve"] = {}
         keys["method"] = {key: value for key, value in keys["method"].items() if key in ("name", "wiring")}
     if not config.method.is_sparse:
         del keys["epsilon"]
         keys["method"].pop("wiring", None)
         if config.model.sparse_convolutions:
             keys["model"]["sparse_convolutions"] = False  # without meaning here: one baseline, trained once
+    if not keys["evolve"]:
+        del keys["evolve"]
     asked = {"engine": (config.backend.engine, "auto"), "precision": (config.backend.precision, "float32")}
     if not config.method.is_sparse:
         del asked["engine"]

@@ -30,6 +30,8 @@ Fraction = Annotated[float, Field(ge=0, lt=1), Plain]
 Rows = Annotated[int, Field(ge=0, le=10**9)]
 SomeRows = Annotated[int, Field(ge=1, le=10**9)]
 Epochs = Annotated[int, Field(ge=1, le=10**6)]
+# Of a run's epochs: 1 is its end.
+Moment = Annotated[float, Field(gt=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 Listed = BeforeValidator(_as_list)  # one value where a list is expected is a list of one
@@ -299,12 +301,75 @@ class Train(Section):
         Annotated[float, Field(gt=0, le=10**6)] | None,
         about("largest norm of all gradients together, which are scaled down to it; null: any"),
     ] = None
+    schedule: Annotated[
+        Literal["constant", "cosine", "linear", "exponential", "step"],
+        about(
+            "how the learning rate goes from train.lr to train.lr_end, step by step until the end of the run; step: it "
+            "is multiplied by train.lr_factor at each of train.lr_steps"
+        ),
+    ] = "constant"
+    warmup: Annotated[
+        Annotated[float, Field(ge=0, le=10**6), Plain],
+        about("epochs at the start in which the learning rate grows to train.lr, step by step", "epochs"),
+    ] = 0.0
+    lr_end: Annotated[
+        Annotated[float, Field(ge=0, le=10**6), Plain] | None,
+        about("learning rate at the end; null: 0, for train.schedule=exponential a hundredth of train.lr"),
+    ] = None
+    lr_steps: Annotated[
+        Annotated[tuple[Moment, ...], Field(min_length=1, max_length=100, strict=False), Listed] | None,
+        about("when train.schedule=step lowers the rate, as fractions of the run; null: [0.5,0.75]"),
+    ] = None
+    lr_factor: Annotated[
+        Annotated[float, Field(gt=0, lt=1)] | None,
+        about("what train.schedule=step multiplies the rate by; null: 0.1"),
+    ] = None
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
         if self.nesterov and self.momentum == 0:
             raise ValueError("train.nesterov=true needs train.momentum above 0")
         return self
+
+    @model_validator(mode="after")
+    def _rates_belong_to_their_schedule(self) -> Self:
+        if self.lr_end is not None and self.schedule not in ("cosine", "linear", "exponential"):
+            raise ValueError("train.lr_end is for train.schedule=cosine, linear and exponential")
+        for key in ("lr_steps", "lr_factor"):
+            if getattr(self, key) is not None and self.schedule != "step":
+                raise ValueError(f"train.{key} is for train.schedule=step")
+        if self.lr_end is not None and self.lr_end > self.lr:
+            raise ValueError(f"train.lr_end: expected at most train.lr={self.lr:g}, found {self.lr_end:g}")
+        if self.lr_end == 0 and self.schedule == "exponential":
+            raise ValueError("train.lr_end: expected more than 0 for train.schedule=exponential, found 0")
+        if self.lr_steps is not None and list(self.lr_steps) != sorted(set(self.lr_steps)):
+            raise ValueError(f"train.lr_steps: expected ascending fractions, found {list(self.lr_steps)}")
+        if self.warmup >= self.epochs:
+            raise ValueError(f"train.warmup: expected fewer than train.epochs={self.epochs}, found {self.warmup:g}")
+        return self
+
+    @property
+    def has_one_rate(self) -> bool:
+        """Whether every step has the same learning rate."""
+        return self.schedule == "constant" and self.warmup == 0
+
+
+class Evolve(Section):
+    """When connections are removed and regrown, and how many (method=set)."""
+
+    schedule: Annotated[
+        Literal["constant", "cosine", "linear"],
+        about("how zeta goes from its value to 0, which it has at evolve.until; constant: it stays"),
+    ] = "constant"
+    every: Annotated[Epochs, about("epochs between two evolutions", "epochs")] = 1
+    until: Annotated[Moment, about("after which part of the run nothing is regrown any more")] = 1.0
+    final: Annotated[
+        Literal["end", "until"],
+        about(
+            "when connections are removed and not regrown; end: after the last epoch (the paper's); until: at "
+            "evolve.until, and the rest of the run trains what is left"
+        ),
+    ] = "end"
 
 
 class Augment(Section):
@@ -415,6 +480,7 @@ class Config(Section):
     ]
     retry_failed: Annotated[bool, about("whether a sweep tries again what failed or diverged in an earlier one")]
     train: Train
+    evolve: Evolve = Evolve()
     data: Data
     snapshots: Snapshots
     checkpoints: Checkpoints

@@ -11,7 +11,9 @@ from set_cli.runs.summary import read_rows
 
 MEASURED = ("loss", "accuracy", "reconstruction_loss", "pseudo_log_likelihood", "free_energy", "log_probability",
             "log_z_error", "temperatures", "effective_chains", "chains_agree")  # fmt: skip
+SCHEDULED = ("lr", "zeta")  # where they change in a run
 METRICS_KEYS = {
+    *SCHEDULED,
     *("epoch", "train_loss", "connections", "pruned", "pruned_zeros", "regrown"),
     *(f"{part}_{name}" for part in ("test", "valid") for name in MEASURED),
 }
@@ -24,7 +26,7 @@ def check_rows(folder: Path, lengths: Mapping[str, int], epochs: int) -> None:
         (
             METRICS_FILE,
             METRICS_KEYS,
-            METRICS_KEYS - {key for key in METRICS_KEYS if key.startswith(("test_", "valid_"))},
+            {key for key in METRICS_KEYS if not key.startswith(("test_", "valid_"))} - {*SCHEDULED},
         ),
         (TIMING_FILE, TIMING_KEYS, TIMING_KEYS - {"paused"}),
     ):

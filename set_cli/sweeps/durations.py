@@ -43,7 +43,7 @@ NEWEST = 200  # earlier runs of a data set and model that are looked at
 # What changes how long nothing takes, by section.
 TIMELESS = {
     "": ("seed", "zeta"),
-    "train": ("epochs", "lr", "weight_decay"),
+    "train": ("epochs", "lr", "weight_decay", "schedule", "warmup", "lr_end", "lr_steps", "lr_factor"),
     "model": ("init", "ais_every"),
     "method": ("regrow_init",),
     "data": ("scaling", "missing", "clip", "split"),
@@ -107,6 +107,7 @@ def plan_key(keys: Mapping[str, Any]) -> str:
     for section, names in TIMELESS.items():
         for name in names:
             (plan if not section else plan.get(section, {})).pop(name, None)
+    plan.pop("evolve", None)
     for section in (plan.get("train", {}), plan.get("model", {}), plan.get("data", {}).get("augment", {})):
         section |= {name: bool(section[name]) for name in ON_OR_OFF if name in section}
     plan["backend"] = plan.get("backend", {})

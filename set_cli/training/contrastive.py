@@ -19,6 +19,7 @@ from set_cli.training.graphs import recorded
 from set_cli.training.optimizer import add_l1_gradient, clip_gradients, connection_weights, drop_gradients
 from set_cli.training.passes import FRESH, AfterStep, Pass, State
 from set_cli.training.sampling import Sampler
+from set_cli.training.schedules import follow_schedule
 
 EVALUATION_ROWS = 1000  # per batch
 
@@ -63,7 +64,9 @@ def train_epoch(
 
     wanted = config.backend.cuda_graphs and inputs.is_resident
     learn = recorded(step, model, optimizer, [divergence.sampler.stream], wanted=wanted)
+    follow_schedule(optimizer, config.train, epoch, one_pass)  # where no step is left, for the record
     for rows in one_pass.batches():
+        follow_schedule(optimizer, config.train, epoch, one_pass)
         learn(rows)
         one_pass.count(len(rows))
         after_step(one_pass.done, len(one_pass), state)

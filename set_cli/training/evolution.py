@@ -11,6 +11,7 @@ from set_cli.config import Config
 from set_cli.models.counts import count_connections, sparse_layers
 from set_cli.system import streams
 from set_cli.training.architectures import ARCHITECTURES
+from set_cli.training.schedules import is_final_removal, zeta_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +30,18 @@ class Change:
 
 
 def evolve_model(model: nn.Module, optimizer: torch.optim.Optimizer, config: Config, epoch: int) -> Change:
-    """Algorithm 1's step after an epoch; after the last epoch what is removed is not refilled."""
+    """Algorithm 1's step after an epoch, where one is due; the final removal is not refilled."""
     connections = count_connections(model)
-    if not config.method.evolves:
+    zeta = zeta_after(config, epoch) if config.method.evolves else None
+    if zeta is None:
         return Change(connections)
     pruned = zeros = regrown = 0
     for i, layer in enumerate(sparse_layers(model).values()):
         evolution = layer.evolve(
-            config.zeta,
+            zeta,
             optimizer=optimizer,
             seed=streams.generator(config.seed, "evolve", epoch, i),
-            refill=epoch < config.train.epochs,
+            refill=not is_final_removal(config, epoch),
             regrow_init=config.method.regrow_init,
             regrow_deviation=ARCHITECTURES[config.model.name].regrow_deviation,
             removal=config.method.removal,

@@ -81,11 +81,14 @@ class MomentumSGD(torch.optim.SGD):
 
 def build_optimizer(model: nn.Module, config: Train) -> MomentumSGD:
     """SGD over all parameters of the model; biases and activation parameters are not decayed."""
+    device = next(model.parameters()).device
+    # A step that is recorded on a GPU would keep a plain number.
+    lr = torch.tensor(config.lr, device=device) if device.type == "cuda" and not config.has_one_rate else config.lr
     decayed = connection_weights(model)
     others = [p for p in model.parameters() if all(p is not weight for weight in decayed)]
     return MomentumSGD(
         [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=config.lr,
+        lr=lr,
         momentum=config.momentum,
         nesterov=config.nesterov,
         fused=True,

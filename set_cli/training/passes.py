@@ -50,6 +50,11 @@ class Pass:
         return len(self._order)
 
     @property
+    def steps(self) -> int:
+        """Steps of a whole pass."""
+        return -(-len(self) // self._batch_size)
+
+    @property
     def steps_done(self) -> int:
         return -(-self.done // self._batch_size)
 

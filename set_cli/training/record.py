@@ -43,6 +43,7 @@ from set_cli.training.contents import (
 )
 from set_cli.training.evolution import Change
 from set_cli.training.passes import FRESH, ROWS, State
+from set_cli.training.schedules import scheduled_values
 from set_cli.training.trainers import Scores
 
 # In a checkpoint: how far the epoch after its own had come, in what time, and whether the process was stopped in it.
@@ -185,6 +186,7 @@ class Record:
         Topology, rows, then `checkpoint`, which vouches for them: every instant between leaves a whole state.
         """
         folder, row = self._folder, metrics_row(epoch, loss, scores, change)
+        row |= scheduled_values(self._config, epoch, self._optimizer)
         if self._config.method.evolves:
             self._add_topology(epoch)
         folder.append_row(METRICS_FILE, row)

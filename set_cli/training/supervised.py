@@ -21,6 +21,7 @@ from set_cli.training.group import ALONE, Group
 from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import add_l1_gradient, clip_gradients, connection_weights, drop_gradients
 from set_cli.training.passes import FRESH, AfterStep, Pass, State
+from set_cli.training.schedules import follow_schedule
 
 EVALUATION_ROWS = 1000  # per batch
 
@@ -76,7 +77,9 @@ def train_epoch(
     # On the CPU `learn` is `step`; on a GPU a recording of it, which counts the loss but not the rows.
     wanted = config.backend.cuda_graphs and group.size == 1 and inputs.is_resident
     learn = recorded(step, model, optimizer, [a.stream for a in activations], wanted=wanted)
+    follow_schedule(optimizer, train, epoch, one_pass)  # where no step is left, for the record
     for batch in one_pass.batches():
+        follow_schedule(optimizer, train, epoch, one_pass)
         learn(batch)
         one_pass.count(len(batch))
         after_step(one_pass.done, len(one_pass), state)
