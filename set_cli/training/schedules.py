@@ -94,5 +94,5 @@ def scheduled_values(config: Config, epoch: int, optimizer: torch.optim.Optimize
 
 
 def falling_cosine(progress: float) -> float:
-    """From 1 at 0 to 0 at 1."""
+    """Half a period of a cosine: 1 at 0, 0 at 1."""
     return (1 + math.cos(math.pi * progress)) / 2
