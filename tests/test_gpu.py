@@ -135,8 +135,9 @@ def test_a_deterministic_run_repeats_and_resumes_bit_for_bit(
 
 @pytest.mark.parametrize("engine", sorted({*ON_GPU} - {"torch"}))
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_a_recorded_step_trains_as_one_whose_operations_are_started_one_by_one(
-    model: str, engine: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    schedule: str, model: str, engine: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recordings = []
 
@@ -148,7 +149,12 @@ def test_a_recorded_step_trains_as_one_whose_operations_are_started_one_by_one(
     monkeypatch.setattr(graphs, "record", record)
     # Dropout, L1, clipping and a last batch that is smaller: all of a step's parts.
     overrides = (*SMALL, *MODELS[model], "backend.deterministic=true", f"backend.engine={engine}", "train.l1=1e-5")
-    overrides += ("train.clip=5.0", "data.train_limit=650", *(["model.dropout=0.3"] if model != "rbm" else []))
+    overrides += (
+        f"train.schedule={schedule}",
+        "train.clip=5.0",
+        "data.train_limit=650",
+        *(["model.dropout=0.3"] if model != "rbm" else []),
+    )
     found = [
         science(train(compose(*overrides, f"backend.cuda_graphs={wanted}", f"runs_dir={tmp_path}/{wanted}")).path)
         for wanted in ("true", "false")
@@ -160,7 +166,7 @@ def test_a_recorded_step_trains_as_one_whose_operations_are_started_one_by_one(
 @pytest.mark.parametrize("wanted", ["true", "false"])
 def test_a_run_resumes_within_an_epoch_bit_for_bit(wanted: str, compose: Compose, tmp_path: Path) -> None:
     overrides = (*SMALL, *MODELS["mlp"], "backend.deterministic=true", "model.dropout=0.3", "checkpoints.minutes=0")
-    overrides += (f"backend.cuda_graphs={wanted}", "backend.engine=triton")
+    overrides += (f"backend.cuda_graphs={wanted}", "backend.engine=triton", "train.schedule=linear", "train.warmup=1.5")
     whole = train(compose(*overrides))
     config = compose(*overrides, f"runs_dir={tmp_path}/other")
     with pytest.raises(Interrupted):
