@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -375,6 +376,12 @@ class SparseLinear(nn.Module):
         self.register_buffer("indptr", indptr)
         self.register_buffer("indices", indices)
         self._derived = DevicePattern((self.in_features, self.out_features), self.indptr, self.indices)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or convert the layer; a program that is compiled afterwards must find the pattern where it stays."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.device_pattern()
+        return self
 
     def device_pattern(self) -> DevicePattern:
         """The connections as the engines read them."""
