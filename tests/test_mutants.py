@@ -6,10 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mutants
 import pytest
 
+import set_cli
+
 PARTS = 6
+PACKAGE = Path(set_cli.__file__).parent
 TOOL = Path(__file__).parent.parent / "tools" / "mutants.py"
+
+
+def test_every_fault_can_still_be_put_in() -> None:
+    for mutant in mutants.MUTANTS:
+        found = (PACKAGE / mutant.file).read_text().count(mutant.old)
+        assert found == 1, f"{mutant.name}: expected once in {mutant.file}, found {found} times: {mutant.old}"
 
 
 @pytest.mark.slow
