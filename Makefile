@@ -40,7 +40,7 @@ test-slow: $(INSTALLED) ## train for minutes on real MNIST and CIFAR10 (needs SE
 faults: $(INSTALLED) ## kill runs, fail their calls, damage their files; print what came of it
 	$(ALONGSIDE) -m faults
 
-test-hostile: $(INSTALLED) ## report run folders that were made to mislead
+test-hostile: $(INSTALLED) ## read data files and report run folders that were made to hurt or mislead
 	$(ALONGSIDE) -m hostile
 
 test-slurm: $(INSTALLED) ## start a Slurm cluster of this machine (root, Debian) and sweep on it

@@ -189,6 +189,7 @@ for capability in (80, 90):
 """
 
 
+@pytest.mark.slow  # 96 kernels
 def test_the_kernels_compile_for_real_gpus(tmp_path: Path) -> None:
     """Triton's compiler and ptxas need no GPU; the interpreter accepts what they may not."""
     result = run_python("-W", "ignore", "-c", COMPILE, folder=tmp_path, TRITON_CACHE_DIR=str(tmp_path))

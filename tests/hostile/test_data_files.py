@@ -66,6 +66,7 @@ from tests.raw_files import (
     tar_gz,
 )
 
+pytestmark = pytest.mark.hostile
 MEGABYTE = 2**20
 
 
