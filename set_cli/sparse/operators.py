@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.library import custom_op
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from set_cli import native
@@ -78,7 +79,7 @@ def _like(x: Tensor, neurons: int, engine: str) -> Tensor:
     return x.new_empty(neurons, x.shape[0]).t() if engine == "native" else x.new_empty(x.shape[0], neurons)
 
 
-@torch.library.custom_op("set_cli::product", mutates_args=())
+@custom_op("set_cli::product", mutates_args=())
 def product(
     x: Tensor, weight: Tensor, bias: Tensor | None, indptr: Tensor, indices: Tensor, n_out: int, engine: str
 ) -> Tensor:
@@ -95,7 +96,7 @@ def _(
     return _like(x, n_out, engine)
 
 
-@torch.library.custom_op("set_cli::gradients", mutates_args=())
+@custom_op("set_cli::gradients", mutates_args=())
 def gradients(
     x: Tensor, dy: Tensor, weight: Tensor, indptr: Tensor, indices: Tensor, engine: str, wanted: Sequence[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
