@@ -18,7 +18,7 @@ from set_cli.runs.summary import read_rows
 from set_cli.system.files import read_json
 from set_cli.training.schedules import rate_of, scheduled_values, zeta_after
 from tests.builders import MODELS, TINY, StopAt, science, train
-from tests.conftest import Compose, compose_mapping
+from tests.conftest import Command, Compose, compose_mapping
 
 SCHEDULES = ("constant", "cosine", "linear", "exponential", "step")
 
@@ -127,6 +127,19 @@ def test_what_has_no_meaning_is_refused(sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         composed("train.lr=0.01", *REFUSED[sentence])
     assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"), [("[0.1,0.6]", [0.1, 0.6]), ("0.5", [0.5]), ("1", [1.0]), ("null", None)]
+)
+def test_the_moments_of_steps_are_read_as_they_are_typed(
+    typed: str, expected: list[float] | None, set_train: Command
+) -> None:
+    shown = set_train("--cfg", "job", "train.schedule=step", f"train.lr_steps={typed}").stdout
+    found = composed("train.schedule=step", f"train.lr_steps={typed}").train.lr_steps
+    assert (found and list(found)) == expected
+    assert '"' not in shown.partition("lr_steps:")[2].partition("lr_factor")[0]
+    assert "'" not in shown.partition("lr_steps:")[2].partition("lr_factor")[0]
 
 
 CHANGING = (

@@ -121,6 +121,8 @@ def _list(key: Key, name: str, value: str, sweeps: bool) -> str:
         if parsed is None:
             raise ConfigError(f"{word}: expected {key.expected}, such as {name}=[300,300]")
         return word
+    if key.kind == "number":
+        return word
     if any(quote in value for quote in "'\"") or value in ("", "null") or isinstance(found, Sweep):
         return word
     inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value

@@ -23,6 +23,10 @@ def _as_list(value: object) -> object:
     return (value,) if isinstance(value, int | str) and not isinstance(value, bool) else value
 
 
+def _as_numbers(value: object) -> object:
+    return (value,) if isinstance(value, float) else _as_list(value)
+
+
 Width = Annotated[int, Field(ge=1, le=LARGEST_WIDTH)]
 # -0.0 is 0: equal numbers are one run
 Plain = AfterValidator(lambda value: value + 0.0)
@@ -317,7 +321,8 @@ class Train(Section):
         about("learning rate at the end; null: 0, for train.schedule=exponential a hundredth of train.lr"),
     ] = None
     lr_steps: Annotated[
-        Annotated[tuple[Moment, ...], Field(min_length=1, max_length=100, strict=False), Listed] | None,
+        Annotated[tuple[Moment, ...], Field(min_length=1, max_length=100, strict=False), BeforeValidator(_as_numbers)]
+        | None,
         about("when train.schedule=step lowers the rate, as fractions of the run; null: [0.5,0.75]"),
     ] = None
     lr_factor: Annotated[
