@@ -25,15 +25,17 @@ def __getattr__(name: str) -> Any:
     return SETClassifier
 
 
-def load(folder: str | os.PathLike[str]) -> TrainedRun:
+def load(folder: str | os.PathLike[str], *, averaged: bool = False) -> TrainedRun:
     """The trained run in `folder`: it predicts and evaluates; its model (a torch module), topology and metrics.
+
+    averaged  with the average of the weights in their place, of a run with train.ema
 
     A run that is not finished is loaded as its newest checkpoint has it. Raises DataError where the folder holds no run
     that can be read.
     """
     from set_cli.trained.load import load_run  # torch takes over a second to import: only who needs a model pays
 
-    return load_run(folder)
+    return load_run(folder, averaged=averaged)
 
 
 def runs(folder: str | os.PathLike[str] = "runs") -> pd.DataFrame:

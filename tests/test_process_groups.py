@@ -147,7 +147,8 @@ def test_a_network_that_fully_shard_divides_trains_and_evolves_as_a_whole_one(tm
     one, other = run(SHARDED, tmp_path)
     assert one == other
     assert one.pop("refused") == (
-        "expected refill=True: fully_shard has divided the weight into shares of fixed length"
+        "expected as many connections as before (refill=True): fully_shard has divided the weight into shares of fixed "
+        "length"
     )
     assert not one.pop("moved")
     assert one == dict.fromkeys(("odd", "trained", "evolved", "trained on", "loaded", "resumed"), True)

@@ -53,8 +53,11 @@ def _warnings_told() -> Iterator[None]:
     "--label", metavar="NAME", help="Column (or array) of FILE that holds the labels; default: as in training."
 )
 @click.option("--ignore-labels", is_flag=True, help="Predict only: the labels in FILE are not looked at.")
+@click.option("--averaged", is_flag=True, help="With the averages of the weights, of a run with train.ema.")
 @click.version_option(set_cli.__version__, message="set-predict %(version)s")
-def predict(run: Path, file: Path | None, output: Path | None, label: str | None, ignore_labels: bool) -> None:
+def predict(
+    run: Path, file: Path | None, output: Path | None, label: str | None, ignore_labels: bool, averaged: bool
+) -> None:
     """Predict the classes of the rows in FILE with the trained network in the folder RUN.
 
     FILE is of any format that dataset=custom reads (csv, npz, mat, svmlight, …), with the values that the training file
@@ -74,7 +77,7 @@ def predict(run: Path, file: Path | None, output: Path | None, label: str | None
         prepare_for_torch()
         from set_cli.trained.load import load_run  # torch takes over a second to import
 
-        trained = load_run(run)
+        trained = load_run(run, averaged=averaged)
         if trained.status != "done":
             _note(f"note: {run} is not finished ({trained.status}): its newest checkpoint predicts")
         if not trained.n_classes:

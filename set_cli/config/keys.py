@@ -5,6 +5,7 @@ A `Config` exists only once everything in it was checked, so the rest of the cod
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args
@@ -330,6 +331,14 @@ class Train(Section):
         about("what train.schedule=step multiplies the rate by; null: 0.1"),
     ] = None
 
+    ema: Annotated[
+        Annotated[float, Field(gt=0, lt=1)] | None,
+        about(
+            "decay per step of an exponential moving average of the weights, which is measured beside them (mlp, cnn); "
+            "null: none"
+        ),
+    ] = None
+
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
         if self.nesterov and self.momentum == 0:
@@ -375,6 +384,32 @@ class Evolve(Section):
             "evolve.until, and the rest of the run trains what is left"
         ),
     ] = "end"
+    epsilon_start: Annotated[
+        Annotated[float, Field(gt=0, le=10**9)] | None,
+        about("epsilon at the start, from which it falls to its value; null: it has its value from the start"),
+    ] = None
+    epsilon_schedule: Annotated[
+        Literal["cubic", "sigmoid"],
+        about("how connections become fewer from evolve.epsilon_start on; cubic: fast, then slow; sigmoid: as an S"),
+    ] = "cubic"
+    epsilon_until: Annotated[Moment, about("after which part of the run epsilon has its value")] = 0.5
+
+    def last_epoch(self, epochs: int) -> int:
+        """The epoch of a run of so many after which nothing is regrown any more."""
+        return max(1, math.floor(self.until * epochs))
+
+    @model_validator(mode="after")
+    def _density_falls_while_it_evolves(self) -> Self:
+        given = [key for key in ("epsilon_schedule", "epsilon_until") if key in self.model_fields_set]
+        changed = [key for key in given if getattr(self, key) != type(self).model_fields[key].default]
+        if self.epsilon_start is None and changed:
+            raise ValueError(f"evolve.{changed[0]} is for a run with evolve.epsilon_start")
+        if self.epsilon_start is not None and self.epsilon_until > self.until:
+            raise ValueError(
+                f"evolve.epsilon_until: expected at most evolve.until={self.until:g}, since connections go where the "
+                f"network evolves, found {self.epsilon_until:g}"
+            )
+        return self
 
 
 class Augment(Section):
@@ -490,10 +525,33 @@ class Config(Section):
     snapshots: Snapshots
     checkpoints: Checkpoints
 
+    @model_validator(mode="after")
+    def _connections_become_fewer(self) -> Self:
+        start = self.evolve.epsilon_start
+        if start is not None and start < self.epsilon:
+            raise ValueError(f"evolve.epsilon_start: expected at least epsilon={self.epsilon:g}, found {start:g}")
+        evolve, epochs = self.evolve, self.train.epochs
+        last = evolve.last_epoch(epochs)
+        if evolve.final == "end":
+            last = min(last, epochs - 1)
+            last -= last % evolve.every
+        if start is not None and last < evolve.epsilon_until * epochs:
+            raise ValueError(
+                f"evolve.epsilon_start: no evolution comes after evolve.epsilon_until={evolve.epsilon_until:g} of the "
+                f"{epochs} epochs, in which the last connections would go; expected an earlier one, or more evolutions"
+            )
+        return self
+
     @property
     def wired_epsilon(self) -> float | None:
         """epsilon, or None where the method's layers have every connection."""
         return self.epsilon if self.method.is_sparse else None
+
+    @property
+    def starting_epsilon(self) -> float | None:
+        """`wired_epsilon` at the start of the run, from which a method that evolves can come down to it."""
+        start = self.evolve.epsilon_start
+        return start if start is not None and self.method.evolves else self.wired_epsilon
 
 
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:

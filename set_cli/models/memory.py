@@ -25,7 +25,7 @@ def training_bytes(
     rows     of the data; a batch has no more
     shape    of an image, for the convolutions
     """
-    per_weight = (3 if config.train.momentum else 2) * FLOAT
+    per_weight = _copies(config) * FLOAT
     weights, masked = 0.0, 0
     for plan in plans:
         if not plan.sparse:
@@ -37,6 +37,11 @@ def training_bytes(
     per_value = FLOAT if config.backend.precision == "float32" else FLOAT // 2
     values = min(rows, config.train.batch_size) * _values(plans, shape)
     return round(weights) + masked + values * per_value
+
+
+def _copies(config: Config) -> int:
+    """Numbers in memory for each weight: itself, its gradient, its momentum and its average."""
+    return 2 + bool(config.train.momentum) + (config.train.ema is not None)
 
 
 def _values(plans: Sequence[LayerPlan], shape: Sequence[int] | None) -> int:
@@ -81,7 +86,7 @@ def expected_bytes(
     sparse = [plan for plan in plans if plan.sparse]
     dense = [plan.n_in * plan.n_out * FLOAT for plan in plans if not plan.sparse]
     neurons = sum(plan.n_in + plan.n_out for plan in plans)
-    copies = 3 if config.train.momentum else 2
+    copies = _copies(config)
     kept = sum(plan.connections_asked for plan in sparse) * (copies * FLOAT + PER_CONNECTION)
     kept += copies * sum(dense) + neurons * PER_NEURON
     if config.model.activation == "srelu":

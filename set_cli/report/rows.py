@@ -52,6 +52,13 @@ class Configuration:
     unfinished: Mapping[int, str]
 
     @property
+    def figures(self) -> dict[str, Any]:
+        """The row, with what a table has beside the keys that scripts rely on: the averaged weights' accuracy."""
+        averaged = pd.Series([run.summary.get("averaged") for run in self.members], dtype=float)
+        mean, deviation = (None, None) if averaged.isna().any() else (float(averaged.mean()), _deviation(averaged))
+        return self.row | {"averaged_mean": mean, "averaged_std": deviation}
+
+    @property
     def started(self) -> list[int]:
         """Every seed that was started, ascending."""
         return sorted({*self.unfinished, *(run.summary["seed"] for run in self.members)})

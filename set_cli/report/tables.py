@@ -49,7 +49,7 @@ METRIC_NAMES = {"accuracy %": "test accuracy in %", "log-prob. (nats)": "test lo
 
 
 def _column(title: str, cell: Callable[[Row], str], right: bool, rank: int, **how: Any) -> Column[Configuration]:
-    return Column(title, lambda configuration: cell(configuration.row), right, rank, **how)
+    return Column(title, lambda configuration: cell(configuration.figures), right, rank, **how)
 
 
 def _seeds_above(text: str) -> str:
@@ -69,6 +69,7 @@ TABLE_COLUMNS: list[Column[Configuration]] = [
     _column("metric", lambda row: str(METRIC_TITLES.get(row["metric"], row["metric"])), False, 0,
             shared=lambda text: METRIC_NAMES.get(text, text)),
     _column("last", lambda row: _with_deviation(row, "last"), True, 0),
+    _column("averaged", lambda row: "" if row["averaged_mean"] is None else _with_deviation(row, "averaged"), True, 4),
     _column("best", lambda row: _with_deviation(row, "best"), True, 5),
     _column("best on", lambda row: row["best_on"], False, 6, shared="best on {}".format),
     _column("connections", lambda row: f"{row['connections']:,}", True, 7),
@@ -116,7 +117,8 @@ def legend(configurations: Sequence[Configuration]) -> str:
 
 # The keys of the JSON rows are names of columns too.
 TITLES_BY_KEY = {
-    "dataset": "data set", "epsilon": "ε", "zeta": "ζ", "last_mean": "last", "best_mean": "best", "best_on": "best on",
+    "dataset": "data set", "epsilon": "ε", "zeta": "ζ", "last_mean": "last", "averaged_mean": "averaged",
+    "best_mean": "best", "best_on": "best on",
     "connections_final": "final", "seconds_per_epoch": "s/epoch", "peak_memory_mb": "peak MB",
     "dense_parameters": "of dense",
 }  # fmt: skip
@@ -147,7 +149,7 @@ def _sorted(configurations: Sequence[Configuration], sort: str | None) -> list[C
     key = {shown: key for key, shown in TITLES_BY_KEY.items()}.get(title, title)
 
     def figure(configuration: Configuration) -> Any:
-        row = configuration.row
+        row = configuration.figures
         return row["parameters"] / row["dense_parameters"] if title == "of dense" else row.get(key, "")
 
     having = [one for one in configurations if figure(one) is not None]

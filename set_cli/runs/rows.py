@@ -11,11 +11,12 @@ from set_cli.runs.summary import read_rows
 
 MEASURED = ("loss", "accuracy", "reconstruction_loss", "pseudo_log_likelihood", "free_energy", "log_probability",
             "log_z_error", "temperatures", "effective_chains", "chains_agree")  # fmt: skip
+AVERAGED = ("ema_loss", "ema_accuracy")  # of the averaged weights, where there are some
 SCHEDULED = ("lr", "zeta")  # where they change in a run
 METRICS_KEYS = {
     *SCHEDULED,
     *("epoch", "train_loss", "connections", "pruned", "pruned_zeros", "regrown"),
-    *(f"{part}_{name}" for part in ("test", "valid") for name in MEASURED),
+    *(f"{part}_{name}" for part in ("test", "valid") for name in (*MEASURED, *AVERAGED)),
 }
 TIMING_KEYS = {"epoch", "train_seconds", "evaluate_seconds", "evolve_seconds", "peak_memory_mb", "paused"}
 

@@ -26,7 +26,7 @@ from set_cli.system.files import parse_json, read_json, sha256, write_json
 from set_cli.system.plain_files import open_plain
 
 SUMMARY = "summary.json"
-VERSION = 2  # of the keys; a summary without a version is older than 1 and has what 1 has, save the version
+VERSION = 3  # of the keys; a summary without a version is older than 1 and has what 1 has, save the version
 FIRST_WITH_DIGEST = 2
 DIGEST = "digest"
 METRICS = ("accuracy", "log_probability")  # percent, nats: of both more is better
@@ -137,6 +137,8 @@ def computed_figures(
         # Whether enough chains carry these estimates (None: nothing was estimated).
         "last_chains_agree": rows[-1].get("test_chains_agree"),
         "best_chains_agree": best.get("test_chains_agree"),
+        # Of the averaged weights, where there are some.
+        **({"averaged": rows[-1][f"test_ema_{metric}"]} if f"test_ema_{metric}" in rows[-1] else {}),
         **{key: totals[key] for key in ("connections", "connections_final", "parameters", "dense_parameters")},
         "seconds_per_epoch": statistics.median(row["train_seconds"] + row["evolve_seconds"] for row in timed),
         "peak_memory_mb": max(row["peak_memory_mb"] for row in timing),

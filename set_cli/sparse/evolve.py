@@ -20,6 +20,7 @@ from set_cli.sparse.pattern import Csr
 from set_cli.sparse.rules import REGROWTH, REMOVAL, Regrowth, Removal, View, random_cells, signed_magnitude
 
 TENSORS = ("indptr", "indices", "source")
+LEAST_CONNECTIONS = 2  # that can be asked for: one of each sign, which a removal of any fraction leaves
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,27 +58,40 @@ def evolve(
     removal: Removal = signed_magnitude,
     regrowth: Regrowth = random_cells,
     refill: bool = True,
+    connections: int | None = None,
 ) -> EvolutionResult:
     """Prune, then regrow exactly as many connections (Algorithm 1).
 
-    zeta    fraction to remove, 0 <= zeta < 1
-    refill  False prunes only: the paper's rule after the last epoch
+    zeta         fraction to remove, 0 <= zeta < 1
+    refill       False prunes only: the paper's rule after the last epoch
+    connections  how many there are afterwards, zeta of them new (more are removed then); None: as many as before
     ValueError where there is not one weight for each connection, or where a rule of one's own returns something else
     than the rules do.
     """
     if view.weights.shape != (view.nnz,):
         raise ValueError(f"expected {view.nnz} weights, one per connection, got shape {tuple(view.weights.shape)}")
-    keep = removal(view, zeta, rng)
+    keep = removal(view, zeta if connections is None else share_to_remove(view.nnz, zeta, connections), rng)
     if removal not in REMOVAL.values():
         check_kept(view, keep)
     pruned = view.nnz - int(keep.sum())
-    count = pruned if refill else 0
+    count = (pruned if connections is None else max(0, connections - view.nnz + pruned)) if refill else 0
     ranks = regrowth(view, keep, count, rng)
     if regrowth not in REGROWTH.values():
         check_grown(ranks, count, view.cells - view.nnz + pruned)
     indptr, indices, source = splice(view, keep, ranks)
     zeros = int((view.weights[~keep] == 0).sum())
     return EvolutionResult(view.shape, indptr, indices, source, pruned, zeros, len(ranks))
+
+
+def share_to_remove(nnz: int, zeta: float, connections: int) -> float:
+    """The fraction to remove where so many connections are to be left, zeta of them new; zeta where none are lost.
+
+    Two more go than have to, which a removal that rounds on each side of zero may leave.
+    """
+    if connections >= nnz:
+        return zeta
+    kept = min((1 - zeta) * connections, connections - LEAST_CONNECTIONS)
+    return min(1 - kept / nnz, 1 - 1 / nnz)
 
 
 def agree(change: EvolutionResult, rng: np.random.Generator) -> tuple[EvolutionResult, np.random.Generator]:

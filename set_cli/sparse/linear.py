@@ -14,7 +14,7 @@ from torch.autograd.graph import increment_version
 
 from set_cli.sparse.engines import HALF, Engine, choose, find_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
-from set_cli.sparse.evolve import EvolutionResult, LastStep, agree, evolve
+from set_cli.sparse.evolve import LEAST_CONNECTIONS, EvolutionResult, LastStep, agree, evolve
 from set_cli.sparse.holders import gather, holds, move_state, remember, sharing, stepped
 from set_cli.sparse.initial import common_seed, initial_weights
 from set_cli.sparse.operators import is_read, read_product
@@ -240,6 +240,7 @@ class SparseLinear(nn.Module):
         optimizer: torch.optim.Optimizer | None = None,
         seed: int | np.random.Generator | None = None,
         refill: bool = True,
+        connections: int | None = None,
         regrow_init: str = "zero",
         regrow_deviation: float = REGROW_DEVIATION,
         removal: str | Removal = "signed",
@@ -256,6 +257,8 @@ class SparseLinear(nn.Module):
         refill       False removes without regrowing: the paper's rule after the last epoch. A DistributedDataParallel
                      around the layer must be made anew before the next forward, since the weight has another length;
                      what fully_shard has divided refuses
+        connections  how many the layer has afterwards, for one that becomes sparser (or denser) in time: more than zeta
+                     are removed where that is needed; None: as many as before
         regrow_init  value of a new connection: 'zero' or 'random' (normal, of standard deviation regrow_deviation)
         removal      which connections go, a name of sparse.rules.REMOVAL: 'signed' (SET's) or 'magnitude', or a
                      function like those
@@ -276,18 +279,24 @@ class SparseLinear(nn.Module):
             raise ValueError(f"zeta: expected 0 <= zeta < 1, got {zeta}")
         if regrow_init not in ("zero", "random"):
             raise ValueError(f"regrow_init: expected 'zero' or 'random', got {regrow_init!r}")
+        cells = self.in_features * self.out_features
         remove, grow = find_rule("removal", removal, REMOVAL), find_rule("regrowth", regrowth, REGROWTH)
         self._check_evolvable(optimizer)
-        if not refill and is_sharded(self.weight):
-            raise ValueError("expected refill=True: fully_shard has divided the weight into shares of fixed length")
-        if self.nnz == self.in_features * self.out_features:
+        if (not refill or connections not in (None, self.nnz)) and is_sharded(self.weight):
+            raise ValueError(
+                "expected as many connections as before (refill=True): fully_shard has divided the weight into shares "
+                "of fixed length"
+            )
+        if connections is not None and not min(LEAST_CONNECTIONS, cells) <= connections <= cells:
+            raise ValueError(f"connections: expected {LEAST_CONNECTIONS} to {cells:,}, got {connections:,}")
+        if self.nnz == cells and connections in (None, cells):
             return None
         weight = whole(self.weight)
         if not torch.isfinite(weight).all():
             raise ValueError("expected finite weights to evolve, got NaN or infinity")
         rng = np.random.default_rng(common_seed() if seed is None else seed)
         view = self._view(weight, last_step)
-        change = evolve(view, zeta, rng, removal=remove, regrowth=grow, refill=refill)
+        change = evolve(view, zeta, rng, removal=remove, regrowth=grow, refill=refill, connections=connections)
         if last_step is not None:
             change, rng = agree(change, rng)
         is_new = change.source < 0

@@ -23,6 +23,8 @@ def measured_text(row: Mapping[str, Any]) -> str:
     for part in ("valid", "test"):
         if f"{part}_accuracy" in row:
             text += f"  {part} {row[f'{part}_accuracy']:6.2f} %"
+            averaged = row.get(f"{part}_ema_accuracy")
+            text += "" if averaged is None else f" (averaged {averaged:.2f} %)"
         elif f"{part}_log_probability" in row:
             error = row[f"{part}_log_z_error"]
             text += f"  {part} log-probability {row[f'{part}_log_probability']:8.2f} ± {error:.2f}"

@@ -24,14 +24,14 @@ from set_cli.system.files import read_json, sha256
 from set_cli.trained.listing import runs_inside
 from set_cli.trained.network import build_untrained
 from set_cli.trained.run import TrainedRun
-from set_cli.training.contents import restore_model
+from set_cli.training.contents import restore_averages, restore_model
 
 
 class RunWarning(UserWarning):
     """Something of a run folder is damaged or gone that the model does not depend on."""
 
 
-def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
+def load_run(folder: str | os.PathLike[str], *, averaged: bool = False) -> TrainedRun:
     """The trained run in `folder`, as `set_cli.load` says."""
     path = Path(folder)
     if not path.is_dir() or not is_run_folder(os.listdir(path)):
@@ -55,6 +55,11 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
         reason = sentence(error) if isinstance(error, ValidationError) else str(error)
         raise DataError(f"{path}: configuration and checkpoint do not fit together ({reason})") from None
+    if averaged:
+        try:
+            restore_averages(model, checkpoint.arrays)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}") from None
     rows = pd.DataFrame(read_rows(path / METRICS_FILE, checkpoint.lengths[METRICS_FILE]) if checkpoint.epoch else [])
     start = _last_start(path)
     return TrainedRun(path, config, model.eval(), rows, snapshots, status, summary, inputs, start, build, params)

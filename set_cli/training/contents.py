@@ -18,6 +18,7 @@ from set_cli.models.mlp import LayerPlan
 from set_cli.runs.inputs import RunInputs
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import Choice
+from set_cli.training.averaging import AVERAGE
 from set_cli.training.optimizer import momentum_arrays, restore_momentum
 
 Arrays = dict[str, NDArray[Any]]
@@ -36,7 +37,7 @@ def describe_layers(plans: list[LayerPlan], choices: Mapping[str, Choice]) -> di
 
 def describe_parameters(plans: list[LayerPlan], model: nn.Module, train: Train) -> dict[str, Any]:
     """params.json at the start: per layer and in total what was asked for and what is there; a CNN's images."""
-    layers = count_layers(model, optimizer_copies=1 if train.momentum else 0)
+    layers = count_layers(model, optimizer_copies=bool(train.momentum) + (train.ema is not None))
     rows = [
         dict(count)
         | {
@@ -111,6 +112,16 @@ def model_arrays(model: nn.Module, optimizer: torch.optim.Optimizer) -> Arrays:
     state = {MODEL + name: value for name, value in model.state_dict().items()}
     state |= {OPTIMIZER + name: value for name, value in momentum_arrays(model, optimizer).items()}
     return {name: value.detach().cpu().numpy() for name, value in state.items()}
+
+
+def restore_averages(model: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Put a checkpoint's averages in place of the weights; ValueError where the run kept none (train.ema)."""
+    for name, parameter in model.named_parameters():
+        average = arrays.get(f"{OPTIMIZER}{name}/{AVERAGE}")
+        if average is None:
+            raise ValueError("expected averages of the weights, which a run with train.ema keeps, found none")
+        with torch.no_grad():
+            parameter.copy_(torch.from_numpy(average))
 
 
 def restore_model(

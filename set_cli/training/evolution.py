@@ -11,6 +11,8 @@ from set_cli.config import Config
 from set_cli.models.counts import count_connections, sparse_layers
 from set_cli.system import streams
 from set_cli.training.architectures import ARCHITECTURES
+from set_cli.training.averaging import start_averages
+from set_cli.training.density import connections_after
 from set_cli.training.schedules import is_final_removal, zeta_after
 
 
@@ -42,12 +44,14 @@ def evolve_model(model: nn.Module, optimizer: torch.optim.Optimizer, config: Con
             optimizer=optimizer,
             seed=streams.generator(config.seed, "evolve", epoch, i),
             refill=not is_final_removal(config, epoch),
+            connections=connections_after(config, epoch / config.train.epochs, layer.in_features, layer.out_features),
             regrow_init=config.method.regrow_init,
             regrow_deviation=ARCHITECTURES[config.model.name].regrow_deviation,
             removal=config.method.removal,
             regrowth=config.method.regrowth,
         )
         if evolution is not None:
+            start_averages(optimizer, layer.weight, evolution.source)
             pruned += evolution.pruned
             zeros += evolution.zeros
             regrown += evolution.regrown

@@ -19,6 +19,7 @@ from set_cli.sparse.engines import Choice, choose
 from set_cli.sparse.pattern import check_size
 from set_cli.system.progress import note
 from set_cli.training.architectures import ARCHITECTURES, Ends, Start
+from set_cli.training.density import mean_probability, with_first_connections
 from set_cli.training.devices import free_memory
 from set_cli.training.pairs import no_images
 
@@ -49,7 +50,7 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
     """
     epsilon = config.wired_epsilon
     model, card = config.model, data.card
-    plans = plan_network(model, epsilon, card)
+    plans = plan_network(model, epsilon, card, config.starting_epsilon)
     choices = _choose_engines(config, plans, device)
     engines = {layer: choice.engine.name for layer, choice in choices.items()}
     if config.backend.deterministic and device.type != "cpu" and "torch" in engines.values():
@@ -70,18 +71,22 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
     mean = training_mean(data) if model.facts.needs_probabilities else np.empty(0, np.float32)
     start = Start(config.seed, mean, rows, min(config.train.batch_size, rows))
     try:
-        built = ARCHITECTURES[model.name].build(plans, model, epsilon, engines, ends, start)
+        built = ARCHITECTURES[model.name].build(plans, model, config.starting_epsilon, engines, ends, start)
     except ValueError as error:
         raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None
     return Network(plans, built, choices, memory)
 
 
-def plan_network(model: Model, epsilon: float | None, card: Card) -> list[LayerPlan]:
-    """The layers; NotApplicable where the data are no images large enough for a CNN."""
+def plan_network(model: Model, epsilon: float | None, card: Card, start: float | None = None) -> list[LayerPlan]:
+    """The layers; NotApplicable where the data are no images large enough for a CNN.
+
+    start  epsilon at the start of the run, which says how many connections the sparse layers have there
+    """
     if model.facts.needs_images and card.shape is None:
         raise NotApplicable(no_images(card))
     try:
-        return ARCHITECTURES[model.name].plan(model, epsilon, Ends(card.features, card.classes, card.shape))
+        plans = ARCHITECTURES[model.name].plan(model, epsilon, Ends(card.features, card.classes, card.shape))
+        return plans if start in (None, epsilon) else with_first_connections(plans, start)
     except ValueError as error:
         raise NotApplicable(f"{card.name} with model={model.name}: {error}") from None
 
@@ -90,7 +95,9 @@ def _choose_engines(config: Config, plans: list[LayerPlan], device: torch.device
     name = config.backend.engine
     try:
         return {
-            p.name: choose(name, (p.n_in, p.n_out), p.probability, torch.float32, device) for p in plans if p.sparse
+            p.name: choose(name, (p.n_in, p.n_out), mean_probability(config, p), torch.float32, device)
+            for p in plans
+            if p.sparse
         }
     except ValueError as error:
         raise ConfigError(f"backend.engine={name}: {error}") from None

@@ -60,6 +60,8 @@ def _check_probabilities(config: Config) -> None:
         raise ConfigError(f"backend.precision: expected float32 for model={name}; bfloat16 is for model={others}")
     if config.data.augment.is_on:
         raise ConfigError(f"data.augment moves images for model={others}; model={name} is trained on them as they are")
+    if config.train.ema is not None:
+        raise ConfigError(f"train.ema is for model={others}; the log-probability of averages would take as long again")
 
 
 def _check_test_path(config: Config) -> None:

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from set_cli.config import Config, Evolve, Train
+from set_cli.config import Config, Train
 from set_cli.training.passes import Pass
 
 LR_STEPS, LR_FACTOR = (0.5, 0.75), 0.1  # of schedule=step, where nothing else is asked
@@ -57,15 +57,10 @@ def follow_schedule(optimizer: torch.optim.Optimizer, train: Train, epoch: int, 
             group["lr"] = rate
 
 
-def last_evolution(evolve: Evolve, epochs: int) -> int:
-    """The epoch after which nothing is regrown any more."""
-    return max(1, math.floor(evolve.until * epochs))
-
-
 def zeta_after(config: Config, epoch: int) -> float | None:
     """The fraction of connections that is removed after this epoch; None where nothing is."""
     evolve, epochs = config.evolve, config.train.epochs
-    last = last_evolution(evolve, epochs)
+    last = evolve.last_epoch(epochs)
     is_final = is_final_removal(config, epoch)
     if not is_final and (epoch > last or epoch % evolve.every):
         return None
@@ -82,7 +77,7 @@ def zeta_after(config: Config, epoch: int) -> float | None:
 def is_final_removal(config: Config, epoch: int) -> bool:
     """Whether what is removed after this epoch is not regrown."""
     epochs = config.train.epochs
-    return epoch == (last_evolution(config.evolve, epochs) if config.evolve.final == "until" else epochs)
+    return epoch == (config.evolve.last_epoch(epochs) if config.evolve.final == "until" else epochs)
 
 
 def scheduled_values(config: Config, epoch: int, optimizer: torch.optim.Optimizer) -> dict[str, float]:

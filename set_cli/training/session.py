@@ -21,6 +21,7 @@ from set_cli.errors import StorageError
 from set_cli.system.progress import View
 from set_cli.system.signals import StopSignals
 from set_cli.training.architectures import make_trainer
+from set_cli.training.averaging import averaged
 from set_cli.training.contents import model_arrays, restore_model
 from set_cli.training.divergence import Divergence
 from set_cli.training.evolution import Change, evolve_model
@@ -90,7 +91,7 @@ class Session:
         if not self._learner.group.is_first:
             return {}
         with self._record.clock.part("evaluate"):
-            scores = self._trainer.measure(self._tested, epoch, self._check)
+            scores = self._measured(epoch)
             self._divergence.check(epoch, 0.0, scores)
         self._scores = scores
         return scores
@@ -110,7 +111,20 @@ class Session:
 
     def final_scores(self) -> Scores:
         """The scores of what is left after the last removal."""
-        return self._scores or self._trainer.measure(self._tested, self._learner.config.train.epochs, self._check)
+        return self._scores or self._measured(self._learner.config.train.epochs)
+
+    def _measured(self, epoch: int) -> Scores:
+        """The scores of the weights, and as 'ema_...' beside them those of the averaged ones, where there are some."""
+        learner = self._learner
+        scores = self._trainer.measure(self._tested, epoch, self._check)
+        if learner.config.train.ema is None:
+            return scores
+        with averaged(learner.model, learner.optimizer):
+            found = self._trainer.measure(self._tested, epoch, self._check)
+        return {
+            part: score | {f"ema_{name}": value for name, value in found[part].items()}
+            for part, score in scores.items()
+        }
 
     def _after_step(self, rows: int, of: int, state: Callable[[], State]) -> None:
         record, group = self._record, self._learner.group

@@ -16,6 +16,7 @@ from set_cli.data.augment import draw_transforms
 from set_cli.data.inputs import Batches, Inputs
 from set_cli.models.activations import Activation
 from set_cli.system import streams
+from set_cli.training.averaging import Averaging
 from set_cli.training.graphs import recorded
 from set_cli.training.group import ALONE, Group
 from set_cli.training.loss import cross_entropy
@@ -55,6 +56,7 @@ def train_epoch(
     one_pass = Pass(len(inputs), train.batch_size, seed, epoch, inputs.device, resume_from, group, inputs.home)
     maps = _epoch_transforms(config.data.augment, inputs, streams.generator(seed, "augment", epoch))
     penalised = connection_weights(model)
+    averaging = Averaging(model, optimizer, train.ema)
     is_half = config.backend.precision == "bfloat16"
 
     def state() -> dict[str, NDArray[Any]]:
@@ -72,6 +74,7 @@ def train_epoch(
         if train.l1:
             add_l1_gradient(penalised, train.l1)
         optimizer.step()
+        averaging.update()
         one_pass.add(loss.detach() * (len(rows) if share else 0))
 
     # On the CPU `learn` is `step`; on a GPU a recording of it, which counts the loss but not the rows.
@@ -80,6 +83,7 @@ def train_epoch(
     follow_schedule(optimizer, train, epoch, one_pass)  # where no step is left, for the record
     for batch in one_pass.batches():
         follow_schedule(optimizer, train, epoch, one_pass)
+        averaging.begin_step((epoch - 1) * one_pass.steps + one_pass.steps_done)
         learn(batch)
         one_pass.count(len(batch))
         after_step(one_pass.done, len(one_pass), state)
