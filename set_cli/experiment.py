@@ -61,11 +61,8 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
     """
     stop.limit(config.time_limit)
     path, status = locate(config)
-    if started_together() and not ARCHITECTURES[config.model.name].can_be_shared:
-        shared = [name for name, architecture in ARCHITECTURES.items() if architecture.can_be_shared]
-        raise ConfigError(
-            f"torchrun is for model={' and '.join(shared)}; expected one process for model={config.model.name}"
-        )
+    if started_together():
+        _check_shareable(config)
     device, why = choose_device(config.backend)
     with _memory_errors(), joined(device) as group:
         if group.said_by_first(status == "done"):
@@ -133,6 +130,20 @@ def _train(session: Session, record: Recorder, view: View) -> None:
         row = record.add(epoch, loss, scores, change)
         record.checkpoint()  # atomic: a resume starts here
         view.epoch(row, record.line)
+
+
+def _check_shareable(config: Config) -> None:
+    """ConfigError for what several processes cannot train together."""
+    if not ARCHITECTURES[config.model.name].can_be_shared:
+        shared = [name for name, architecture in ARCHITECTURES.items() if architecture.can_be_shared]
+        raise ConfigError(
+            f"torchrun is for model={' and '.join(shared)}; expected one process for model={config.model.name}"
+        )
+    if config.model.norm == "batch":
+        raise ConfigError(
+            "model.norm=batch: expected one process, since several would each normalise with the mean of their own "
+            "rows; use model.norm=layer with torchrun"
+        )
 
 
 def _tell(lines: list[str], group: Group) -> list[str]:

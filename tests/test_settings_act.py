@@ -61,13 +61,24 @@ EVERYWHERE = (
     "evolve.until=0.4 evolve.final=until",
     "evolve.schedule=cosine",
     "evolve.schedule=linear",
+    "evolve.epsilon_start=9",
+    "evolve.epsilon_start=9 evolve.epsilon_schedule=sigmoid",
+    "evolve.epsilon_start=9 evolve.epsilon_until=0.3",
     "data.train_limit=150",
 )
 IMAGES = ("data.augment.rotation=10", "data.augment.shift=0.1", "data.augment.flip=true")
 LAYERS = ("model.init=sparse_fan_in", "model.dropout=0.5", "method.regrow_init=random")
+ACTIVATIONS = (
+    "model.activation=gelu",
+    "model.activation=leaky_relu",
+    "model.activation=leaky_relu model.slope=0.5",
+    "model.activation=all_relu",
+    "model.norm=batch",
+    "model.norm=layer",
+)
 OF_MODEL = {
-    "mlp": ("model.activation=relu", "data.scaling=standardize", *LAYERS, *IMAGES),
-    "cnn": ("model.activation=srelu", "model.sparse_convolutions=true", *LAYERS, *IMAGES),
+    "mlp": ("model.activation=relu", "data.scaling=standardize", *ACTIVATIONS, *LAYERS, *IMAGES),
+    "cnn": ("model.activation=srelu", "model.sparse_convolutions=true", "model.norm=batch", *LAYERS, *IMAGES),
     "rbm": ("model.cd_steps=3", "model.persistent=true", "model.init=normal", "method.regrow_init=zero"),
 }
 

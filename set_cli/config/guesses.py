@@ -54,6 +54,8 @@ WORDS: dict[str, str] = {
     "convolutions are 3x3; model.channels=[32,64] gives two blocks of them (model=cnn)": "filters kernel_size",
     "the data set decides it": "num_classes n_classes classes input_size input_dim output_size num_features",
     "model.activation": "act nonlinearity",
+    "model.norm": "batch_norm batchnorm bn layer_norm layernorm",
+    "model.slope": "negative_slope leak alpha_relu",
     "model.init": "initialization initializer weight_init",
     "model.cd_steps": "k cd cd_k gibbs_steps",
     "model.persistent": "pcd",

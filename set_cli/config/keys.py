@@ -154,7 +154,18 @@ class Model(Section):
             "connections a neuron has; normal: standard deviation 0.05 (model=rbm)"
         ),
     ]
-    activation: Annotated[Literal["srelu", "relu"] | None, about("activation of the hidden layers (mlp, cnn)")] = None
+    activation: Annotated[
+        Literal["srelu", "relu", "leaky_relu", "all_relu", "gelu"] | None,
+        about("activation of the hidden layers (mlp, cnn); all_relu: leaky, its slope negative in every second layer"),
+    ] = None
+    slope: Annotated[
+        Annotated[float, Field(ge=-10, le=10), Plain] | None,
+        about("slope of activation=leaky_relu and all_relu below 0; null: 0.01, of all_relu 0.6"),
+    ] = None
+    norm: Annotated[
+        Literal["batch", "layer"] | None,
+        about("normalisation before the activations (mlp, cnn), over the rows of a batch or the neurons; null: none"),
+    ] = None
     dropout: Annotated[Fraction | None, about("fraction of every hidden layer's outputs set to 0 (mlp, cnn)")] = None
     channels: Annotated[
         Annotated[tuple[Width, ...], Field(min_length=1, max_length=8, strict=False), Listed] | None,
@@ -189,6 +200,10 @@ class Model(Section):
                 raise ValueError(f"model.{key} is for model={' and model='.join(names)}, which {needs} it")
         if self.name != "rbm" and self.ais_every is not None:
             raise ValueError("model.ais_every is for model=rbm")
+        if self.norm is not None and self.name == "rbm":
+            raise ValueError("model.norm is for model=mlp and model=cnn")
+        if self.slope is not None and self.activation not in ("leaky_relu", "all_relu"):
+            raise ValueError("model.slope is for model.activation=leaky_relu and all_relu")
         if self.name != "rbm" and self.init == "normal":
             raise ValueError("model.init=normal is for model=rbm: expected glorot or sparse_fan_in")
         if self.name == "rbm" and len(self.hidden) != 1:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from set_cli import native
@@ -15,6 +16,8 @@ from set_cli.native.elementwise import Draws, activate, activate_backward
 from set_cli.sparse.operators import is_read
 
 LARGEST_SEED = 2**63
+LEAKY_SLOPE = 0.01  # torch's
+ALL_RELU_SLOPE = 0.6  # within the range that Curci et al. found best
 
 
 class Activation(nn.Module):
@@ -115,6 +118,54 @@ class SReLU(Activation):
 
     def function(self, x: Tensor) -> Tensor:
         return srelu(x, *self.row_parameters)
+
+
+class LeakyReLU(Activation):
+    """x above 0, slope * x below, then dropout; a negative slope is All-ReLU's in every second layer.
+
+    Maas et al. 2013; All-ReLU: Curci, Mocanu and Pechenizkiy, "Truly Sparse Neural Networks at Scale", 2021, Eq. 3. The
+    kernels compute it as an SReLU whose parameters are not trained.
+    """
+
+    t_left: Tensor
+    a_left: Tensor
+    right_width: Tensor
+    a_right: Tensor
+
+    def __init__(self, neurons: int, slope: float, dropout: float = 0.0, *, fused: bool = False) -> None:
+        super().__init__(dropout, fused=fused)
+        self.slope = slope
+        for name, value in {"t_left": 0.0, "a_left": slope, "right_width": 0.0, "a_right": 1.0}.items():
+            self.register_buffer(name, torch.full((neurons,), value), persistent=False)
+
+    @property
+    def row_parameters(self) -> tuple[Tensor, ...]:
+        return self.t_left, self.a_left, self.right_width, self.a_right
+
+    def function(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x, self.slope)
+
+    def extra_repr(self) -> str:
+        return f"slope={self.slope}, {super().extra_repr()}"
+
+
+class GELU(LeakyReLU):
+    """x times the normal distribution function of x (Hendrycks and Gimpel 2016), then dropout.
+
+    The kernels do no more than the dropout.
+    """
+
+    def __init__(self, neurons: int, dropout: float = 0.0, *, fused: bool = False) -> None:
+        super().__init__(neurons, 1.0, dropout, fused=fused)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.gelu(x)) if self.training and self.dropout else F.gelu(x)
+
+    def function(self, x: Tensor) -> Tensor:
+        return x
+
+    def extra_repr(self) -> str:
+        return Activation.extra_repr(self)
 
 
 def srelu(x: Tensor, t_left: Tensor, a_left: Tensor, right_width: Tensor, a_right: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from set_cli.config import Model
 from set_cli.models.activations import ReLU
 from set_cli.models.mlp import LayerPlan, add_layers, plan_layer, plan_mlp
+from set_cli.models.normalization import NORMALIZATIONS
 from set_cli.models.stack import SparseSequential
 from set_cli.sparse import SparseLinear
 from set_cli.system import streams
@@ -126,6 +127,8 @@ def build_cnn(
         else:
             modules[plan.name] = _convolution(plan, model.init, rng)
         first = i % 2 == 1
+        if model.norm is not None:
+            modules[f"{plan.name}_norm"] = NORMALIZATIONS[model.norm](plan.n_out)
         modules[f"{plan.name}_activation"] = ReLU((model.dropout or 0.0) if first else 0.0, fused=True)
         if not first:
             modules[f"pool{i // 2}"] = nn.MaxPool2d(POOL)

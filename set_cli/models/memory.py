@@ -63,6 +63,7 @@ SRELU = 4 * 3 * FLOAT  # four parameters with gradient and momentum
 # How many copies of a layer's outputs a step has at once, as measured (docs/faults.md, "Memory"): what a hidden layer
 # and its activation put out with their gradients; images with what their convolutions need beside; an RBM's units.
 COPIES, COPIES_OF_IMAGES, COPIES_OF_UNITS, COPIES_IN_EVALUATION = 4.0, 5.5, 3.5, 3.0
+WITH_NORM = 1.25  # where what a layer puts out is normalised
 AIS_CHAINS = 120  # rows of hidden units that 100 annealed chains amount to
 TORCH_PRODUCTS = 160  # bytes per connection of the largest layer that torch's CSR products take beside
 
@@ -96,7 +97,7 @@ def expected_bytes(
     largest = max((p.connections_asked for p in sparse if engines.get(p.name) == "torch"), default=0)
     products += round(largest * TORCH_PRODUCTS)
     batch = -(-min(rows, config.train.batch_size) // PADDED) * PADDED
-    step = batch * step_values * FLOAT
+    step = batch * step_values * FLOAT * (1 if config.model.norm is None else WITH_NORM)
     widest = max(plan.n_out for plan in plans)
     evaluation = (COPIES_IN_EVALUATION * evaluation_rows + annealed_rows) * widest * FLOAT
     return round(max(building, kept + products + max(step, evaluation)))

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from set_cli.config import Model
-from set_cli.models.activations import Activation, ReLU, SReLU
+from set_cli.models.activations import ALL_RELU_SLOPE, GELU, LEAKY_SLOPE, Activation, LeakyReLU, ReLU, SReLU
+from set_cli.models.normalization import NORMALIZATIONS
 from set_cli.models.stack import BatchContiguousLinear, SparseSequential
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.rules import connection_probability
@@ -101,13 +102,27 @@ def add_layers(
             modules[plan.name] = _dense_layer(plan.n_in, plan.n_out, model.init, rng, batch_contiguous)
         if plan is not plans[-1]:
             rng = streams.generator(seed, "init", i, 1)
-            modules[f"activation{i}"] = _activation(model, plan.n_out, rng, fused)
+            if model.norm is not None:
+                modules[f"norm{i}"] = NORMALIZATIONS[model.norm](plan.n_out)
+            modules[f"activation{i}"] = make_activation(model, plan.n_out, model.dropout or 0.0, i, rng, fused)
 
 
-def _activation(model: Model, neurons: int, rng: np.random.Generator, fused: bool) -> Activation:
-    if model.activation == "srelu":
-        return SReLU(neurons, rng, model.dropout or 0.0, fused=fused)
-    return ReLU(model.dropout or 0.0, fused=fused)
+def make_activation(
+    model: Model, neurons: int, dropout: float, number: int, rng: np.random.Generator, fused: bool
+) -> Activation:
+    """The activation of the hidden layer of this number, counted from 1: All-ReLU's slope alternates its sign."""
+    match model.activation:
+        case "srelu":
+            return SReLU(neurons, rng, dropout, fused=fused)
+        case "leaky_relu":
+            return LeakyReLU(neurons, LEAKY_SLOPE if model.slope is None else model.slope, dropout, fused=fused)
+        case "all_relu":
+            slope = ALL_RELU_SLOPE if model.slope is None else model.slope
+            return LeakyReLU(neurons, slope if number % 2 else -slope, dropout, fused=fused)
+        case "gelu":
+            return GELU(neurons, dropout, fused=fused)
+        case _:
+            return ReLU(dropout, fused=fused)
 
 
 def _dense_layer(n_in: int, n_out: int, init: str, rng: np.random.Generator, batch_contiguous: bool) -> nn.Linear:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from set_cli import native
-from set_cli.models.activations import Activation, ReLU, SReLU, differentiable_gradients, unfused
+from set_cli.models.activations import Activation, LeakyReLU, ReLU, SReLU, differentiable_gradients, unfused
 from set_cli.native import records
 from set_cli.native.elementwise import Draws, dropout, slopes
 from set_cli.sparse import SparseLinear
@@ -165,7 +165,7 @@ def has_hooks(module: nn.Module) -> bool:
     )
 
 
-PLAIN = (SparseLinear, BatchContiguousLinear, ReLU, SReLU)
+PLAIN = (SparseLinear, BatchContiguousLinear, ReLU, LeakyReLU, SReLU)
 
 
 class Stack(torch.autograd.Function):

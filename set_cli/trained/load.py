@@ -24,7 +24,8 @@ from set_cli.system.files import read_json, sha256
 from set_cli.trained.listing import runs_inside
 from set_cli.trained.network import build_untrained
 from set_cli.trained.run import TrainedRun
-from set_cli.training.contents import restore_averages, restore_model
+from set_cli.training.averaging import restore_averages
+from set_cli.training.contents import optimizer_states, restore_model
 
 
 class RunWarning(UserWarning):
@@ -57,7 +58,7 @@ def load_run(folder: str | os.PathLike[str], *, averaged: bool = False) -> Train
         raise DataError(f"{path}: configuration and checkpoint do not fit together ({reason})") from None
     if averaged:
         try:
-            restore_averages(model, checkpoint.arrays)
+            restore_averages(model, optimizer_states(checkpoint.arrays))
         except ValueError as error:
             raise DataError(f"{path}: {error}") from None
     rows = pd.DataFrame(read_rows(path / METRICS_FILE, checkpoint.lengths[METRICS_FILE]) if checkpoint.epoch else [])

@@ -18,7 +18,6 @@ from set_cli.models.mlp import LayerPlan
 from set_cli.runs.inputs import RunInputs
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import Choice
-from set_cli.training.averaging import AVERAGE
 from set_cli.training.optimizer import momentum_arrays, restore_momentum
 
 Arrays = dict[str, NDArray[Any]]
@@ -114,16 +113,6 @@ def model_arrays(model: nn.Module, optimizer: torch.optim.Optimizer) -> Arrays:
     return {name: value.detach().cpu().numpy() for name, value in state.items()}
 
 
-def restore_averages(model: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Put a checkpoint's averages in place of the weights; ValueError where the run kept none (train.ema)."""
-    for name, parameter in model.named_parameters():
-        average = arrays.get(f"{OPTIMIZER}{name}/{AVERAGE}")
-        if average is None:
-            raise ValueError("expected averages of the weights, which a run with train.ema keeps, found none")
-        with torch.no_grad():
-            parameter.copy_(torch.from_numpy(average))
-
-
 def restore_model(
     model: nn.Module, optimizer: torch.optim.Optimizer | None, arrays: Mapping[str, NDArray[Any]]
 ) -> None:
@@ -131,5 +120,10 @@ def restore_model(
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     model.load_state_dict({name.removeprefix(MODEL): t for name, t in tensors.items() if name.startswith(MODEL)})
     if optimizer is not None:
-        state = {name.removeprefix(OPTIMIZER): t for name, t in tensors.items() if name.startswith(OPTIMIZER)}
-        restore_momentum(model, optimizer, state)
+        restore_momentum(model, optimizer, optimizer_states(arrays))
+
+
+def optimizer_states(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    """What a checkpoint has of the optimiser's states, by '<parameter name>/<state name>'."""
+    found = {name.removeprefix(OPTIMIZER): array for name, array in arrays.items() if name.startswith(OPTIMIZER)}
+    return {name: torch.from_numpy(array) for name, array in found.items()}
