@@ -59,6 +59,7 @@ KEYS = [
     "evolve.epsilon_start",
     "evolve.epsilon_until",
     "evolve.every",
+    "evolve.every_steps",
     "evolve.final",
     "evolve.schedule",
     "evolve.until",

@@ -16,7 +16,7 @@ from set_cli.errors import ConfigError, Interrupted
 from set_cli.runs.folder import locate
 from set_cli.runs.summary import read_rows
 from set_cli.system.files import read_json
-from set_cli.training.schedules import rate_of, scheduled_values, zeta_after
+from set_cli.training.schedules import evolution_due, rate_of, scheduled_values
 from tests.builders import MODELS, TINY, StopAt, science, train
 from tests.conftest import Command, Compose, compose_mapping
 
@@ -77,7 +77,8 @@ def test_a_warm_up_grows_to_the_rate_and_the_schedule_follows_it(schedule: str) 
 
 def evolutions(*words: str) -> list[float | None]:
     config = composed(*words)
-    return [zeta_after(config, epoch) for epoch in range(1, config.train.epochs + 1)]
+    found = [evolution_due(config, epoch, 7, 7) for epoch in range(1, config.train.epochs + 1)]
+    return [None if due is None else due.zeta for due in found]
 
 
 def test_connections_evolve_when_they_are_asked_to() -> None:
@@ -91,6 +92,43 @@ def test_connections_evolve_when_they_are_asked_to() -> None:
     assert falling == [pytest.approx(zeta) if zeta else None for zeta in (0.4, 0.3, 0.2, 0.1, None, None)]
     halfway = evolutions(*run, "evolve.schedule=cosine")[3]
     assert halfway == pytest.approx(0.2)
+
+
+def test_connections_evolve_every_so_many_steps() -> None:
+    config = composed("train.epochs=3", "zeta=0.4", "evolve.every_steps=4", "evolve.schedule=linear")
+    found = {(e, s): evolution_due(config, e, s, 6) for e in (1, 2, 3) for s in range(1, 7)}
+    due = {at: one for at, one in found.items() if one is not None}
+    assert list(due) == [(1, 4), (2, 2), (2, 6), (3, 4), (3, 6)]
+    assert [one.refill for one in due.values()] == [True, True, True, True, False]
+    assert [one.progress for one in due.values()] == pytest.approx([4 / 18, 8 / 18, 12 / 18, 16 / 18, 1])
+    assert [one.zeta for one in due.values()][:4] == pytest.approx([0.4 * (1 - i * 4 / 18) for i in range(4)])
+    early = composed("train.epochs=3", "evolve.every_steps=4", "evolve.until=0.67", "evolve.final=until")
+    kept = [(e, s) for e in (1, 2, 3) for s in range(1, 7) if evolution_due(early, e, s, 6) is not None]
+    assert kept == [(1, 4), (2, 2), (2, 6)]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_run_that_evolves_within_epochs_resumes_bit_for_bit(model: str, compose: Compose, tmp_path: Path) -> None:
+    words = (*TINY, *MODELS[model], "evolve.every_steps=2", "evolve.schedule=linear")
+    whole = train(compose(*words))
+    config = compose(*words, f"runs_dir={tmp_path}/other")
+    for epoch, rows in ((1, 80), (2, 40), (2, 120), (3, 80)):
+        with pytest.raises(Interrupted):
+            train(config, StopAt(epoch, rows=rows))
+    assert science(train(config).path) == science(whole.path)
+    epochs = read_rows(whole.path / "metrics.jsonl")
+    once = read_rows(train(compose(*TINY, *MODELS[model], "evolve.schedule=linear")).path / "metrics.jsonl")
+    assert epochs[1]["pruned"] > 1.3 * once[1]["pruned"]  # after its first and its third step
+    assert {row["connections"] for row in epochs} == {epochs[0]["connections"]}
+    assert (epochs[1]["regrown"], epochs[1]["zeta"]) == (epochs[1]["pruned"], epochs[1]["zeta"])
+
+
+def test_more_steps_between_evolutions_than_the_run_has_are_told(
+    compose: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = train(compose(*TINY, *MODELS["mlp"], "evolve.every_steps=10")).path
+    assert "evolve.every_steps=10 is more than the 9 steps of the run: nothing evolves" in capsys.readouterr().err
+    assert any("nothing evolves" in doubt for doubt in read_json(path / "summary.json")["doubts"])
 
 
 def test_the_defaults_are_no_part_of_a_runs_identity() -> None:
@@ -186,4 +224,4 @@ def test_a_run_with_one_rate_has_the_bytes_of_before(compose: Compose) -> None:
     config = compose(*TINY, *MODELS["mlp"])
     assert "evolve" not in read_json(train(config).path / "config.json")
     assert locate(config)[1] == "done"
-    assert scheduled_values(config, 1, torch.optim.SGD([torch.zeros(1)], lr=0.1)) == {}
+    assert scheduled_values(config, torch.optim.SGD([torch.zeros(1)], lr=0.1), 0.3) == {}

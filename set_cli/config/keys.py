@@ -391,6 +391,10 @@ class Evolve(Section):
         about("how zeta goes from its value to 0, which it has at evolve.until; constant: it stays"),
     ] = "constant"
     every: Annotated[Epochs, about("epochs between two evolutions", "epochs")] = 1
+    every_steps: Annotated[
+        Annotated[int, Field(ge=1, le=10**9)] | None,
+        about("steps between two evolutions, within epochs too; null: evolve.every epochs", "steps"),
+    ] = None
     until: Annotated[Moment, about("after which part of the run nothing is regrown any more")] = 1.0
     final: Annotated[
         Literal["end", "until"],
@@ -415,6 +419,10 @@ class Evolve(Section):
 
     @model_validator(mode="after")
     def _density_falls_while_it_evolves(self) -> Self:
+        if self.every_steps is not None and self.every != 1:
+            raise ValueError(
+                f"evolve.every_steps={self.every_steps}: expected no evolve.every beside it, found {self.every}"
+            )
         given = [key for key in ("epsilon_schedule", "epsilon_until") if key in self.model_fields_set]
         changed = [key for key in given if getattr(self, key) != type(self).model_fields[key].default]
         if self.epsilon_start is None and changed:

@@ -226,7 +226,8 @@ def _epoch_seconds(config: Config, data: DataSet, network: Network, rows: int, w
     steps = np.diff([start, *times])[WARM_UP:]
     before = watch.now()
     evolve_model(network.model, optimizer, config, 0)
-    evolution = watch.now() - before
+    every_steps = config.evolve.every_steps
+    evolution = (watch.now() - before) * (1 if every_steps is None else rows / config.train.batch_size / every_steps)
     before = watch.now()
     with suppress(_Enough):
         trainer.train(inputs, optimizer, 2, _stop_at_once, {})

@@ -15,7 +15,7 @@ from set_cli.data.inputs import Inputs
 from set_cli.models.rbm import RBM
 from set_cli.native import units
 from set_cli.system import streams
-from set_cli.training.graphs import recorded
+from set_cli.training.graphs import Step, recorded
 from set_cli.training.optimizer import add_l1_gradient, clip_gradients, connection_weights, drop_gradients
 from set_cli.training.passes import FRESH, AfterStep, Pass, State
 from set_cli.training.sampling import Sampler
@@ -62,14 +62,19 @@ def train_epoch(
         optimizer.step()
         one_pass.add(loss)
 
-    wanted = config.backend.cuda_graphs and inputs.is_resident
-    learn = recorded(step, model, optimizer, [divergence.sampler.stream], wanted=wanted)
+    def prepared() -> Step:
+        wanted = config.backend.cuda_graphs and inputs.is_resident
+        return recorded(step, model, optimizer, [divergence.sampler.stream], wanted=wanted)
+
+    learn = prepared()
     follow_schedule(optimizer, config.train, epoch, one_pass)  # where no step is left, for the record
     for rows in one_pass.batches():
         follow_schedule(optimizer, config.train, epoch, one_pass)
         learn(rows)
         one_pass.count(len(rows))
-        after_step(one_pass.done, len(one_pass), state)
+        if after_step(one_pass.done, len(one_pass), state):
+            divergence.follow()
+            learn = prepared()
     return one_pass.mean_loss
 
 
@@ -87,6 +92,10 @@ class Divergence:
         self.sampler = Sampler(seed, model.visible.bias.device)
         self._kernels = model.compiled()
         self._batches = batches
+
+    def follow(self) -> None:
+        """Compute with the connections that the model has now."""
+        self._kernels = self._model.compiled()
 
     @torch.no_grad()
     def differentiate(self, v: Tensor) -> Tensor | float:

@@ -25,6 +25,11 @@ def doubts_at_start(config: Config, plans: Sequence[LayerPlan], model: nn.Module
     full = _full_layers(config, plans)
     if full and not any(plan.sparse for plan in plans):
         sentences.append(full)
+    steps, every_steps = config.train.epochs * -(-rows // config.train.batch_size), config.evolve.every_steps
+    if config.method.evolves and every_steps is not None and every_steps > steps:
+        sentences.append(
+            f"evolve.every_steps={every_steps:,} is more than the {steps:,} steps of the run: nothing evolves"
+        )
     if config.train.batch_size > rows:
         sentences.append(
             f"train.batch_size={config.train.batch_size} is larger than the {rows:,} training rows: every epoch is one "

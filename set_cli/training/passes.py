@@ -14,8 +14,9 @@ from set_cli.system import streams
 from set_cli.training.group import ALONE, Group
 
 State = Mapping[str, NDArray[Any]]
-# Called with (rows done, rows in all, how to get the pass's state) after every step; may raise to stop.
-AfterStep = Callable[[int, int, Callable[[], State]], None]
+# Called with (rows done, rows in all, how to get the pass's state) after every step; may raise to stop. True: the model
+# was given other connections.
+AfterStep = Callable[[int, int, Callable[[], State]], bool | None]
 ROWS, LOSS = "rows", "loss"
 FRESH: State = {}
 CPU = torch.device("cpu")

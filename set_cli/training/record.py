@@ -186,7 +186,7 @@ class Record:
         Topology, rows, then `checkpoint`, which vouches for them: every instant between leaves a whole state.
         """
         folder, row = self._folder, metrics_row(epoch, loss, scores, change)
-        row |= scheduled_values(self._config, epoch, self._optimizer)
+        row |= scheduled_values(self._config, self._optimizer, change.zeta)
         if self._config.method.evolves:
             self._add_topology(epoch)
         folder.append_row(METRICS_FILE, row)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 
-from set_cli.config import Config, Train
+from set_cli.config import Config, Evolve, Train
 from set_cli.training.passes import Pass
 
 LR_STEPS, LR_FACTOR = (0.5, 0.75), 0.1  # of schedule=step, where nothing else is asked
@@ -57,33 +58,55 @@ def follow_schedule(optimizer: torch.optim.Optimizer, train: Train, epoch: int, 
             group["lr"] = rate
 
 
-def zeta_after(config: Config, epoch: int) -> float | None:
-    """The fraction of connections that is removed after this epoch; None where nothing is."""
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An evolution that is due.
+
+    zeta      the fraction of connections that it removes
+    refill    whether it regrows them
+    progress  the part of the run that is over
+    """
+
+    zeta: float
+    refill: bool
+    progress: float
+
+
+def evolution_due(config: Config, epoch: int, step: int = 1, steps: int = 1) -> Due | None:
+    """The evolution after this step of an epoch; None where none is due.
+
+    step   counted from 1; after the last one the epoch is over
+    steps  of an epoch
+    """
     evolve, epochs = config.evolve, config.train.epochs
-    last = evolve.last_epoch(epochs)
-    is_final = is_final_removal(config, epoch)
-    if not is_final and (epoch > last or epoch % evolve.every):
+    if not config.method.evolves:
         return None
-    progress = min(1.0, (epoch - 1) / last)
+    done, last = (epoch - 1) * steps + step, evolve.last_epoch(epochs) * steps
+    every = evolve.every * steps if evolve.every_steps is None else evolve.every_steps
+    is_final = done == (last if evolve.final == "until" else epochs * steps)
+    if not is_final and (done > last or done % every):
+        return None
+    before = done - (steps if evolve.every_steps is None else evolve.every_steps)
+    zeta = config.zeta * _share_of_zeta(evolve, min(1.0, before / last))
+    return Due(zeta, not is_final, done / (epochs * steps))
+
+
+def _share_of_zeta(evolve: Evolve, progress: float) -> float:
     match evolve.schedule:
         case "constant":
-            return config.zeta
+            return 1.0
         case "cosine":
-            return config.zeta * falling_cosine(progress)
+            return falling_cosine(progress)
         case "linear":
-            return config.zeta * (1 - progress)
+            return 1 - progress
 
 
-def is_final_removal(config: Config, epoch: int) -> bool:
-    """Whether what is removed after this epoch is not regrown."""
-    epochs = config.train.epochs
-    return epoch == (config.evolve.last_epoch(epochs) if config.evolve.final == "until" else epochs)
+def scheduled_values(config: Config, optimizer: torch.optim.Optimizer, zeta: float | None) -> dict[str, float]:
+    """What a row of metrics.jsonl says of them where they change: the rate of the epoch's last step, and zeta.
 
-
-def scheduled_values(config: Config, epoch: int, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """What a row of metrics.jsonl says of them where they change: the rate of the epoch's last step, and zeta."""
+    zeta  of the epoch's last evolution; None where there was none
+    """
     values = {} if config.train.has_one_rate else {"lr": float(optimizer.param_groups[0]["lr"])}
-    zeta = zeta_after(config, epoch)
     is_scheduled = config.method.evolves and config.evolve.schedule != "constant"
     return values | ({"zeta": zeta} if is_scheduled and zeta is not None else {})
 

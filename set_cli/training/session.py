@@ -28,7 +28,10 @@ from set_cli.training.evolution import Change, evolve_model
 from set_cli.training.group import Group
 from set_cli.training.passes import State
 from set_cli.training.recorder import Recorder
+from set_cli.training.schedules import evolution_due
 from set_cli.training.trainers import Scores
+
+EVOLVED = "evolved"  # in a checkpoint within an epoch: what its evolutions so far did
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class Session:
         self._inputs = {name: Inputs(part, data, learner.device) for name, part in parts.items()}
         self._tested = {name: part for name, part in self._inputs.items() if name != "train"}
         self._resume_from = record.resume_from
+        self._change = Change.of_numbers(record.resume_from[EVOLVED]) if EVOLVED in record.resume_from else Change()
+        self._steps = -(-len(data.train) // config.train.batch_size)  # of an epoch
         self._scores: Scores | None = None  # of the network as it is
         self._state: Callable[[], State] | None = None  # of the pass over the rows, where no checkpoint has it yet
 
@@ -98,16 +103,30 @@ class Session:
 
     def evolve(self, epoch: int) -> Change:
         """Prune and regrow (Algorithm 1); after the last epoch what is removed is not refilled."""
-        learner, change = self._learner, Change()
         with self._record.clock.part("evolve"):
-            if learner.group.is_first:
-                change = evolve_model(learner.model, learner.optimizer, learner.config, epoch)
-            learner.share_state()
+            self._evolve(epoch, self._steps)
+        change, self._change = self._change, Change()
         self._record.paused |= self._stop.was_paused()
         self._state = None
         if change.pruned:
             self._scores = None
         return change
+
+    def _evolve(self, epoch: int, step: int) -> None:
+        """Evolve after this step of an epoch, in the first process, and count it with the epoch's other evolutions."""
+        learner = self._learner
+        if learner.group.is_first:
+            change = evolve_model(learner.model, learner.optimizer, learner.config, epoch, step, self._steps)
+            self._change = self._change.then(change) if self._change.connections else change
+        learner.share_state()
+
+    def _evolve_within(self, rows: int, of: int) -> bool:
+        """Evolve after a step within an epoch, where that is due; whether it was."""
+        epoch, step = self._record.epoch + 1, -(-rows // self._learner.config.train.batch_size)
+        if rows >= of or evolution_due(self._learner.config, epoch, step, self._steps) is None:
+            return False
+        self._evolve(epoch, step)
+        return True
 
     def final_scores(self) -> Scores:
         """The scores of what is left after the last removal."""
@@ -126,16 +145,18 @@ class Session:
             for part, score in scores.items()
         }
 
-    def _after_step(self, rows: int, of: int, state: Callable[[], State]) -> None:
+    def _after_step(self, rows: int, of: int, state: Callable[[], State]) -> bool:
         record, group = self._record, self._learner.group
+        has_evolved = self._evolve_within(rows, of)
         if not group.is_first:  # the first one says when all stop
-            return
+            return has_evolved
         self._view.step(record.epoch + 1, rows, of)
         # Dropout state of other processes is not saved, so only a single process checkpoints within an epoch.
         self._state = state if group.size == 1 else None
         if record.is_due and rows < of:  # after the last step the checkpoint of the whole epoch is next
             self._keep()
         self._check()
+        return has_evolved
 
     def _keep(self) -> None:
         """Save a checkpoint of the state after the newest step, unless one has it."""
@@ -143,7 +164,7 @@ class Session:
         if self._state is not None:
             self._divergence.check(record.epoch + 1)
             record.paused |= self._stop.was_paused()
-            record.keep(self._state())
+            record.keep({**self._state(), EVOLVED: self._change.numbers})
             self._state = None
 
     def _check(self) -> None:

@@ -17,7 +17,7 @@ from set_cli.data.inputs import Batches, Inputs
 from set_cli.models.activations import Activation
 from set_cli.system import streams
 from set_cli.training.averaging import Averaging
-from set_cli.training.graphs import recorded
+from set_cli.training.graphs import Step, recorded
 from set_cli.training.group import ALONE, Group
 from set_cli.training.loss import cross_entropy
 from set_cli.training.optimizer import add_l1_gradient, clip_gradients, connection_weights, drop_gradients
@@ -77,16 +77,20 @@ def train_epoch(
         averaging.update()
         one_pass.add(loss.detach() * (len(rows) if share else 0))
 
-    # On the CPU `learn` is `step`; on a GPU a recording of it, which counts the loss but not the rows.
-    wanted = config.backend.cuda_graphs and group.size == 1 and inputs.is_resident
-    learn = recorded(step, model, optimizer, [a.stream for a in activations], wanted=wanted)
+    def prepared() -> Step:
+        """On the CPU the step itself; on a GPU a recording of it, which counts the loss but not the rows."""
+        wanted = config.backend.cuda_graphs and group.size == 1 and inputs.is_resident
+        return recorded(step, model, optimizer, [a.stream for a in activations], wanted=wanted)
+
+    learn = prepared()
     follow_schedule(optimizer, train, epoch, one_pass)  # where no step is left, for the record
     for batch in one_pass.batches():
         follow_schedule(optimizer, train, epoch, one_pass)
         averaging.begin_step((epoch - 1) * one_pass.steps + one_pass.steps_done)
         learn(batch)
         one_pass.count(len(batch))
-        after_step(one_pass.done, len(one_pass), state)
+        if after_step(one_pass.done, len(one_pass), state):
+            learn = prepared()
     return one_pass.mean_loss
 
 
