@@ -18,6 +18,7 @@ from set_cli.report.tables import render
 from set_cli.runs.summary import read_rows
 from set_cli.sparse import SparseLinear
 from set_cli.system.files import read_json
+from set_cli.training import supervised
 from set_cli.training.averaging import AVERAGE, Averaging, averaged, share_of_step, start_averages
 from set_cli.training.pairs import check_pair
 from tests.builders import MODELS, TINY, StopAt, science, train, train_in
@@ -66,6 +67,19 @@ def test_the_average_follows_the_connections(optimizer: Any) -> None:
         cells(after), layer.weight.tolist(), average.tolist(), change.source.tolist(), strict=True
     ):
         assert value == (weight if source < 0 else values[cell])
+
+
+def test_steps_are_counted_from_the_start_of_the_run(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    class Watched(Averaging):
+        def begin_step(self, step: int) -> None:
+            seen.append(step)
+            super().begin_step(step)
+
+    monkeypatch.setattr(supervised, "Averaging", Watched)
+    train(compose(*TINY, *MODELS["mlp"], "train.ema=0.9"))
+    assert seen == list(range(9))
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn"])

@@ -22,7 +22,8 @@ Made by `make configuration` from `set_cli/config/keys.py` (meaning, unit, bound
 
 A key is typed as `key=value`, in any order with the options: `set-train train.epochs=10 -m seed=0,1`. With `-m`, values
 separated by commas are swept over; a list is written `[300,300]`; `null` means not set. The groups `dataset`, `model`,
-`method` and `backend` choose a file of `conf/`; data set and model together choose the settings of their pair (below).
+`method`, `recipe` and `backend` choose a file of `conf/`; data set and model together choose the settings of their pair
+(below), recipe and model those of the recipe.
 Text is quoted for you where Hydra's grammar would read it otherwise; a name with a comma that is no file yet needs
 quotes of its own: `'runs_dir="a,b"'`."""
 
@@ -41,6 +42,8 @@ def text() -> str:
         lines += [_row(key, defaults.get(key.name, "")) for key in keys() if key.section == section]
     lines += ["", "## What each pair sets", "", "`conf/dataset_model/`; everything else stays at its default.", ""]
     lines += ["| pair | settings |", "|---|---|", *_pairs()]
+    lines += ["", "## What each recipe sets", "", "`conf/recipe_model/`, over the settings of the pair.", ""]
+    lines += ["| recipe | settings |", "|---|---|", *_recipes()]
     return "\n".join(lines) + "\n"
 
 
@@ -74,6 +77,13 @@ def _pairs() -> Iterator[str]:
         dataset, _, model = path.stem.rpartition("_")
         settings = " ".join(f"{key}={shown(value)}" for key, value in _read(path).items())
         yield f"| `dataset={dataset} model={model}` | {settings} |"
+
+
+def _recipes() -> Iterator[str]:
+    for path in sorted((CONF / "recipe_model").glob("*.yaml")):
+        recipe, _, model = path.stem.rpartition("_")
+        settings = " ".join(f"{key}={shown(value)}" for key, value in _read(path).items())
+        yield f"| `recipe={recipe} model={model}` | {settings} |"
 
 
 if __name__ == "__main__":

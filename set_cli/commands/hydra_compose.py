@@ -37,6 +37,7 @@ LAUNCHERS: dict[str, Kind] = {
     "submitit_launcher.locallauncher": "submitit_local",
     "submitit_launcher.slurmlauncher": "submitit_slurm",
 }
+PAPER = "paper"  # the recipe that nobody has to name
 OTHER_PRIMARY = ("--config-name", "--config-path")
 SETTLED = (
     "hydra.run.dir=.", "hydra.sweep.dir=${oc.env:SET_SWEEP_FOLDER}", "hydra.sweep.subdir=${hydra.job.num}",
@@ -194,8 +195,11 @@ def _config(composed: DictConfig) -> Config:
 
 
 def changed_settings(config: Config) -> dict[str, Any]:
-    """What differs from the defaults of this data set, model and method, by the names one types."""
-    choices = {"dataset": config.dataset.name, "model": config.model.name, "method": config.method.name}
+    """What differs from the defaults of this data set, model, method and recipe, by the names one types."""
+    recipe = HydraConfig.get().runtime.choices.get("recipe") or PAPER
+    choices = {
+        "dataset": config.dataset.name, "model": config.model.name, "method": config.method.name, "recipe": recipe
+    }  # fmt: skip
     defaults = from_mapping(
         plain(hydra.compose(config_name="train", overrides=[f"{key}={value}" for key, value in choices.items()]))
     )
@@ -205,6 +209,8 @@ def changed_settings(config: Config) -> dict[str, Any]:
         for key, value in flatten(scientific(config)).items()
         if key not in SHOWN_ELSEWHERE and value != default_values.get(key)
     }
+    if recipe != PAPER:
+        settings["recipe"] = recipe
     dataset = config.dataset
     if dataset.checksum is not None:  # whose data it was belongs beside every number
         settings["data"] = f"{data_label(config)}:{dataset.checksum[:8]}"
