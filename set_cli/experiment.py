@@ -81,7 +81,7 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
                 config.dataset,
                 config.data,
                 labels=labels,
-                check=partial(check_card, config.model),
+                check=partial(check_card, config),
                 bar=make_bar(config.progress),
                 say=note,
             )

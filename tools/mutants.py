@@ -386,7 +386,7 @@ MUTANTS = (
     ),
     Mutant(
         "training: same augmentation in every epoch",
-        "training/supervised.py",
+        "data/augment.py",
         'streams.generator(seed, "augment", epoch)',
         'streams.generator(seed, "augment", 1)',
         "tests/test_settings_act.py::test_rows_are_moved_anew_in_every_epoch",
@@ -397,10 +397,11 @@ MUTANTS = (
         ("        x, y = inputs.batch(torch.arange(start, min(start + rows, len(inputs))))\n        logits = model(x)"),
         (
             "        numbers = torch.arange(start, min(start + rows, len(inputs)))\n"
-            "        augment = Augment(rotation=10, shift=0.1, flip=True)\n"
-            "        is_image = inputs.shape is not None and len(inputs.shape) > 1\n"
-            "        maps = _epoch_transforms(augment, inputs, np.random.default_rng(0)) if is_image else None\n"
-            "        x, y = inputs.batch(numbers, None if maps is None else maps[numbers])\n"
+            "        from set_cli.config import Augment\n"
+            "        from set_cli.data.augment import draw_changes\n"
+            "        augment = Augment(rotation=10, shift=0.1, flip=len(inputs.shape) > 1)\n"
+            "        changes = draw_changes(augment, len(inputs), inputs.shape, 0, 1).of(numbers)\n"
+            "        x, y = inputs.batch(numbers, changes)\n"
             "        logits = model(x)"
         ),
         "tests/test_draws.py::test_rows_are_measured_as_they_are",
