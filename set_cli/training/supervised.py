@@ -54,7 +54,7 @@ def train_epoch(
         if f"dropout{i}" in resume_from:  # not of the others of a group, which no checkpoint holds
             activation.stream.restore(resume_from[f"dropout{i}"])
     one_pass = Pass(len(inputs), train.batch_size, seed, epoch, inputs.device, resume_from, group, inputs.home)
-    augmented = Augmented(config, inputs, epoch, one_pass.order, group.size)
+    augmented = Augmented(config, inputs, epoch, one_pass.order)
     penalised = connection_weights(model)
     is_half = config.backend.precision == "bfloat16"
 
@@ -63,10 +63,10 @@ def train_epoch(
 
     def step(batch: Tensor) -> None:
         rows, share = group.share(batch)
-        x, y, mixing = augmented.batch(rows)
+        x, y, mixed = augmented.batch(rows, is_whole=group.size == 1)
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=is_half):
             logits = forward(x)
-        loss = cross_entropy(logits.float(), y, train.label_smoothing, mixing)
+        loss = cross_entropy(logits.float(), y, train.label_smoothing, mixed)
         drop_gradients(optimizer)
         (loss if group.size == 1 else share * loss).backward()  # type: ignore[no-untyped-call]
         clip_gradients(optimizer, train.clip)
