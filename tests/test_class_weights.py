@@ -68,13 +68,13 @@ def test_an_epoch_has_each_class_in_proportion_to_its_weight(weights: Weights, e
 
 
 def test_all_rows_of_a_class_have_their_turn_in_company_that_changes() -> None:
-    """Systematic sampling in the order of the file would draw every second row of the largest class, or the others."""
+    """Systematic sampling in the order of the file would never draw neighbours of the largest class together."""
     drawn = [epoch_of("balanced", epoch)[0] for epoch in range(1, 41)]
     of_largest = np.array([np.bincount(rows, minlength=1000)[:600] for rows in drawn])
     assert of_largest.max() == 1
     assert of_largest.any(axis=0).all()
-    together = (of_largest[:, 0] == of_largest[:, 2]).mean()
-    assert 0.2 < together < 0.8
+    together = (of_largest[:, 1:] * of_largest[:, :-1]).mean()
+    assert together == pytest.approx((250 / 600) ** 2, rel=0.1)
 
 
 def test_an_epoch_is_a_function_of_seed_and_number() -> None:

@@ -372,7 +372,12 @@ def test_two_processes_train_one_run_as_one_does(
     import set_cli
 
     run = ("train.epochs=3", "train.batch_size=479", "train.lr=0.1", "model.hidden=[30,20]", "model.dropout=0")
-    run += ("data.augment.crop=1", "data.augment.mixup=0.4", "train.label_smoothing=0.1", "train.class_weights=balanced")
+    run += (
+        "data.augment.crop=1",
+        "data.augment.mixup=0.4",
+        "train.label_smoothing=0.1",
+        "train.class_weights=balanced",
+    )
     assert set_train(*run, ONE_THREAD, "runs_dir=one").returncode == 0
     result = torchrun(*run, "runs_dir=two")
     assert result.returncode == 0, result.stderr
