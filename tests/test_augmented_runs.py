@@ -173,8 +173,8 @@ def test_what_has_no_meaning_is_refused(sentence: str) -> None:
 
 def test_more_than_an_image_has_is_refused_before_anything_is_made(compose: Compose) -> None:
     for word, sentence in {
-        "data.augment.crop=8": "data.augment.crop: expected fewer than 8 pixels, the shorter side of digits's images",
-        "data.augment.cutout=9": "data.augment.cutout: expected at most 8 pixels, the shorter side of digits's images",
+        "data.augment.crop=8": "data.augment.crop: expected fewer than 8 pixels, the shorter side of the images of digits",
+        "data.augment.cutout=9": "data.augment.cutout: expected at most 8 pixels, the shorter side of the images of digits",
     }.items():
         config = compose(word)
         with pytest.raises(ConfigError, match=f"^{sentence}.*, found {word[-1]}$"):

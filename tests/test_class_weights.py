@@ -84,7 +84,7 @@ def test_an_epoch_is_a_function_of_seed_and_number() -> None:
 
 
 def test_weights_of_other_classes_are_refused(compose: Compose) -> None:
-    expected = "train.class_weights: expected 10 numbers, one for each class of Optical recognition"
+    expected = "train.class_weights: expected 10 numbers, one for each class of digits, found"
     for config in (compose("train.class_weights=[1,2,3]"), compose("train.class_weights=2.5")):
         with pytest.raises(ConfigError, match=expected):
             check_pair(config)

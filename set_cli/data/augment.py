@@ -59,12 +59,12 @@ def check_images(augment: Augment, name: str, shape: tuple[int, ...] | None) -> 
     side = min(shape[-2:])
     if augment.crop >= side:
         raise ConfigError(
-            f"data.augment.crop: expected fewer than {side} pixels, the shorter side of {name}'s images, which a "
+            f"data.augment.crop: expected fewer than {side} pixels, the shorter side of the images of {name}, which a "
             f"reflected border cannot exceed, found {augment.crop}"
         )
     if augment.cutout > side:
         raise ConfigError(
-            f"data.augment.cutout: expected at most {side} pixels, the shorter side of {name}'s images, found "
+            f"data.augment.cutout: expected at most {side} pixels, the shorter side of the images of {name}, found "
             f"{augment.cutout}"
         )
 

@@ -21,9 +21,9 @@ def check_class_weights(config: Config, card: Card) -> None:
     weights = config.train.class_weights
     if weights is None or weights == "balanced" or len(weights) == card.classes:
         return
+    name = card.title if card.name == "custom" else card.name
     raise ConfigError(
-        f"train.class_weights: expected {card.classes} numbers, one for each class of {card.title}, found "
-        f"{len(weights)}"
+        f"train.class_weights: expected {card.classes} numbers, one for each class of {name}, found {len(weights)}"
     )
 
 
