@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from set_cli.config import Config, from_mapping, identity
+from set_cli.data.augment import check_images
 from set_cli.data.inputs import Inputs
 from set_cli.data.mixup import MixedLabels
 from set_cli.errors import ConfigError, Interrupted
 from set_cli.runs.summary import read_rows
 from set_cli.training.architectures import make_trainer
 from set_cli.training.augmentation import Augmented, last_augmented
+from set_cli.training.doubts import doubts_at_end
 from set_cli.training.group import ALONE
 from set_cli.training.network import build_network
 from set_cli.training.optimizer import build_optimizer
@@ -171,12 +173,44 @@ def test_what_has_no_meaning_is_refused(sentence: str) -> None:
     assert str(caught.value).startswith(sentence)
 
 
-def test_more_than_an_image_has_is_refused_before_anything_is_made(compose: Compose) -> None:
-    for word, sentence in {
-        "data.augment.crop=8": "data.augment.crop: expected fewer than 8 pixels, the shorter side of the images of digits",
-        "data.augment.cutout=9": "data.augment.cutout: expected at most 8 pixels, the shorter side of the images of digits",
-    }.items():
-        config = compose(word)
-        with pytest.raises(ConfigError, match=f"^{sentence}.*, found {word[-1]}$"):
-            train(config)
-        assert not Path(config.runs_dir).exists()
+@pytest.mark.parametrize(
+    ("word", "shape", "sentence"),
+    [
+        (
+            "crop=7",
+            (3, 7, 12),
+            "data.augment.crop: expected fewer than 7 pixels, the shorter side of the images of my, ",
+        ),
+        ("cutout=8", (12, 7), "data.augment.cutout: expected at most 7 pixels, the shorter side of the images of my, "),
+        (
+            "flip=true",
+            (9, 1),
+            "data.augment.rotation, shift and flip need images of at least 2 pixels a side; those of",
+        ),
+        (
+            "shift=0.1",
+            (1, 9),
+            "data.augment.rotation, shift and flip need images of at least 2 pixels a side; those of",
+        ),
+        ("crop=1", None, "data.augment needs images; my has none"),
+    ],
+)
+def test_more_than_an_image_has_is_refused(word: str, shape: tuple[int, ...] | None, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{sentence}"):
+        check_images(composed(f"data.augment.{word}").data.augment, "my", shape)
+    check_images(composed("data.augment.crop=6", "data.augment.cutout=7").data.augment, "my", (3, 7, 12))
+    check_images(composed("data.augment.mixup=1").data.augment, "my", None)
+
+
+def test_a_refusal_comes_before_anything_is_made(compose: Compose) -> None:
+    config = compose("data.augment.crop=8")
+    with pytest.raises(ConfigError, match=r"of digits, which a reflected border cannot exceed, found 8$"):
+        train(config)
+    assert not Path(config.runs_dir).exists()
+
+
+def test_weights_of_classes_may_be_why_accuracy_is_low(compose: Compose) -> None:
+    config = compose(*TINY, *MODELS["mlp"], "train.class_weights=[1,0,0,0,0,0,0,0,0,0]")
+    data = digits(config)
+    (doubt,) = doubts_at_end(config, data, {"test_accuracy": 5.0})
+    assert doubt.endswith(": train.class_weights trains on other proportions of the classes than the test rows have")

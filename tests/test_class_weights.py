@@ -18,7 +18,7 @@ from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet
 from set_cli.data.scaling import unscaled
 from set_cli.errors import ConfigError
-from set_cli.training.class_weights import Weights, by_class
+from set_cli.training.class_weights import Weights, by_class, check_weighted_rows
 from set_cli.training.pairs import check_card, check_pair
 from tests.conftest import Compose, compose_mapping
 
@@ -93,12 +93,29 @@ def test_weights_of_other_classes_are_refused(compose: Compose) -> None:
     check_card(compose("train.class_weights=[1,2]"), two)
     with pytest.raises(ConfigError, match=r"expected 2 numbers, one for each class of my\.csv, found 3"):
         check_card(compose("train.class_weights=[1,2,3]"), two)
-    with pytest.raises(ConfigError, match="expected a weight above 0 for a class that has training rows, found"):
-        by_class(inputs((5, 5)), (0.0, 0.0, 1.0), 0, 1)
+    rows = Part(np.zeros((4, 1), np.float32), np.array([0, 1, 1, 0]))
+    check_weighted_rows(compose("train.class_weights=[0,1,1]"), rows)
+    with pytest.raises(ConfigError, match=r"a weight above 0 for a class that has training rows, found \[0,0,2\.5\]$"):
+        check_weighted_rows(compose("train.class_weights=[0,0,2.5]"), rows)
 
 
 @pytest.mark.parametrize(
-    "typed", ["heavy", "[]", "[0,0]", "[1,-1]", "[1,x]", "[1,true]", "[1,inf]", "[1,nan]", "[[1,2]]", "{a: 1}", "true"]
+    "typed",
+    [
+        "heavy",
+        "[]",
+        "[0,0]",
+        "[1,-1]",
+        "[1,x]",
+        "[1,true]",
+        "[1,inf]",
+        "[1,nan]",
+        "[1,1e-7]",
+        "[1,1e7]",
+        "[[1,2]]",
+        "{a: 1}",
+        "true",
+    ],
 )
 def test_what_is_no_weight_is_refused(typed: str) -> None:
     with pytest.raises(ConfigError, match=r"^train\.class_weights: expected "):

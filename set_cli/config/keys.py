@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 LARGEST_WIDTH = 2**31 - 1  # neurons are counted in int32
-LARGEST_WEIGHT = 10**6  # of a class
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-6, 1e6  # of a class that has one
 
 
 def about(meaning: str, unit: str = "") -> Any:
@@ -35,12 +35,14 @@ def _as_class_weights(value: object) -> object:
         return value
     numbers = _as_numbers(value)
     if not isinstance(numbers, list | tuple) or not all(
-        isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= LARGEST_WEIGHT
+        isinstance(number, int | float)
+        and not isinstance(number, bool)
+        and (number == 0 or SMALLEST_WEIGHT <= number <= LARGEST_WEIGHT)
         for number in numbers
     ):
         raise ValueError(
-            "train.class_weights: expected balanced, or a number from 0 to 1,000,000 for each class, such as [1,2.5], "
-            f"found {reprlib.repr(value)}"
+            "train.class_weights: expected balanced, or for each class a number from 0.000001 to 1,000,000, or 0, such "
+            f"as [1,2.5], found {reprlib.repr(value)}"
         )
     if not any(numbers):
         raise ValueError(f"train.class_weights: expected a number above 0 among them, found {reprlib.repr(value)}")
@@ -443,8 +445,12 @@ class Augment(Section):
         return self
 
     @property
+    def moves_images(self) -> bool:
+        return self.rotation > 0 or self.shift > 0 or self.flip
+
+    @property
     def changes_images(self) -> bool:
-        return self.rotation > 0 or self.shift > 0 or self.flip or self.crop > 0 or self.cutout > 0
+        return self.moves_images or self.crop > 0 or self.cutout > 0
 
     @property
     def is_on(self) -> bool:

@@ -57,6 +57,11 @@ def check_images(augment: Augment, name: str, shape: tuple[int, ...] | None) -> 
     if shape is None:
         raise ConfigError(f"data.augment needs images; {name} has none")
     side = min(shape[-2:])
+    if side < 2 and augment.moves_images:
+        raise ConfigError(
+            f"data.augment.rotation, shift and flip need images of at least 2 pixels a side; those of {name} have "
+            f"{shape[-2]}x{shape[-1]}"
+        )
     if augment.crop >= side:
         raise ConfigError(
             f"data.augment.crop: expected fewer than {side} pixels, the shorter side of the images of {name}, which a "
@@ -75,7 +80,7 @@ def draw_changes(augment: Augment, rows: int, shape: tuple[int, ...], seed: int,
     Drawn for the whole epoch at once, so that a row's changes do not depend on the order of the batches.
     """
     found: dict[str, Tensor] = {}
-    if augment.rotation or augment.shift or augment.flip:
+    if augment.moves_images:
         rng = streams.generator(seed, "augment", epoch)
         found["maps"] = torch.from_numpy(draw_transforms(augment, rows, shape, rng))
     if augment.crop:

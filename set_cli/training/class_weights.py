@@ -7,9 +7,11 @@ from typing import Literal
 import numpy as np
 
 from set_cli.config import Config
+from set_cli.config.reference import shown
 from set_cli.data.card import Card
 from set_cli.data.drawn import Drawn, balanced
 from set_cli.data.inputs import Batches, Inputs
+from set_cli.data.parts import Part
 from set_cli.errors import ConfigError
 from set_cli.system import streams
 
@@ -27,11 +29,18 @@ def check_class_weights(config: Config, card: Card) -> None:
     )
 
 
-def by_class(inputs: Inputs, weights: Weights | None, seed: int, epoch: int) -> Batches:
-    """The rows of an epoch: as many as there are, drawn by the weights of their classes.
+def check_weighted_rows(config: Config, train: Part) -> None:
+    """ConfigError where no class that has a weight has training rows."""
+    weights = config.train.class_weights
+    if weights is None or weights == "balanced" or np.array(weights)[train.labels].any():
+        return
+    raise ConfigError(
+        f"train.class_weights: expected a weight above 0 for a class that has training rows, found {shown(weights)}"
+    )
 
-    ConfigError where no class that has a weight has rows.
-    """
+
+def by_class(inputs: Inputs, weights: Weights | None, seed: int, epoch: int) -> Batches:
+    """The rows of an epoch: as many as there are, drawn by the weights of their classes."""
     if weights is None:
         return inputs
     labels = inputs.y.cpu().numpy()
@@ -39,11 +48,6 @@ def by_class(inputs: Inputs, weights: Weights | None, seed: int, epoch: int) -> 
     factors = balanced(totals) if weights == "balanced" else np.array(weights)
     rng = streams.generator(seed, "data", epoch, 1)
     order = rng.permutation(len(labels))  # else neighbours in the file would never be drawn together
-    own = factors[labels[order]]
-    if not own.any():
-        raise ConfigError(
-            f"train.class_weights: expected a weight above 0 for a class that has training rows, found {list(factors)}"
-        )
-    drawn = Drawn(inputs, order, own)
+    drawn = Drawn(inputs, order, factors[labels[order]])
     drawn.draw(rng)
     return drawn
