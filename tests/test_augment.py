@@ -228,6 +228,7 @@ def test_crops_and_squares_of_another_shape_are_refused(changes: Changes, messag
             inputs.batch(torch.arange(5), changes)
 
 
+@pytest.mark.skipif(native.core is None, reason="the compiled kernels are not here")
 def test_the_kernels_stay_within_the_image_whatever_they_are_given() -> None:
     data = data_of((8, 8), np.float32, 64)
     far = torch.tensor([[2**31 - 1, -(2**31)], [-(2**31), 2**31 - 1]], dtype=torch.int32).repeat(8, 1)

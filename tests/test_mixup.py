@@ -13,6 +13,8 @@ from set_cli import native
 from set_cli.data.mixup import MixedLabels, Mixing, draw_mixing, mix
 from set_cli.training.loss import cross_entropy
 
+compiled = pytest.mark.skipif(native.core is None, reason="the compiled kernels are not here")
+
 
 def drawn(alpha: float, rows: int, batch_size: int, seed: int = 0) -> tuple[Tensor, Mixing]:
     """An order of the rows, and their mixing."""
@@ -75,6 +77,7 @@ def test_a_mixture_does_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -
     assert all(torch.equal(found[0], other) for other in found)
 
 
+@compiled
 def test_places_that_are_not_in_the_batch_are_refused() -> None:
     x = native.new_columns(4, 3).zero_()
     for places in ([0, 1, 2, 4], [-1, 0, 1, 2], [0, 1, 2]):
@@ -104,6 +107,7 @@ def test_the_loss_is_that_of_both_labels(kind: str, rows: int, classes: int, is_
     torch.testing.assert_close(fast.grad.double(), slow.grad, rtol=0, atol=1e-5)
 
 
+@compiled
 def test_labels_that_are_no_classes_are_refused_in_a_mixture() -> None:
     logits, labels = native.new_columns(3, 4).zero_(), torch.tensor([0, 3, 1])
     with pytest.raises(ValueError, match="expected labels 0 to 3, got 0 to 4"):

@@ -124,7 +124,7 @@ def changed(x: Tensor, changes: Changes, shape: tuple[int, ...], blank: Tensor) 
     if changes.crops is not None:
         x = cropped(x, changes.crops, shape)
     if changes.maps is not None:
-        x = transform(x, changes.maps, shape)
+        x = transform(x, changes.maps.to(x.dtype), shape)
     return x if changes.squares is None else blanked(x, changes.squares, shape, blank)
 
 
