@@ -25,6 +25,7 @@ from set_cli.system.machine import available_cores, started_together
 from set_cli.system.progress import NoView, View, make_bar, note
 from set_cli.system.signals import NOT_STARTED, StopSignals
 from set_cli.training.architectures import ARCHITECTURES
+from set_cli.training.class_weights import check_weighted_rows
 from set_cli.training.contents import describe_inputs, describe_layers
 from set_cli.training.devices import choose_device, describe_device, prepare
 from set_cli.training.doubts import doubts_at_end, doubts_at_start, network_lines
@@ -78,10 +79,11 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
                 config.dataset,
                 config.data,
                 labels=labels,
-                check=partial(check_card, config.model),
+                check=partial(check_card, config),
                 bar=make_bar(config.progress),
                 say=note,
             )
+        check_weighted_rows(config, data.train)
         told = _tell(data_lines(data), group)
         network = build_network(config, data, device)
         _tell_what_is_slower(config, device, why, network)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from set_cli import native
 from set_cli.config import Augment
-from set_cli.data.augment import draw_transforms, transform
+from set_cli.data.augment import Changes, changed, draw_changes, draw_transforms, transform
 from set_cli.data.catalog import CATALOG
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
@@ -22,6 +24,21 @@ from set_cli.system import streams
 SHAPES = [(3, 32, 32), (8, 8), (2, 16, 8)]
 
 CPU = torch.device("cpu")
+
+
+def replace(augment: Augment, **keys: Any) -> Augment:
+    return Augment(**{**augment.model_dump(), **keys})
+
+
+NONE = Augment(rotation=0.0, shift=0.0, flip=False)
+MOVED = Augment(rotation=25.0, shift=0.3, flip=True)
+ALL_OR_ONE = [
+    MOVED,
+    replace(NONE, crop=3),
+    replace(NONE, cutout=4),
+    replace(NONE, crop=7, cutout=5),
+    replace(MOVED, crop=4, cutout=3),
+]
 
 
 def images(shape: tuple[int, ...], rows: int = 4) -> torch.Tensor:
@@ -103,48 +120,122 @@ def test_a_rows_transform_depends_on_seed_epoch_and_row_only() -> None:
     assert not np.array_equal(draw(1, 2), draw(2, 2))
 
 
+def test_a_crop_is_a_part_of_torchs_reflected_image() -> None:
+    for height, width, border in ((32, 32, 4), (8, 8, 7), (16, 9, 5), (5, 2, 1)):
+        shape = (3, height, width)
+        x = images(shape, 60)
+        changes = draw_changes(replace(NONE, crop=border), 60, shape, 0, 1)
+        assert changes.crops is not None
+        wide = F.pad(x.view(60, *shape), (border,) * 4, mode="reflect")
+        places = [(int(down) + border, int(right) + border) for down, right in changes.crops]
+        parts = [part[:, i : i + height, j : j + width] for part, (i, j) in zip(wide, places, strict=True)]
+        assert torch.equal(changed(x, changes, shape, torch.zeros(1)), torch.stack(parts).view(60, -1))
+        assert {min(min(places)), max(map(max, places))} == {0, 2 * border}
+
+
+def test_cutout_blanks_a_square_around_any_pixel() -> None:
+    shape, side, rows = (3, 16, 12), 5, 4000
+    changes = draw_changes(replace(NONE, cutout=side), rows, shape, 0, 1)
+    blank = torch.arange(576.0)
+    found = changed(torch.full((rows, 576), -1.0), changes, shape, blank).view(rows, *shape)
+    is_blank = found == blank.view(shape)
+    assert torch.equal(found[~is_blank], torch.full_like(found[~is_blank], -1.0))
+    assert torch.equal(is_blank[:, 0], is_blank[:, 2])  # all channels
+    lines, columns = is_blank[:, 0].any(dim=2).sum(dim=1), is_blank[:, 0].any(dim=1).sum(dim=1)
+    assert torch.equal(is_blank[:, 0].sum(dim=(1, 2)), lines * columns)  # a rectangle
+    assert (int(lines.min()), int(lines.max())) == (3, 5)  # cut off at the border, at most at the centre
+    # A centre in each line is as likely, so that the mean height is that of all 16 of them.
+    for sizes, extent in ((lines, 16), (columns, 12)):
+        expected = np.mean([min(i + 3, extent) - max(i - 2, 0) for i in range(extent)])
+        assert float(sizes.double().mean()) == pytest.approx(expected, rel=0.02)
+
+
+def test_what_a_key_draws_is_not_changed_by_another() -> None:
+    shape = (3, 16, 16)
+    alone = [
+        draw_changes(augment, 50, shape, 1, 2) for augment in (MOVED, replace(NONE, crop=3), replace(NONE, cutout=4))
+    ]
+    together = draw_changes(replace(MOVED, crop=3, cutout=4), 50, shape, 1, 2)
+    for name, one in zip(("maps", "crops", "squares"), alone, strict=True):
+        assert torch.equal(getattr(one, name), getattr(together, name))
+    other = draw_changes(replace(MOVED, crop=3, cutout=4), 50, shape, 1, 3)
+    assert all(not torch.equal(getattr(together, name), getattr(other, name)) for name in ("maps", "crops", "squares"))
+
+
+def data_of(shape: tuple[int, ...], dtype: type, rows: int = 50) -> DataSet:
+    rng = np.random.default_rng(5)
+    features = int(np.prod(shape))
+    part = Part((255 * rng.random((rows, features))).astype(dtype), rng.integers(10, size=rows))
+    scaling = Scaling(rng.random(features), rng.random(features) / 255, blank=rng.random(features))
+    card = dataclasses.replace(CATALOG["digits"], shape=shape, features=features)
+    return DataSet(card, part, None, part, scaling, "test", {}, "bundled")
+
+
 @pytest.mark.parametrize("rows", [1, 15, 16, 37])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("shape", [(3, 32, 32), (8, 8), (2, 16, 9), (1, 5, 1)])
-def test_the_kernels_gather_scale_and_move_as_torch_does(shape: tuple[int, ...], dtype: type, rows: int) -> None:
-    rng = np.random.default_rng(5)
-    features = int(np.prod(shape))
-    part = Part((255 * rng.random((50, features))).astype(dtype), rng.integers(10, size=50))
-    scaling = Scaling(rng.random(features), rng.random(features) / 255)
-    card = replace(CATALOG["digits"], shape=shape)
-    data = DataSet(card, part, None, part, scaling, "test", {}, "bundled")
-    chosen = torch.from_numpy(rng.integers(50, size=rows))
-    augment = Augment(rotation=25.0, shift=0.3, flip=True)
-    maps = torch.from_numpy(draw_transforms(augment, rows, shape, rng)) if 1 not in shape else None
-    fast = Inputs(part, data, torch.device("cpu"))
+def test_the_kernels_gather_scale_and_change_as_torch_does(shape: tuple[int, ...], dtype: type, rows: int) -> None:
+    data = data_of(shape, dtype)
+    chosen = torch.from_numpy(np.random.default_rng(6).integers(50, size=rows))
+    fast = Inputs(data.train, data, CPU)
     with native.without_kernels():
-        slow = Inputs(part, data, torch.device("cpu"))
-        plain, expected = slow.batch(chosen), slow.batch(chosen, maps)
+        slow = Inputs(data.train, data, CPU)
+        plain = slow.batch(chosen)
     torch.testing.assert_close(fast.batch(chosen)[0], plain[0], rtol=0, atol=1e-6)
-    found = fast.batch(chosen, maps)
-    torch.testing.assert_close(found[0], expected[0], rtol=0, atol=2e-5)
-    assert torch.equal(found[1], expected[1])
-    with native.without_kernels():
-        one = Inputs(part, data, torch.device("cpu")).batch(chosen[:1], None if maps is None else maps[:1])
-    torch.testing.assert_close(found[0][:1], one[0], rtol=0, atol=2e-5)
+    assert torch.equal(fast.batch(chosen)[1], plain[1])
+    for augment in ALL_OR_ONE if 1 not in shape else [replace(NONE, cutout=1)]:
+        changes = draw_changes(augment, rows, shape, 5, 1)
+        with native.without_kernels():
+            expected, one = slow.batch(chosen, changes)[0], slow.batch(chosen[:1], changes.of(torch.tensor([0])))[0]
+        tolerance = 2e-5 if augment.flip else 1e-6  # what is not moved is copied
+        found = fast.batch(chosen, changes)[0]
+        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+        torch.testing.assert_close(found[:1], one, rtol=0, atol=tolerance)
 
 
-def test_a_moved_image_does_not_depend_on_batch_or_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_image_does_not_depend_on_batch_or_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "WORK_PER_THREAD", 1)
-    rng = np.random.default_rng(6)
-    part = Part((255 * rng.random((64, 192))).astype(np.uint8), np.zeros(64, np.int64))
-    card = replace(CATALOG["digits"], shape=(3, 8, 8))
-    data = DataSet(card, part, None, part, unscaled(192), "test", {}, "bundled")
-    maps = torch.from_numpy(draw_transforms(Augment(rotation=10.0, shift=0.1, flip=True), 64, (3, 8, 8), rng))
-    inputs = Inputs(part, data, torch.device("cpu"))
+    data = data_of((3, 8, 8), np.uint8, 64)
+    inputs = Inputs(data.train, data, CPU)
     before = torch.get_num_threads()
-    results = []
-    for threads, batch in ((1, 64), (2, 64), (3, 7), (2, 1)):
-        torch.set_num_threads(threads)
-        batches = [inputs.batch(rows, maps[rows])[0] for rows in torch.split(torch.arange(64), batch)]
-        results.append(torch.cat([x.contiguous() for x in batches]))
-    torch.set_num_threads(before)
-    assert all(torch.equal(results[0], other) for other in results[1:])
+    for augment in ALL_OR_ONE:
+        changes = draw_changes(augment, 64, (3, 8, 8), 6, 1)
+        results = []
+        for threads, batch in ((1, 64), (2, 64), (3, 7), (2, 1)):
+            torch.set_num_threads(threads)
+            batches = [inputs.batch(rows, changes.of(rows))[0] for rows in torch.split(torch.arange(64), batch)]
+            results.append(torch.cat([x.contiguous() for x in batches]))
+        torch.set_num_threads(before)
+        assert all(torch.equal(results[0], other) for other in results[1:])
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            Changes(crops=torch.zeros(4, 2, dtype=torch.int32)),
+            r"crops of shape \(5, 2\), one for each row, got \(4, 2\)",
+        ),
+        (Changes(squares=torch.zeros(5, 2)), r"squares of shape \(5, 4\), one for each row, got \(5, 2\)"),
+    ],
+)
+def test_crops_and_squares_of_another_shape_are_refused(changes: Changes, message: str, compiled: bool) -> None:
+    data = data_of((8, 8), np.uint8)
+    with contextlib.nullcontext() if compiled else native.without_kernels():
+        inputs = Inputs(data.train, data, CPU)
+        with pytest.raises(ValueError, match=message):
+            inputs.batch(torch.arange(5), changes)
+
+
+@pytest.mark.skipif(native.core is None, reason="the compiled kernels are not here")
+def test_the_kernels_stay_within_the_image_whatever_they_are_given() -> None:
+    data = data_of((8, 8), np.float32, 64)
+    far = torch.tensor([[2**31 - 1, -(2**31)], [-(2**31), 2**31 - 1]], dtype=torch.int32).repeat(8, 1)
+    squares = torch.tensor([[-(2**31), 2**31 - 1] * 2, [2**31 - 1, -(2**31)] * 2], dtype=torch.int32).repeat(8, 1)
+    found = Inputs(data.train, data, CPU).batch(torch.arange(16), Changes(crops=far, squares=squares))[0]
+    assert torch.equal(found[::2], torch.from_numpy(np.float32(data.scaling.blank)).expand(8, 64))
+    assert found.isfinite().all()
 
 
 @pytest.mark.parametrize("shape", [(4, 2, 3), (6, 2, 3), (5, 2, 2), (5, 6), (0,)])
@@ -154,11 +245,12 @@ def test_maps_of_another_shape_are_refused(shape: tuple[int, ...], compiled: boo
     with contextlib.nullcontext() if compiled else native.without_kernels():
         inputs = Inputs(part, DataSet(CATALOG["digits"], part, None, part, unscaled(64), "test", {}, "bundled"), CPU)
         with pytest.raises(ValueError, match=r"expected maps of shape \(5, 2, 3\), one for each row, got"):
-            inputs.batch(torch.arange(5), torch.zeros(shape))
+            inputs.batch(torch.arange(5), Changes(maps=torch.zeros(shape)))
 
 
 def test_maps_of_another_type_are_converted() -> None:
     part = Part(np.arange(128, dtype=np.uint8).reshape(2, 64), np.zeros(2, np.int64))
     inputs = Inputs(part, DataSet(CATALOG["digits"], part, None, part, unscaled(64), "test", {}, "bundled"), CPU)
     maps = torch.tensor([[1.0, 0, 0], [0, 1, 1]]).expand(2, 2, 3)
-    assert torch.equal(inputs.batch(torch.arange(2), maps.double())[0], inputs.batch(torch.arange(2), maps)[0])
+    found = [inputs.batch(torch.arange(2), Changes(maps=values))[0] for values in (maps.double(), maps)]
+    assert torch.equal(*found)

@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 import pytest
 from omegaconf import OmegaConf
 
-from set_cli.config import DATASETS, METHODS, from_mapping, identity, known_keys, method_facts, scientific
+from set_cli.config import DATASETS, METHODS, Augment, from_mapping, identity, known_keys, method_facts, scientific
 from set_cli.config.keys import MethodName
 from set_cli.data.catalog import CATALOG
 from set_cli.errors import ConfigError, NotApplicable
@@ -31,9 +31,13 @@ KEYS = [
     "backend.precision",
     "backend.threads",
     "checkpoints.minutes",
+    "data.augment.crop",
+    "data.augment.cutout",
     "data.augment.flip",
+    "data.augment.mixup",
     "data.augment.rotation",
     "data.augment.shift",
+    "data.augment.until",
     "data.clip",
     "data.dir",
     "data.fetch",
@@ -91,10 +95,12 @@ KEYS = [
     "snapshots.weights",
     "time_limit",
     "train.batch_size",
+    "train.class_weights",
     "train.clip",
     "train.ema",
     "train.epochs",
     "train.l1",
+    "train.label_smoothing",
     "train.lr",
     "train.lr_end",
     "train.lr_factor",
@@ -157,7 +163,7 @@ def test_every_pair_has_settings_or_is_refused(compose: Compose) -> None:
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
-        ("data.augment.rotation=10", "data.augment moves images for model=mlp"),
+        ("data.augment.rotation=10", "data.augment changes the rows of model=mlp"),
         (
             "data.scaling=standardize",
             "data.scaling: expected unit for model=rbm, whose visible units are probabilities",
@@ -207,7 +213,7 @@ def test_the_papers_pairs_have_the_papers_settings(dataset: str, model: str, com
     assert config.data.augment.is_on is paper["augmented"]
     if paper["augmented"]:
         assert (train.batch_size, config.data.scaling) == (100, "standardize")
-        assert config.data.augment.model_dump() == {"rotation": 10, "shift": 0.1, "flip": True}
+        assert config.data.augment == Augment(rotation=10, shift=0.1, flip=True)
 
 
 TABLE_2 = {  # hidden units and CD steps of the paper's best SET-RBM

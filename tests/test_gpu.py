@@ -23,6 +23,8 @@ from set_cli.runs.summary import read_rows
 from set_cli.sparse import SparseLinear
 from set_cli.system.files import read_json
 from set_cli.training import graphs
+from set_cli.training.augmentation import Augmented
+from set_cli.training.class_weights import by_class
 from set_cli.training.graphs import can_record
 from set_cli.training.loss import cross_entropy
 from set_cli.training.network import build_network
@@ -44,6 +46,15 @@ MODELS = {
     "cnn": ("model=cnn", "model.channels=[16,32]", "model.hidden=[60,40]", "data.augment.rotation=10"),
     "rbm": ("model=rbm", "model.hidden=[60]", "model.ais_last=quick"),
 }
+INPUTS = (
+    "data.augment.flip=true",
+    "data.augment.crop=2",
+    "data.augment.cutout=3",
+    "data.augment.mixup=0.4",
+    "train.label_smoothing=0.1",
+    "train.class_weights=balanced",
+)
+AVERAGED = ("train.ema=0.9", "model.norm=batch", "model.activation=all_relu")
 # Learns surely in three epochs, whatever the seed, without draws that differ between devices.
 LEARNS = ("model.dropout=0", "model.init=sparse_fan_in", "train.batch_size=20", "train.lr=0.03")
 
@@ -153,7 +164,8 @@ def test_a_recorded_step_trains_as_one_whose_operations_are_started_one_by_one(
         f"train.schedule={schedule}",
         "train.clip=5.0",
         "data.train_limit=650",
-        *(["model.dropout=0.3"] if model != "rbm" else []),
+        *(["model.dropout=0.3", *INPUTS] if model != "rbm" else []),
+        *(AVERAGED if model != "rbm" and schedule == "cosine" else []),
     )
     found = [
         science(train(compose(*overrides, f"backend.cuda_graphs={wanted}", f"runs_dir={tmp_path}/{wanted}")).path)
@@ -163,10 +175,24 @@ def test_a_recorded_step_trains_as_one_whose_operations_are_started_one_by_one(
     assert len(recordings) == 3  # one an epoch, since connections have moved
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_a_step_is_recorded_anew_when_connections_move_within_an_epoch(
+    model: str, compose: Compose, tmp_path: Path
+) -> None:
+    overrides = (*SMALL, *MODELS[model], "backend.deterministic=true", "backend.engine=triton")
+    overrides += ("evolve.every_steps=3", "evolve.epsilon_start=9", "epsilon=3")
+    found = [
+        science(train(compose(*overrides, f"backend.cuda_graphs={wanted}", f"runs_dir={tmp_path}/{wanted}")).path)
+        for wanted in ("true", "false")
+    ]
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("wanted", ["true", "false"])
 def test_a_run_resumes_within_an_epoch_bit_for_bit(wanted: str, compose: Compose, tmp_path: Path) -> None:
     overrides = (*SMALL, *MODELS["mlp"], "backend.deterministic=true", "model.dropout=0.3", "checkpoints.minutes=0")
     overrides += (f"backend.cuda_graphs={wanted}", "backend.engine=triton", "train.schedule=linear", "train.warmup=1.5")
+    overrides += (*INPUTS, "data.augment.until=0.7")
     whole = train(compose(*overrides))
     config = compose(*overrides, f"runs_dir={tmp_path}/other")
     with pytest.raises(Interrupted):
@@ -177,10 +203,27 @@ def test_a_run_resumes_within_an_epoch_bit_for_bit(wanted: str, compose: Compose
 def test_rows_that_stay_in_the_machines_memory_give_the_same_numbers(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overrides = (*SMALL, *MODELS["cnn"], "backend.deterministic=true")
+    overrides = (*SMALL, *MODELS["cnn"], *INPUTS, "backend.deterministic=true")
     resident = train(compose(*overrides))
     monkeypatch.setattr(inputs, "RESIDENT", 0.0)
     assert science(train(compose(*overrides, f"runs_dir={tmp_path}/other")).path) == science(resident.path)
+
+
+def test_rows_are_changed_and_mixed_as_on_the_cpu(compose: Compose) -> None:
+    config = compose(*SMALL, *MODELS["cnn"], *INPUTS, "train.batch_size=100")
+    data = load_data(Dataset(name="digits"), config.data)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(data.train)))
+    for is_whole in (True, False):
+        found = []
+        for device in (torch.device("cpu"), torch.device("cuda")):
+            rows = by_class(Inputs(data.train, data, device), "balanced", 0, 1)
+            augmented = Augmented(config, rows, 1, order.to(device))
+            x, y, mixed = augmented.batch(order[100:200].to(device), is_whole=is_whole)
+            assert mixed is not None
+            loss = cross_entropy(x[:, 20:30], y, 0.1, mixed)
+            found.append([values.cpu() for values in (x, y, mixed.others, mixed.shares, loss)])
+        for on_cpu, on_gpu in zip(*found, strict=True):
+            torch.testing.assert_close(on_gpu, on_cpu, rtol=0, atol=2e-5)
 
 
 def test_a_hook_and_an_unknown_optimiser_stand_in_the_way_of_a_recording() -> None:

@@ -66,7 +66,19 @@ EVERYWHERE = (
     "evolve.epsilon_start=9 evolve.epsilon_until=0.3",
     "data.train_limit=150",
 )
-IMAGES = ("data.augment.rotation=10", "data.augment.shift=0.1", "data.augment.flip=true")
+IMAGES = (
+    "data.augment.rotation=10",
+    "data.augment.shift=0.1",
+    "data.augment.flip=true",
+    "data.augment.crop=2",
+    "data.augment.cutout=3",
+)
+LABELS = (
+    "data.augment.mixup=0.4",
+    "train.label_smoothing=0.1",
+    "train.class_weights=balanced",
+    "train.class_weights=[1,1,1,1,1,2,1,1,1,1]",
+)
 LAYERS = ("model.init=sparse_fan_in", "model.dropout=0.5", "method.regrow_init=random")
 ACTIVATIONS = (
     "model.activation=gelu",
@@ -77,8 +89,8 @@ ACTIVATIONS = (
     "model.norm=layer",
 )
 OF_MODEL = {
-    "mlp": ("model.activation=relu", "data.scaling=standardize", *ACTIVATIONS, *LAYERS, *IMAGES),
-    "cnn": ("model.activation=srelu", "model.sparse_convolutions=true", "model.norm=batch", *LAYERS, *IMAGES),
+    "mlp": ("model.activation=relu", "data.scaling=standardize", *ACTIVATIONS, *LAYERS, *IMAGES, *LABELS),
+    "cnn": ("model.activation=srelu", "model.sparse_convolutions=true", "model.norm=batch", *LAYERS, *IMAGES, *LABELS),
     "rbm": ("model.cd_steps=3", "model.persistent=true", "model.init=normal", "method.regrow_init=zero"),
 }
 

@@ -371,7 +371,9 @@ def test_two_processes_train_one_run_as_one_does(
     """Batches of 479 of 1,438 rows: the last has one row, which one process sees."""
     import set_cli
 
-    run = ("train.epochs=3", "train.batch_size=479", "train.lr=0.1", "model.hidden=[30,20]", "model.dropout=0")
+    network = ("train.epochs=3", "train.batch_size=479", "train.lr=0.1", "model.hidden=[30,20]", "model.dropout=0")
+    inputs = ("data.augment.crop=1", "data.augment.mixup=0.4", "train.class_weights=balanced")
+    run = (*network, *inputs, "train.label_smoothing=0.1")
     assert set_train(*run, ONE_THREAD, "runs_dir=one").returncode == 0
     result = torchrun(*run, "runs_dir=two")
     assert result.returncode == 0, result.stderr

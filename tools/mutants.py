@@ -428,7 +428,7 @@ MUTANTS = (
     ),
     Mutant(
         "training: same augmentation in every epoch",
-        "training/supervised.py",
+        "data/augment.py",
         'streams.generator(seed, "augment", epoch)',
         'streams.generator(seed, "augment", 1)',
         "tests/test_settings_act.py::test_rows_are_moved_anew_in_every_epoch",
@@ -439,10 +439,11 @@ MUTANTS = (
         ("        x, y = inputs.batch(torch.arange(start, min(start + rows, len(inputs))))\n        logits = model(x)"),
         (
             "        numbers = torch.arange(start, min(start + rows, len(inputs)))\n"
-            "        augment = Augment(rotation=10, shift=0.1, flip=True)\n"
-            "        is_image = inputs.shape is not None and len(inputs.shape) > 1\n"
-            "        maps = _epoch_transforms(augment, inputs, np.random.default_rng(0)) if is_image else None\n"
-            "        x, y = inputs.batch(numbers, None if maps is None else maps[numbers])\n"
+            "        from set_cli.config import Augment\n"
+            "        from set_cli.data.augment import draw_changes\n"
+            "        augment = Augment(rotation=10, shift=0.1, flip=len(inputs.shape) > 1)\n"
+            "        changes = draw_changes(augment, len(inputs), inputs.shape, 0, 1).of(numbers)\n"
+            "        x, y = inputs.batch(numbers, changes)\n"
             "        logits = model(x)"
         ),
         "tests/test_draws.py::test_rows_are_measured_as_they_are",
@@ -579,6 +580,48 @@ MUTANTS = (
         "2 * right * width / (width - 1)",
         "2 * right / (width - 1)",
         "tests/test_augment.py::test_draws_stay_within_what_was_asked",
+    ),
+    Mutant(
+        "augmentation: the edge of a reflected border repeated",
+        "data/augment.py",
+        "return (size - 1) - ((size - 1) - at.abs()).abs()",
+        "return (at.abs() - (at < 0).long()).clamp(max=size - 1)",
+        "tests/test_augment.py::test_a_crop_is_a_part_of_torchs_reflected_image",
+    ),
+    Mutant(
+        "augmentation: squares within the image only",
+        "data/augment.py",
+        "rng.integers(0, size, (rows, 2)) - side // 2",
+        "rng.integers(0, size - side + 1, (rows, 2))",
+        "tests/test_augment.py::test_cutout_blanks_a_square_around_any_pixel",
+    ),
+    Mutant(
+        "augmentation: never ends",
+        "training/augmentation.py",
+        "return max(1, math.floor(until * epochs + ROUNDING))",
+        "return epochs",
+        "tests/test_augmented_runs.py::test_augmentation_ends_where_it_is_asked_to",
+    ),
+    Mutant(
+        "mixup: labels as they were",
+        "training/augmentation.py",
+        "MixedLabels(y[places], shares)",
+        "MixedLabels(y, shares)",
+        "tests/test_augmented_runs.py::test_parts_of_a_batch_are_mixed_as_the_whole_is",
+    ),
+    Mutant(
+        "loss: labels smoothed when measured",
+        "training/supervised.py",
+        "loss += cross_entropy(logits, y).item()",
+        "loss += cross_entropy(logits, y, 0.2).item()",
+        "tests/test_augmented_runs.py::test_the_training_loss_is_what_is_minimised_and_others_are_plain",
+    ),
+    Mutant(
+        "class weights: rows drawn in the order of the file",
+        "training/class_weights.py",
+        "rng.permutation(len(labels))",
+        "np.arange(len(labels))",
+        "tests/test_class_weights.py::test_all_rows_of_a_class_have_their_turn_in_company_that_changes",
     ),
     Mutant(
         "split: held-out rows trained on too",

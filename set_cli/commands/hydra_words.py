@@ -107,7 +107,7 @@ def _list(key: Key, name: str, value: str, sweeps: bool) -> str:
     word = f"{name}={value}"
     parsed = parsed_override(word)
     found = None if parsed is None else parsed.value()
-    if isinstance(found, ChoiceSweep) and found.simple_form and not all(isinstance(item, list) for item in found.list):
+    if isinstance(found, ChoiceSweep) and found.simple_form and not all(_is_whole(key, item) for item in found.list):
         if not sweeps:
             raise ConfigError(f"{word}: a list is written in brackets, {name}=[{value}]")
         each = ",".join(f"[{part}]" for part in value.split(","))
@@ -127,6 +127,11 @@ def _list(key: Key, name: str, value: str, sweeps: bool) -> str:
         return word
     inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     return f"{name}=[{','.join(quoted_if_needed(part.strip()) for part in inner.split(','))}]"
+
+
+def _is_whole(key: Key, item: object) -> bool:
+    """Whether a value of a sweep is all of a list's key, not one of the list's."""
+    return isinstance(item, list) or item is None or item in key.words
 
 
 def count_runs(arguments: list[str]) -> int | None:

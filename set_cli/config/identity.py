@@ -26,6 +26,10 @@ def scientific(config: Config) -> dict[str, Any]:
     }
     for name, values in sections.items():
         keys[name] = {key: value for key, value in keys[name].items() if not _is_default(values, key)}
+    augment = config.data.augment
+    keys["data"]["augment"] = {
+        key: value for key, value in keys["data"]["augment"].items() if not _is_default(augment, key)
+    }
     for section in ("dataset", "model"):
         keys[section] = {key: value for key, value in keys[section].items() if value is not None}
     if not config.method.evolves:

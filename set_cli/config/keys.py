@@ -6,6 +6,7 @@ A `Config` exists only once everything in it was checked, so the rest of the cod
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 LARGEST_WIDTH = 2**31 - 1  # neurons are counted in int32
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-6, 1e6  # of a class that has one
 
 
 def about(meaning: str, unit: str = "") -> Any:
@@ -28,6 +30,26 @@ def _as_numbers(value: object) -> object:
     return (value,) if isinstance(value, float) else _as_list(value)
 
 
+def _as_class_weights(value: object) -> object:
+    """Floats where numbers were given; ValueError, with one sentence instead of one for each type, where not."""
+    if value is None or value == "balanced":
+        return value
+    numbers = _as_numbers(value)
+    if not isinstance(numbers, list | tuple) or not all(
+        isinstance(number, int | float)
+        and not isinstance(number, bool)
+        and (number == 0 or SMALLEST_WEIGHT <= number <= LARGEST_WEIGHT)
+        for number in numbers
+    ):
+        raise ValueError(
+            "train.class_weights: expected balanced, or for each class a number from 0.000001 to 1,000,000, or 0, such "
+            f"as [1,2.5], found {reprlib.repr(value)}"
+        )
+    if not any(numbers):
+        raise ValueError(f"train.class_weights: expected a number above 0 among them, found {reprlib.repr(value)}")
+    return tuple(number + 0.0 for number in numbers)
+
+
 Width = Annotated[int, Field(ge=1, le=LARGEST_WIDTH)]
 # -0.0 is 0: equal numbers are one run
 Plain = AfterValidator(lambda value: value + 0.0)
@@ -35,11 +57,13 @@ Fraction = Annotated[float, Field(ge=0, lt=1), Plain]
 Rows = Annotated[int, Field(ge=0, le=10**9)]
 SomeRows = Annotated[int, Field(ge=1, le=10**9)]
 Epochs = Annotated[int, Field(ge=1, le=10**6)]
+Pixels = Annotated[int, Field(ge=0, le=10**6)]
 # Of a run's epochs: 1 is its end.
 Moment = Annotated[float, Field(gt=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 Listed = BeforeValidator(_as_list)  # one value where a list is expected is a list of one
+ClassWeights = tuple[Annotated[float, Field(ge=0, le=10**6)], ...]
 
 
 class Section(BaseModel):
@@ -345,6 +369,17 @@ class Train(Section):
         Annotated[float, Field(gt=0, lt=1)] | None,
         about("what train.schedule=step multiplies the rate by; null: 0.1"),
     ] = None
+    label_smoothing: Annotated[
+        Fraction, about("part of the training target that is spread evenly over all classes (mlp, cnn)")
+    ] = 0.0
+    class_weights: Annotated[
+        ClassWeights | Literal["balanced"] | None,
+        BeforeValidator(_as_class_weights),
+        about(
+            "weights of the classes, in proportion to which an epoch's rows are drawn: one number for each class, in "
+            "their order; balanced: all classes become equally frequent; null: each row comes once (mlp, cnn)"
+        ),
+    ] = None
 
     ema: Annotated[
         Annotated[float, Field(gt=0, lt=1)] | None,
@@ -436,15 +471,48 @@ class Evolve(Section):
 
 
 class Augment(Section):
-    """Random changes of the training images, anew in every epoch."""
+    """Random changes of the training rows, anew in every epoch."""
 
     rotation: Annotated[Annotated[float, Field(ge=0, le=180), Plain], about("largest rotation, either way", "degrees")]
     shift: Annotated[Fraction, about("largest shift, either way, as a fraction of height and width")]
     flip: Annotated[bool, about("whether half of the images are flipped left to right")]
+    crop: Annotated[
+        Pixels,
+        about("border by which an image is extended, reflecting it, before a part of its size is cut out", "pixels"),
+    ] = 0
+    cutout: Annotated[
+        Pixels,
+        about("side of a square, centred anywhere in the image, that becomes the training rows' mean", "pixels"),
+    ] = 0
+    mixup: Annotated[
+        Annotated[float, Field(ge=0, le=1000), Plain],
+        about(
+            "alpha of the Beta(alpha, alpha) that says, for each batch, in which proportion its rows and labels are "
+            "mixed with others of the batch; 0: they are not"
+        ),
+    ] = 0.0
+    until: Annotated[Moment, about("after which part of the run the training rows are not changed any more")] = 1.0
+
+    @model_validator(mode="after")
+    def _an_end_needs_a_beginning(self) -> Self:
+        if self.until < 1 and not self.is_on:
+            raise ValueError(
+                f"data.augment.until={self.until:g} ends the augmentation, which is off: expected another key of "
+                "data.augment beside it"
+            )
+        return self
+
+    @property
+    def moves_images(self) -> bool:
+        return self.rotation > 0 or self.shift > 0 or self.flip
+
+    @property
+    def changes_images(self) -> bool:
+        return self.moves_images or self.crop > 0 or self.cutout > 0
 
     @property
     def is_on(self) -> bool:
-        return self.rotation > 0 or self.shift > 0 or self.flip
+        return self.changes_images or self.mixup > 0
 
 
 class Data(Section):

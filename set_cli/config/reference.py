@@ -66,6 +66,7 @@ class Key:
 
     kind       of its value, or of each value of a list
     low, high  bounds in words (≥ 1, < 1); empty where there are none that matter
+    words      that stand for a value which is otherwise a list
     """
 
     name: str
@@ -77,6 +78,7 @@ class Key:
     choices: tuple[str, ...]
     low: str
     high: str
+    words: tuple[str, ...] = ()
 
     @property
     def section(self) -> str:
@@ -95,7 +97,8 @@ class Key:
             words = (SEVERAL if self.is_list else ONE)[self.kind]
             text = " ".join(part for part in (words, ", ".join(filter(None, (self.low, self.high)))) if part)
         text += f" ({self.unit})" if self.unit else ""
-        return ("list of " if self.is_list else "") + text + (" or null" if self.optional else "")
+        others = [*self.words, *(["null"] if self.optional else [])]
+        return ("list of " if self.is_list else "") + " or ".join([text, *others])
 
     @property
     def expected(self) -> str:
@@ -118,32 +121,35 @@ def keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[Key]:
 
 
 def _key(name: str, field: FieldInfo) -> Key:
-    inner, metadata, optional = _unwrapped(field.annotation)
+    inner, metadata, optional, words = _unwrapped(field.annotation)
     metadata = [*field.metadata, *metadata]
     is_list = get_origin(inner) is tuple
     if is_list:
-        inner, metadata, _ = _unwrapped(get_args(inner)[0])
+        inner, metadata, *_ = _unwrapped(get_args(inner)[0])
     choices = get_args(inner) if get_origin(inner) is Literal else ()
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     low, high = _bounds(metadata)
     kind: Kind = "choice" if choices else KINDS[inner]
-    return Key(name, field.description or "", str(extra.get("unit", "")), kind, is_list, optional, choices, low, high)
+    unit = str(extra.get("unit", ""))
+    return Key(name, field.description or "", unit, kind, is_list, optional, choices, low, high, words)
 
 
-def _unwrapped(annotation: Any) -> tuple[Any, list[Any], bool]:
-    """A type without its annotations and `| None`; the annotations; whether None is allowed."""
+def _unwrapped(annotation: Any) -> tuple[Any, list[Any], bool, tuple[str, ...]]:
+    """A type without its annotations and `| None`; the annotations; whether None is allowed; words beside a list."""
     metadata: list[Any] = []
-    optional = False
+    optional, words = False, tuple[str, ...]()
     while True:
         if get_origin(annotation) is Annotated:
             annotation, *found = get_args(annotation)
             for item in found:
                 metadata += item.metadata if isinstance(item, FieldInfo) else [item]
         elif get_origin(annotation) in (Union, types.UnionType):
-            (annotation,) = (part for part in get_args(annotation) if part is not type(None))
-            optional = True
+            parts = [part for part in get_args(annotation) if part is not type(None)]
+            optional = len(parts) < len(get_args(annotation))
+            words = tuple(word for part in parts[1:] for word in get_args(part))
+            annotation = parts[0]
         else:
-            return annotation, metadata, optional
+            return annotation, metadata, optional, words
 
 
 def _bounds(metadata: Sequence[Any]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Batches of network inputs: rows gathered, scaled and moved, by the compiled kernels where they can."""
+"""Batches of network inputs: rows gathered, scaled and changed, by the compiled kernels where they can."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from set_cli import native
-from set_cli.data.augment import transform
+from set_cli.data.augment import Changes, changed
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet
 from set_cli.data.scaling import in_chunks, unscaled
@@ -35,7 +35,7 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, rows: Tensor, maps: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    def batch(self, rows: Tensor, changes: Changes | None = None) -> tuple[Tensor, Tensor]: ...
 
 
 class Inputs:
@@ -56,6 +56,8 @@ class Inputs:
         self.y = (no_class if part.y is None else torch.from_numpy(part.y)).to(self.home)
         self.offset = torch.from_numpy(scaling.offset.astype(np.float32)).to(device)
         self.scale = torch.from_numpy(scaling.scale.astype(np.float32)).to(device)
+        blank = np.zeros(data.card.features) if data.scaling.blank is None else data.scaling.blank
+        self.blank = torch.from_numpy(blank.astype(np.float32)).to(device)
         self.shape = data.card.shape or (1, data.card.features)
         self.device = device
         self.is_binary = data.card.kind == "binary"
@@ -71,27 +73,27 @@ class Inputs:
         """Whether the rows are where the batches are."""
         return self.home == self.device
 
-    def batch(self, rows: Tensor, maps: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x (n, features) float32, scaled and, with maps (n, 2, 3), moved; y (n,).
+    def batch(self, rows: Tensor, changes: Changes | None = None) -> tuple[Tensor, Tensor]:
+        """x (n, features) float32, scaled and, with changes of as many images, changed; y (n,).
 
         rows (n,) int64; on the CPU negative ones are refused (IndexError), on a GPU nobody waits to look at them.
-        ValueError for maps of another shape.
+        ValueError for changes of another shape.
         """
-        if maps is not None and maps.shape != (len(rows), 2, 3):
-            raise ValueError(f"expected maps of shape {(len(rows), 2, 3)}, one for each row, got {tuple(maps.shape)}")
+        if changes is not None:
+            changes.check(len(rows))
         if rows.is_cpu and len(rows) and int(rows.min()) < 0:  # too large ones are y's to refuse
             raise IndexError(f"expected rows 0 to {len(self) - 1}, got {int(rows.min())}")
         rows = rows.to(self.home, torch.int64)
         y = self.y[rows].to(self.device)
         if self._fused:
-            x = self._gather(rows, maps)
+            x = self._gather(rows, changes)
         else:
             x = (self.x[rows].to(self.device).float() - self.offset) * self.scale
-            # Scaled first, then moved: the order of the authors' script.
-            x = x if maps is None else transform(x, maps.to(self.device), self.shape)
+            # Scaled first, then changed: the order of the authors' script.
+            x = x if changes is None else changed(x, changes.to(self.device), self.shape, self.blank)
         return x if self.clip is None else x.clamp_(-self.clip, self.clip), y
 
-    def _gather(self, rows: Tensor, maps: Tensor | None) -> Tensor:
+    def _gather(self, rows: Tensor, changes: Changes | None) -> Tensor:
         rows, features = rows.contiguous(), self.x.shape[1]
         x = native.new_columns(len(rows), features)
         is_bytes = self.x.dtype == torch.uint8
@@ -102,27 +104,36 @@ class Inputs:
             offset=self.offset.data_ptr(),
             scale=self.scale.data_ptr(),
         )
-        work = x.numel() * native.ELEMENTWISE * (1 if maps is None else 4)  # four neighbours of every pixel
+        work = x.numel() * native.ELEMENTWISE * (1 if changes is None else 4)  # four neighbours of every pixel
         out, threads = records.columns(x), native.threads(work)
         assert native.core is not None
-        if maps is None:
+        if changes is None:
             native.core.gather(records.Gather(source=source, rows=rows.data_ptr(), out=out, n_batch=len(rows)), threads)
         else:
             height, width = self.shape[-2:]
             image = records.Image(channels=features // (height * width), height=height, width=width)
-            maps = maps.to("cpu", torch.float32).contiguous()
-            native.core.gather_moved(
-                records.GatherMoved(
+            crops = _for_kernels(changes.crops, torch.int32)
+            maps = _for_kernels(changes.maps, torch.float32)
+            squares = _for_kernels(changes.squares, torch.int32)
+            native.core.gather_changed(
+                records.GatherChanged(
                     source=source,
                     image=image,
                     rows=rows.data_ptr(),
-                    maps=maps.data_ptr(),
+                    crops=records.address(crops),
+                    maps=records.address(maps),
+                    squares=records.address(squares),
+                    blank=self.blank.data_ptr(),
                     out=out,
                     n_batch=len(rows),
                 ),
                 threads,
             )
         return x
+
+
+def _for_kernels(values: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if values is None else values.to("cpu", dtype).contiguous()
 
 
 def _fits(size: int, device: torch.device) -> bool:

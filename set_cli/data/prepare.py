@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from set_cli.config import Data as DataConfig
 from set_cli.config import Dataset
 from set_cli.data.answers import check_answers
+from set_cli.data.augment import check_images
 from set_cli.data.bundled import bundled_digits
 from set_cli.data.card import Card
 from set_cli.data.catalog import CATALOG
@@ -28,7 +29,7 @@ from set_cli.data.parts import Part
 from set_cli.data.scaling import CHUNK, Scaling, fit_scaling, mean_of
 from set_cli.data.sources import Source, choose_form, identity_of, missing_files, missing_sentence, read_source
 from set_cli.data.split import choose_rows
-from set_cli.errors import ConfigError, DataError
+from set_cli.errors import DataError
 from set_cli.system.progress import Bar, no_bar
 
 BINARIZE_SEED = 2383  # of the draws that make MNIST binary, the same for every run
@@ -85,8 +86,7 @@ def load_data(
     own, name = origin == "custom", str(dataset.path) if origin == "custom" else dataset.name
     doubts = check_measured(card, name, [part.labels for part in whole.values()]) if own and labels else []
     chosen = choose_rows(dataset.name, data, parts, labels=labels)
-    if data.augment.is_on and card.shape is None:
-        raise ConfigError(f"data.augment needs images; {dataset.name} has none")
+    check_images(data.augment, dataset.name, card.shape)
     used = {"train": chosen.train, "valid": chosen.valid, "test": chosen.test}
     used = {name: part for name, part in used.items() if len(part)}
     if labels:

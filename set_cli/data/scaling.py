@@ -28,12 +28,14 @@ class Scaling:
     offset, scale  (features,) float64, from the training rows
     fill           (features,) float64: what stands for a missing value (NaN); None where none is expected
     clip           largest size of an input; None: any
+    blank          (features,) float64: what the network gets of a pixel that is cut out; None: 0
     """
 
     offset: NDArray[np.float64]
     scale: NDArray[np.float64]
     fill: NDArray[np.float64] | None = None
     clip: float | None = None
+    blank: NDArray[np.float64] | None = None
 
     def __call__(self, x: Rows) -> NDArray[np.float32]:
         """(n, features) rows as they are in the file -> (n, features) float32 network inputs."""
@@ -70,7 +72,8 @@ def fit_scaling(
     """
     if data.scaling == "unit":
         offset, scale = _unit(card, train)
-        return Scaling(offset, scale, fill, data.clip), []
+        blank = (mean_of(train) - offset) * scale if data.augment.cutout else None
+        return Scaling(offset, scale, fill, data.clip, blank), []
     spread = _spread_of_doubles(card, train) if train.x.dtype == np.float64 else _spread(train)
     # A constant feature carries nothing: it becomes 0 everywhere instead of a division by zero.
     scale = np.divide(1, spread.deviation, out=np.zeros_like(spread.deviation), where=spread.deviation > 0)

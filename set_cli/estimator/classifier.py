@@ -15,11 +15,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from set_cli.config import Config
+from set_cli.data.drawn import Drawn
 from set_cli.data.scaling import Scaling
 from set_cli.errors import DivergedError
 from set_cli.estimator.columns import Columns
 from set_cli.estimator.network import Network, computing
-from set_cli.estimator.rows import Drawn, gathered, in_order, repeated
+from set_cli.estimator.rows import gathered, in_order, repeated
 from set_cli.estimator.settings import configuration
 from set_cli.estimator.weights import class_factors, sample_weights
 

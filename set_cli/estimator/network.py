@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from set_cli.config import Config
+from set_cli.data.drawn import Drawn
 from set_cli.data.scaling import Scaling, rows_at_once
 from set_cli.errors import DivergedError
-from set_cli.estimator.rows import CPU, Drawn
+from set_cli.estimator.rows import CPU
 from set_cli.models.counts import count_connections, count_layers, count_totals
 from set_cli.models.mlp import build_mlp, plan_mlp
 from set_cli.sparse.engines import choose

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 from torch import Tensor
 
+from set_cli.data.augment import Changes
 from set_cli.data.card import Card
-from set_cli.data.inputs import Inputs
+from set_cli.data.inputs import Batches, Inputs
 from set_cli.data.parts import Part
 from set_cli.data.prepare import DataSet
 from set_cli.data.scaling import Scaling
@@ -23,23 +24,24 @@ MOST_REPEATED = 10  # times the rows: what whole-number weights may lengthen an 
 CPU = torch.device("cpu")
 
 
-class Gathered(Protocol):
-    """A source of batches: the rows with these numbers, scaled, and their class numbers."""
-
-    def batch(self, rows: Tensor, maps: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
-
-
 class SparseRows:
     """CSR rows with their class numbers; no more of them than a batch are dense at a time."""
+
+    device = home = CPU
+    shape = (1, 1)  # of no image: augmentation is off
+    is_resident = True
 
     def __init__(self, x: Any, y: NDArray[np.int64], scaling: Scaling) -> None:
         self._x, self._y, self._scaling = x, torch.from_numpy(y), scaling
 
-    def batch(self, rows: Tensor, maps: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def __len__(self) -> int:
+        return len(self._y)
+
+    def batch(self, rows: Tensor, changes: Changes | None = None) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(self._scaling(self._x[rows.numpy()].toarray())), self._y[rows]
 
 
-def gathered(x: Any, y: NDArray[np.int64], scaling: Scaling) -> Gathered:
+def gathered(x: Any, y: NDArray[np.int64], scaling: Scaling) -> Batches:
     """Batches of these rows."""
     if issparse(x):
         return SparseRows(x, y, scaling)
@@ -47,35 +49,6 @@ def gathered(x: Any, y: NDArray[np.int64], scaling: Scaling) -> Gathered:
     card = Card("rows", "rows", "", "real", features, classes, n, 0, 0, "", "", "")
     part = Part(x, y)
     return Inputs(part, DataSet(card, part, None, part, scaling, "test", {}, "custom"), CPU)
-
-
-class Drawn:
-    """The rows of an epoch, for the training loop: each as often as its weight says.
-
-    rows     their numbers, a row of weight 2 twice
-    weights  (rows,) beside that, which no repetition expresses: they are drawn in proportion; None: all alike
-    """
-
-    device = home = CPU
-    shape = (1, 1)  # of no image: augmentation is off
-    is_resident = True
-
-    def __init__(self, source: Gathered, rows: NDArray[np.int64], weights: NDArray[np.float64] | None) -> None:
-        self._source, self._rows, self._weights = source, rows, weights
-        self._order = torch.from_numpy(rows)
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def draw(self, rng: np.random.Generator) -> None:
-        """Draw an epoch's rows: systematic sampling, a row's number differs from its expectation by less than 1."""
-        if self._weights is not None:
-            upto = np.cumsum(self._weights)
-            ends = np.floor(upto / upto[-1] * len(self._rows) + rng.random()).astype(np.int64)
-            self._order = torch.from_numpy(np.repeat(self._rows, np.diff(ends, prepend=0)))
-
-    def batch(self, rows: Tensor, maps: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._source.batch(self._order[rows])
 
 
 def in_order(x: Any, y: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from set_cli.data.drawn import balanced
+
 
 def sample_weights(given: ArrayLike | None, n: int) -> NDArray[np.float64]:
     """(n,) weights, 1 where none are given; ValueError for others than finite ones of 0 and more, or all 0."""
@@ -33,10 +35,7 @@ def class_factors(given: Any, classes: NDArray[Any], totals: NDArray[np.float64]
     if given is None:
         return None
     if isinstance(given, str) and given == "balanced":
-        present = totals > 0
-        factors = np.zeros(len(totals))
-        factors[present] = totals.sum() / (present.sum() * totals[present])
-        return factors
+        return balanced(totals)
     if not isinstance(given, Mapping):
         raise ValueError(f"class_weight: expected None, 'balanced' or a dictionary, found {given!r}")
     factors = np.array([given.get(label, 1.0) for label in classes.tolist()], np.float64)

@@ -126,9 +126,16 @@ class LayerBackward(NamedTuple):
     relu: float
 
 
+class Targets(NamedTuple):
+    labels: int
+    others: int
+    shares: int
+    smoothing: float
+
+
 class CrossEntropy(NamedTuple):
     logits: Columns
-    labels: int
+    targets: Targets
     classes: int
     n_batch: int
     gradient: Columns
@@ -150,12 +157,23 @@ class Gather(NamedTuple):
     n_batch: int
 
 
-class GatherMoved(NamedTuple):
+class GatherChanged(NamedTuple):
     source: Source
     image: Image
     rows: int
+    crops: int
     maps: int
+    squares: int
+    blank: int
     out: Columns
+    n_batch: int
+
+
+class Mix(NamedTuple):
+    x: Columns
+    partners: int
+    shares: int
+    features: int
     n_batch: int
 
 
@@ -229,6 +247,11 @@ NO_DROPOUT = Dropout(kept=0, threshold=0, scale=1.0, random=Random(seed=0, step=
 def columns(x: Tensor | None) -> Columns:
     """Address and stride of a tensor (n_batch, neurons) whose batch is contiguous; null for None."""
     return NO_COLUMNS if x is None else Columns(data=x.data_ptr(), stride=x.stride(1))
+
+
+def address(x: Tensor | None) -> int:
+    """The address of a tensor's values; 0 for None."""
+    return 0 if x is None else x.data_ptr()
 
 
 def check(compiled: Any) -> None:

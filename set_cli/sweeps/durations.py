@@ -43,13 +43,24 @@ NEWEST = 200  # earlier runs of a data set and model that are looked at
 # What changes how long nothing takes, by section.
 TIMELESS = {
     "": ("seed", "zeta"),
-    "train": ("epochs", "lr", "weight_decay", "schedule", "warmup", "lr_end", "lr_steps", "lr_factor"),
+    "train": (
+        "epochs",
+        "lr",
+        "weight_decay",
+        "schedule",
+        "warmup",
+        "lr_end",
+        "lr_steps",
+        "lr_factor",
+        "label_smoothing",
+        "class_weights",
+    ),
     "model": ("init", "ais_every"),
     "method": ("regrow_init",),
     "data": ("scaling", "missing", "clip", "split"),
     "dataset": ("test_checksum",),
 }
-ON_OR_OFF = ("dropout", "momentum", "l1", "clip", "rotation", "shift")
+ON_OR_OFF = ("dropout", "momentum", "l1", "clip", "rotation", "shift", "crop", "cutout", "mixup")
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,8 @@ def _cause(config: Config, rows: int) -> str:
     strong = [f"{key}={value:g}" for key, value in penalties.items() if value >= STRONG]
     if strong:
         return f"{' and '.join(strong)} may leave nothing of the weights"
+    if train.class_weights is not None:
+        return "train.class_weights trains on other proportions of the classes than the test rows have"
     steps = train.epochs * -(-rows // train.batch_size)
     taken = "1 step" if steps == 1 else f"{steps:,} steps"
     return f"{taken} at train.lr={train.lr:g}; more train.epochs or a smaller train.batch_size may help"

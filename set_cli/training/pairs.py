@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from set_cli.config import MODELS, Config, Model
+from set_cli.config import MODELS, Config
 from set_cli.data.card import Card, Form
 from set_cli.data.catalog import CATALOG
 from set_cli.data.custom import check_path
@@ -12,6 +12,7 @@ from set_cli.data.files import data_folder
 from set_cli.data.sources import choose_form, identify, uses_imports
 from set_cli.errors import ConfigError, DataError, NotApplicable
 from set_cli.system.files import sha256
+from set_cli.training.class_weights import check_class_weights
 
 
 def check_pair(config: Config) -> None:
@@ -20,8 +21,10 @@ def check_pair(config: Config) -> None:
     ConfigError where a setting of the data does not suit the model.
     """
     name, model = config.dataset.name, config.model
+    if not model.facts.needs_labels:
+        _check_unlabelled(config)
     if name in CATALOG:
-        check_card(model, CATALOG[name])
+        check_card(config, CATALOG[name])
     if model.facts.needs_probabilities:
         _check_probabilities(config)
     if name == "custom":
@@ -35,8 +38,9 @@ def check_pair(config: Config) -> None:
         _form(config)
 
 
-def check_card(model: Model, card: Card) -> None:
-    """NotApplicable where data like this cannot train the model."""
+def check_card(config: Config, card: Card) -> None:
+    """NotApplicable where data like this cannot train the model; ConfigError for weights of other classes."""
+    model = config.model
     if model.facts.needs_probabilities and card.kind == "real":
         if card.name != "custom":
             raise NotApplicable(
@@ -48,6 +52,7 @@ def check_card(model: Model, card: Card) -> None:
         )
     if model.facts.needs_images and card.shape is None:
         raise NotApplicable(no_images(card))
+    check_class_weights(config, card)
 
 
 def _check_probabilities(config: Config) -> None:
@@ -59,9 +64,20 @@ def _check_probabilities(config: Config) -> None:
     if config.backend.precision != "float32":
         raise ConfigError(f"backend.precision: expected float32 for model={name}; bfloat16 is for model={others}")
     if config.data.augment.is_on:
-        raise ConfigError(f"data.augment moves images for model={others}; model={name} is trained on them as they are")
+        raise ConfigError(
+            f"data.augment changes the rows of model={others}; model={name} is trained on them as they are"
+        )
     if config.train.ema is not None:
         raise ConfigError(f"train.ema is for model={others}; the log-probability of averages would take as long again")
+
+
+def _check_unlabelled(config: Config) -> None:
+    """ConfigError for settings of labels, which the model does not look at."""
+    name, train = config.model.name, config.train
+    others = " and ".join(f"model={other}" for other, facts in MODELS.items() if facts.needs_labels)
+    for key, is_set in {"label_smoothing": train.label_smoothing, "class_weights": train.class_weights}.items():
+        if is_set:
+            raise ConfigError(f"train.{key} is for {others}; model={name} is trained without labels")
 
 
 def _check_test_path(config: Config) -> None:

@@ -29,6 +29,8 @@ class Pass:
     resume_from  the `state` of an interrupted pass; empty for a new one
     group        of processes that share each batch
     home         where the row numbers are: with the rows
+
+    order  (rows,) int64 row numbers
     """
 
     def __init__(
@@ -42,13 +44,13 @@ class Pass:
         group: Group = ALONE,
         home: torch.device = CPU,
     ) -> None:
-        self._order = torch.from_numpy(streams.generator(seed, "data", epoch).permutation(rows)).to(home)
+        self.order = torch.from_numpy(streams.generator(seed, "data", epoch).permutation(rows)).to(home)
         self._batch_size, self._group = batch_size, group
         self.done = int(resume_from[ROWS]) if resume_from else 0
         self._loss = torch.tensor(float(resume_from[LOSS]) if resume_from else 0.0, dtype=torch.float64, device=device)
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self.order)
 
     @property
     def steps(self) -> int:
@@ -62,7 +64,7 @@ class Pass:
     def batches(self) -> Iterator[Tensor]:
         """Row numbers (n_batch,) of the steps that are left; the last batch may be smaller."""
         while self.done < len(self):
-            yield self._order[self.done : self.done + self._batch_size]
+            yield self.order[self.done : self.done + self._batch_size]
 
     def add(self, loss: Tensor | float) -> None:
         """Count a step's loss: the sum of the losses of the rows that are this process's."""

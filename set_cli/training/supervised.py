@@ -6,16 +6,15 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from set_cli.config import Augment, Config
-from set_cli.data.augment import draw_transforms
+from set_cli.config import Config
 from set_cli.data.inputs import Batches, Inputs
 from set_cli.models.activations import Activation
 from set_cli.system import streams
+from set_cli.training.augmentation import Augmented
 from set_cli.training.averaging import Averaging
 from set_cli.training.graphs import Step, recorded
 from set_cli.training.group import ALONE, Group
@@ -40,6 +39,8 @@ def train_epoch(
 ) -> float:
     """Mean training loss (nats per row) over one pass; every row is used once, the last partial batch too.
 
+    The loss is what is minimised: of rows as they are augmented, of labels as they are smoothed and mixed.
+
     resume_from  state of an interrupted epoch, from a checkpoint; empty at the start
     group        of processes that share each batch
     parallel     the model as the group trains it
@@ -54,7 +55,7 @@ def train_epoch(
         if f"dropout{i}" in resume_from:  # not of the others of a group, which no checkpoint holds
             activation.stream.restore(resume_from[f"dropout{i}"])
     one_pass = Pass(len(inputs), train.batch_size, seed, epoch, inputs.device, resume_from, group, inputs.home)
-    maps = _epoch_transforms(config.data.augment, inputs, streams.generator(seed, "augment", epoch))
+    augmented = Augmented(config, inputs, epoch, one_pass.order)
     penalised = connection_weights(model)
     averaging = Averaging(model, optimizer, train.ema)
     is_half = config.backend.precision == "bfloat16"
@@ -64,10 +65,10 @@ def train_epoch(
 
     def step(batch: Tensor) -> None:
         rows, share = group.share(batch)
-        x, y = inputs.batch(rows, None if maps is None else maps[rows])
+        x, y, mixed = augmented.batch(rows, is_whole=group.size == 1)
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=is_half):
             logits = forward(x)
-        loss = cross_entropy(logits.float(), y)
+        loss = cross_entropy(logits.float(), y, train.label_smoothing, mixed)
         drop_gradients(optimizer)
         (loss if group.size == 1 else share * loss).backward()  # type: ignore[no-untyped-call]
         clip_gradients(optimizer, train.clip)
@@ -92,12 +93,6 @@ def train_epoch(
         if after_step(one_pass.done, len(one_pass), state):
             learn = prepared()
     return one_pass.mean_loss
-
-
-def _epoch_transforms(augment: Augment, inputs: Batches, rng: np.random.Generator) -> Tensor | None:
-    if not augment.is_on:
-        return None
-    return torch.from_numpy(draw_transforms(augment, len(inputs), inputs.shape, rng)).to(inputs.home)
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from set_cli.data.inputs import Inputs
 from set_cli.models.rbm import RBM
 from set_cli.system import streams
 from set_cli.training import annealing, contrastive, supervised
+from set_cli.training.class_weights import by_class
 from set_cli.training.group import ALONE, Group
 from set_cli.training.passes import AfterStep, State
 
@@ -57,9 +58,10 @@ class Supervised:
     def train(
         self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, resume_from: State
     ) -> float:
-        group, parallel = self._group, self._parallel
+        config, group, parallel = self._config, self._group, self._parallel
+        rows = by_class(inputs, config.train.class_weights, config.seed, epoch)
         return supervised.train_epoch(
-            self._model, inputs, optimizer, self._config, epoch, after_step, resume_from, group, parallel
+            self._model, rows, optimizer, config, epoch, after_step, resume_from, group, parallel
         )
 
     def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:

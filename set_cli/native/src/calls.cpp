@@ -36,7 +36,7 @@ void activate_backward(const Kernels& kernels, const ActivationBackward& all, in
 }
 
 double cross_entropy(const Kernels& kernels, const CrossEntropy& all) {
-    return kernels.cross_entropy(all.logits, all.labels, all.classes, all.n_batch, all.gradient, all.scale);
+    return kernels.cross_entropy(all.logits, all.targets, all.classes, all.n_batch, all.gradient, all.scale);
 }
 
 void descend(const Kernels& kernels, const Descent* parameters, int64_t number, float rate, float momentum,
@@ -56,16 +56,27 @@ void gather(const Kernels& kernels, const Gather& all, int64_t threads) {
     });
 }
 
-bool gather_moved(const Kernels& kernels, const GatherMoved& all, int64_t threads) {
-    const int64_t each = moved_scratch(all.source, all.image);
-    float* scratch = static_cast<float*>(malloc(static_cast<size_t>(each * threads) * sizeof(float)));
+// Calls work(scratch) in every thread, with so many floats of its own; false where there is no memory.
+template <typename Work>
+static bool with_scratch(int64_t floats, int64_t threads, Work work) {
+    float* scratch = static_cast<float*>(malloc(static_cast<size_t>(floats * threads) * sizeof(float)));
     if (!scratch) return false;
-    in_team(threads, [&] {
-        kernels.gather_moved(all.source, my_share(all.n_batch), all.image, all.rows, all.maps, all.out,
-                             scratch + each * thread_number());
-    });
+    in_team(threads, [&] { work(scratch + floats * thread_number()); });
     free(scratch);
     return true;
+}
+
+bool gather_changed(const Kernels& kernels, const GatherChanged& all, int64_t threads) {
+    const Changes changes{all.crops, all.maps, all.squares, all.blank};
+    return with_scratch(changed_scratch(all.source, all.image), threads, [&](float* scratch) {
+        kernels.gather_changed(all.source, my_share(all.n_batch), all.image, all.rows, changes, all.out, scratch);
+    });
+}
+
+bool mix(const Kernels& kernels, const Mix& all, int64_t threads) {
+    return with_scratch(3 * all.n_batch, threads, [&](float* scratch) {
+        kernels.mix(my_share(all.features), all.x, all.partners, all.shares, all.n_batch, scratch);
+    });
 }
 
 void to_columns(const Kernels& kernels, const ToColumns& all, int64_t threads) {

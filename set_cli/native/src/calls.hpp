@@ -88,18 +88,17 @@ void activate_backward(const Kernels&, const ActivationBackward&, int64_t thread
 
 // The loss of a batch of logits.
 //   logits, gradient  (classes, n_batch); the same, written: the gradient times `scale`
-//   labels            (n_batch,) int64
-#define SET_CROSS_ENTROPY(FIELD)  \
-    FIELD(Columns, logits)        \
-    FIELD(const int64_t*, labels) \
-    FIELD(int64_t, classes)       \
-    FIELD(int64_t, n_batch)       \
-    FIELD(Columns, gradient)      \
+#define SET_CROSS_ENTROPY(FIELD) \
+    FIELD(Columns, logits)       \
+    FIELD(Targets, targets)      \
+    FIELD(int64_t, classes)      \
+    FIELD(int64_t, n_batch)      \
+    FIELD(Columns, gradient)     \
     FIELD(float, scale)
 struct CrossEntropy {
     SET_RECORD(CrossEntropy, SET_CROSS_ENTROPY)
 };
-// The sum over the batch of -log softmax(logits)[label]; NaN where a label is not below `classes`. In one thread,
+// The sum over the batch of -log softmax(logits)[label]; NaN where a label is no class. In one thread,
 // O(classes n_batch) time.
 double cross_entropy(const Kernels&, const CrossEntropy&);
 
@@ -131,21 +130,44 @@ struct Gather {
 // O(features n_batch) time.
 void gather(const Kernels&, const Gather&, int64_t threads);
 
-// The same for images, each moved by its own map.
-//   image  channels, height and width, whose product is the source's features
-//   maps   (n_batch, 2, 3) from output to input coordinates in [-1, 1]
-#define SET_GATHER_MOVED(FIELD) \
-    FIELD(Source, source)       \
-    FIELD(Image, image)         \
-    FIELD(const int64_t*, rows) \
-    FIELD(const float*, maps)   \
-    FIELD(Columns, out)         \
+// The same for images, each changed in its own way.
+//   image    channels, height and width, whose product is the source's features
+//   crops    (n_batch, 2) int32: pixels further down and to the right at which the image is read, reflected at its
+//            borders; null: 0
+//   maps     (n_batch, 2, 3) from output to input coordinates in [-1, 1]; null: the image stays where it is
+//   squares  (n_batch, 4) int32: the lines [top, bottom) and columns [left, right) that become blank; null: none
+//   blank    (features,)
+#define SET_GATHER_CHANGED(FIELD)  \
+    FIELD(Source, source)          \
+    FIELD(Image, image)            \
+    FIELD(const int64_t*, rows)    \
+    FIELD(const int32_t*, crops)   \
+    FIELD(const float*, maps)      \
+    FIELD(const int32_t*, squares) \
+    FIELD(const float*, blank)     \
+    FIELD(Columns, out)            \
     FIELD(int64_t, n_batch)
-struct GatherMoved {
-    SET_RECORD(GatherMoved, SET_GATHER_MOVED)
+struct GatherChanged {
+    SET_RECORD(GatherChanged, SET_GATHER_CHANGED)
 };
-// False where there is no memory. O(features n_batch) time, moved_scratch() floats of memory for each thread.
-bool gather_moved(const Kernels&, const GatherMoved&, int64_t threads);
+// False where there is no memory. O(features n_batch) time, changed_scratch() floats of memory for each thread.
+bool gather_changed(const Kernels&, const GatherChanged&, int64_t threads);
+
+// A batch whose rows become mixtures with others of it.
+//   x         (features, n_batch), changed: share x[b] + (1 - share) x[partner]
+//   partners  (n_batch,) int64, all below n_batch
+//   shares    (n_batch,)
+#define SET_MIX(FIELD)              \
+    FIELD(Columns, x)               \
+    FIELD(const int64_t*, partners) \
+    FIELD(const float*, shares)     \
+    FIELD(int64_t, features)        \
+    FIELD(int64_t, n_batch)
+struct Mix {
+    SET_RECORD(Mix, SET_MIX)
+};
+// False where there is no memory. O(features n_batch) time, 3 n_batch floats of memory for each thread.
+bool mix(const Kernels&, const Mix&, int64_t threads);
 
 // A batch in any layout, as columns.
 //   x    element (b, f) of (n_batch, features) lies at b * stride_batch + f * stride_feature

@@ -105,6 +105,27 @@ void activate_rows_backward(Slopes slopes, Slopes gradients, const Dropout& drop
                                               n_batch);
 }
 
+// The gradient of `count` rows that have softened targets, from its exponentials and what they are multiplied by. What
+// the targets add to the loss that the labels alone would have.
+double soften(Columns logits, const Targets& targets, int64_t classes, int64_t first, int count, const float* factors,
+              Columns gradient, float scale) {
+    const float evenly = targets.smoothing / static_cast<float>(classes), kept = 1.0f - targets.smoothing;
+    double more = 0;
+    for (int64_t c = 0; c < classes; c++) {
+        const float* row = logits.row(c) + first;
+        float* to = gradient.row(c) + first;
+        for (int b = 0; b < count; b++) {
+            const int64_t label = targets.labels[first + b], other = targets.others ? targets.others[first + b] : label;
+            const float share = targets.others ? targets.shares[first + b] : 1.0f;
+            const float own = (label == c ? share : 0.0f) + (other == c ? 1.0f - share : 0.0f);
+            const float target = kept * own + evenly;
+            more += ((label == c ? 1.0 : 0.0) - target) * row[b];
+            to[b] = to[b] * factors[b] - scale * target;
+        }
+    }
+    return more;
+}
+
 }  // namespace
 
 void activate(Shape shape, Range mine, Slopes slopes, Dropout dropout, Columns z, Columns y, int64_t n_batch) {
@@ -123,8 +144,10 @@ void activate_backward(Shape shape, Range mine, Slopes slopes, Slopes gradients,
     rows(slopes, gradients, dropout, z, dy, dz, mine, n_batch);
 }
 
-double cross_entropy(Columns logits, const int64_t* labels, int64_t classes, int64_t n_batch, Columns gradient,
+double cross_entropy(Columns logits, const Targets& targets, int64_t classes, int64_t n_batch, Columns gradient,
                      float scale) {
+    const int64_t* labels = targets.labels;
+    const bool soft = targets.others || targets.smoothing != 0;
     constexpr int run = 64;
     double total = 0;
     for (int64_t b0 = 0; b0 < n_batch; b0 += run) {
@@ -132,6 +155,7 @@ double cross_entropy(Columns logits, const int64_t* labels, int64_t classes, int
         float largest[run], sum_of_powers[run];
         for (int b = 0; b < count; b++) {
             if (labels[b0 + b] < 0 || labels[b0 + b] >= classes) return NAN;
+            if (targets.others && (targets.others[b0 + b] < 0 || targets.others[b0 + b] >= classes)) return NAN;
             largest[b] = logits.row(0)[b0 + b];
             sum_of_powers[b] = 0;
         }
@@ -151,6 +175,10 @@ double cross_entropy(Columns logits, const int64_t* labels, int64_t classes, int
             const int64_t label = labels[b0 + b];
             total += static_cast<double>(logf(sum_of_powers[b])) + largest[b] - logits.row(label)[b0 + b];
             sum_of_powers[b] = scale / sum_of_powers[b];
+        }
+        if (soft) {
+            total += soften(logits, targets, classes, b0, count, sum_of_powers, gradient, scale);
+            continue;
         }
         for (int64_t c = 0; c < classes; c++) {
             float* to = gradient.row(c) + b0;

@@ -1,4 +1,4 @@
-// From a data set's rows to a batch of columns: gather, scale, and move images; compiled once per instruction set.
+// From a data set's rows to a batch of columns: gather, scale, change images, mix; compiled once per instruction set.
 #include "kernels.hpp"
 #include "simd.hpp"
 
@@ -85,14 +85,37 @@ void move_image(const float* map, Image image, const float* wide, float* to) {
     }
 }
 
-// The scaled image with its last row and column repeated once.
-void widen(const float* image, Image shape, float* wide) {
-    const int height = shape.height, width_ = shape.width;
+INLINE int within(int value, int least, int largest) {
+    return value < least ? least : value > largest ? largest : value;
+}
+
+// The image as it is read `down` and `right` pixels further on, reflected at its borders (the outermost pixels are not
+// repeated); `beyond`: with its last row and column repeated once.
+void place(const float* image, Image shape, int down, int right, bool beyond, float* to) {
+    const int height = shape.height, width_ = shape.width, last = 2 * (width_ - 1);
+    const int before = within(-right, 0, width_ - 1), behind = within(width_ - right, 1, width_);
     for (int c = 0; c < shape.channels; c++)
-        for (int i = 0; i <= height; i++) {
-            const float* from = image + (static_cast<int64_t>(c) * height + (i < height ? i : height - 1)) * width_;
-            for (int j = 0; j < width_; j++) *wide++ = from[j];
-            *wide++ = from[width_ - 1];
+        for (int i = 0; i < height + beyond; i++) {
+            int line = within((i < height ? i : height - 1) + down, 1 - height, 2 * (height - 1));
+            line = line < 0 ? -line : line < height ? line : 2 * (height - 1) - line;
+            const float* from = image + (static_cast<int64_t>(c) * height + line) * width_;
+            for (int j = 0; j < before; j++) to[j] = from[-right - j];
+            for (int j = before; j < behind; j++) to[j] = from[j + right];
+            for (int j = behind; j < width_; j++) to[j] = from[last - j - right];
+            if (beyond) to[width_] = to[width_ - 1];
+            to += width_ + beyond;
+        }
+}
+
+// What the lines and columns of a square become.
+void fill_square(const int32_t* square, Image shape, const float* blank, float* image) {
+    const int height = shape.height, width_ = shape.width;
+    const int bottom = within(square[1], 0, height), left = within(square[2], 0, width_);
+    const int right = within(square[3], 0, width_);
+    for (int c = 0; c < shape.channels; c++)
+        for (int i = within(square[0], 0, height); i < bottom; i++) {
+            const int64_t at = (static_cast<int64_t>(c) * height + i) * width_;
+            for (int j = left; j < right; j++) image[at + j] = blank[at + j];
         }
 }
 
@@ -111,18 +134,37 @@ void gather(const Source& source, Range mine, const int64_t* rows, Columns out, 
     }
 }
 
-void gather_moved(const Source& source, Range mine, Image image, const int64_t* rows, const float* maps, Columns out,
-                  float* scratch) {
+void gather_changed(const Source& source, Range mine, Image image, const int64_t* rows, const Changes& changes,
+                    Columns out, float* scratch) {
     const int64_t features = source.features;
-    float *still = scratch, *moved = still + features, *wide = moved + features * block;
+    const bool stays = !changes.crops && !changes.maps;
+    float *still = scratch, *all = still + features, *wide = all + features * block;
     for (int64_t b0 = mine.begin; b0 < mine.end; b0 += block) {
         const int samples = mine.end - b0 < block ? static_cast<int>(mine.end - b0) : block;
         for (int b = 0; b < samples; b++) {
-            read_row(source, rows[b0 + b], 0, features, still);
-            widen(still, image, wide);
-            move_image(maps + 6 * (b0 + b), image, wide, moved + b * features);
+            float* to = all + b * features;
+            read_row(source, rows[b0 + b], 0, features, stays ? to : still);
+            if (!stays) {
+                const int down = changes.crops ? within(changes.crops[2 * (b0 + b)], 1 - image.height, image.height - 1) : 0;
+                const int right = changes.crops ? within(changes.crops[2 * (b0 + b) + 1], 1 - image.width, image.width - 1) : 0;
+                place(still, image, down, right, changes.maps, changes.maps ? wide : to);
+                if (changes.maps) move_image(changes.maps + 6 * (b0 + b), image, wide, to);
+            }
+            if (changes.squares) fill_square(changes.squares + 4 * (b0 + b), image, changes.blank, to);
         }
-        turn(moved, features, out, 0, features, b0, samples);
+        turn(all, features, out, 0, features, b0, samples);
+    }
+}
+
+void mix(Range mine, Columns x, const int64_t* __restrict partners, const float* __restrict shares, int64_t n_batch,
+         float* __restrict scratch) {
+    float *__restrict rest = scratch + n_batch, *__restrict still = scratch;
+    int32_t* __restrict from = reinterpret_cast<int32_t*>(rest + n_batch);  // of which a gather takes twice as many
+    for (int64_t b = 0; b < n_batch; b++) rest[b] = 1.0f - shares[b], from[b] = static_cast<int32_t>(partners[b]);
+    for (int64_t f = mine.begin; f < mine.end; f++) {
+        float* __restrict row = x.row(f);
+        for (int64_t b = 0; b < n_batch; b++) still[b] = row[b];
+        for (int64_t b = 0; b < n_batch; b++) row[b] = still[b] + rest[b] * (still[from[b]] - still[b]);
     }
 }
 

@@ -80,6 +80,25 @@ struct Image {
     SET_RECORD(Image, SET_IMAGE)
 };
 
+// What is done to the images of a batch, as calls.hpp says of GatherChanged.
+struct Changes {
+    const int32_t* crops;
+    const float* maps;
+    const int32_t* squares;
+    const float* blank;
+};
+
+// What a batch of logits should be. With smoothing s, s / classes for every class and 1 - s for the label; with
+// `others`, that label has only its row's share of it, and the other label the rest.
+//   labels  (n_batch,) int64
+//   others  (n_batch,) int64; null: there are none
+//   shares  (n_batch,), null with `others`
+#define SET_TARGETS(FIELD) \
+    FIELD(const int64_t*, labels) FIELD(const int64_t*, others) FIELD(const float*, shares) FIELD(float, smoothing)
+struct Targets {
+    SET_RECORD(Targets, SET_TARGETS)
+};
+
 // Rows [begin, end): the share of one thread.
 struct Range {
     int64_t begin, end;
@@ -103,9 +122,9 @@ struct Kernels {
     // dz, which may be dy, and for SReLU the gradients of its four parameters. ReLU needs only the sign of z: y will do.
     void (*activate_backward)(Shape, Range mine, Slopes, Slopes gradients, Dropout, Columns z, Columns dy, Columns dz,
                               int64_t n_batch);
-    // The sum over the batch of -log softmax(logits)[label], and its gradient times `scale`; NaN where a label is not
-    // below `classes`. One thread: a batch of logits is small.
-    double (*cross_entropy)(Columns logits, const int64_t* labels, int64_t classes, int64_t n_batch, Columns gradient,
+    // The sum over the batch of -log softmax(logits)[label], and its gradient times `scale`; NaN where a label is no
+    // class. One thread: a batch of logits is small.
+    double (*cross_entropy)(Columns logits, const Targets&, int64_t classes, int64_t n_batch, Columns gradient,
                             float scale);
     // Momentum SGD for the elements of `mine`: m = momentum m + g + decay w, then w -= rate m (nesterov: rate
     // (g + decay w + momentum m))
@@ -122,10 +141,11 @@ struct Kernels {
     void (*weigh)(Range mine, const float* weights, double factor, Columns v, double* sums, int64_t n_batch);
     // out[f][b] = scaled feature f of source row rows[b], for the features of `mine`
     void (*gather)(const Source&, Range mine, const int64_t* rows, Columns out, int64_t n_batch);
-    // The same for the samples of `mine`, each an image moved by its own map (2, 3) from output to input coordinates
-    // in [-1, 1]; scratch has moved_scratch() floats for every thread
-    void (*gather_moved)(const Source&, Range mine, Image, const int64_t* rows, const float* maps, Columns out,
-                         float* scratch);
+    // The same for the samples of `mine`, images that are changed; scratch has changed_scratch() floats for every thread
+    void (*gather_changed)(const Source&, Range mine, Image, const int64_t* rows, const Changes&, Columns out,
+                           float* scratch);
+    // x[f][b] = share x[f][b] + (1 - share) x[f][partner], for the features of `mine`; scratch has 3 n_batch floats
+    void (*mix)(Range mine, Columns x, const int64_t* partners, const float* shares, int64_t n_batch, float* scratch);
     // out[f][b] = in[b * stride_batch + f * stride_feature], for the features of `mine`
     void (*to_columns)(const float* in, Range mine, int64_t stride_batch, int64_t stride_feature, Columns out,
                        int64_t n_batch);
@@ -133,7 +153,7 @@ struct Kernels {
 
 constexpr int64_t sum_block = 32;  // rows of the units' sums: where a block ends does not depend on the threads
 constexpr int turned = 16;  // samples and features that are turned over at a time
-inline int64_t moved_scratch(const Source& source, Image image) {
+inline int64_t changed_scratch(const Source& source, Image image) {
     return source.features * (turned + 1) + int64_t{image.channels} * (image.height + 1) * (image.width + 1);
 }
 

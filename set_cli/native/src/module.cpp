@@ -495,8 +495,8 @@ PyObject* names_of() {
 // Every record that crosses, alone or within another one.
 PyObject* names_of_all() {
     return names_of<Columns, Slopes, Random, Dropout, Source, Image, Product, Gradients, Activation, ActivationBackward,
-                    Layer, LayerForward, LayerBackward, CrossEntropy, Descent, Gather, GatherMoved, ToColumns, Draw,
-                    Contrast, Annealing, SparseAnnealing>();
+                    Layer, LayerForward, LayerBackward, Targets, CrossEntropy, Descent, Gather, GatherChanged, Mix,
+                    ToColumns, Draw, Contrast, Annealing, SparseAnnealing>();
 }
 
 PyMethodDef method(const char* name, PyObject* (*function)(PyObject*, PyObject* const*, Py_ssize_t)) {
@@ -517,7 +517,8 @@ PyMethodDef methods[] = {
     method("anneal_hidden", py_anneal_hidden),
     method("anneal_visible", py_anneal_visible),
     method("gather", call<Gather, gather>),
-    method("gather_moved", call<GatherMoved, gather_moved>),
+    method("gather_changed", call<GatherChanged, gather_changed>),
+    method("mix", call<Mix, mix>),
     method("to_columns", call<ToColumns, to_columns>),
     method("prune", py_prune),
     method("refill", py_refill),

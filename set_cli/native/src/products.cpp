@@ -231,19 +231,20 @@ void sum_rows(Range mine, Columns in, float* out, int64_t n_batch) {
 
 void activate(Shape, Range, Slopes, Dropout, Columns, Columns, int64_t);
 void activate_backward(Shape, Range, Slopes, Slopes, Dropout, Columns, Columns, Columns, int64_t);
-double cross_entropy(Columns, const int64_t*, int64_t, int64_t, Columns, float);
+double cross_entropy(Columns, const Targets&, int64_t, int64_t, Columns, float);
 void descend(Range, float*, const float*, float*, float, float, float, bool);
 void units(const Units&, Range, int64_t);
 double cross_entropy_of_units(Range, Columns, Columns, int64_t);
 void anneal(Range, float, float, Columns, double*, int64_t);
 void weigh(Range, const float*, double, Columns, double*, int64_t);
 void gather(const Source&, Range, const int64_t*, Columns, int64_t);
-void gather_moved(const Source&, Range, Image, const int64_t*, const float*, Columns, float*);
+void gather_changed(const Source&, Range, Image, const int64_t*, const Changes&, Columns, float*);
+void mix(Range, Columns, const int64_t*, const float*, int64_t, float*);
 void to_columns(const float*, Range, int64_t, int64_t, Columns, int64_t);
 
 extern const Kernels kernels;
 const Kernels kernels{SET_NAME,      product, gradients, sum_rows,     activate, activate_backward,
                       cross_entropy, descend, units,     cross_entropy_of_units, anneal, weigh,
-                      gather,        gather_moved, to_columns};
+                      gather,        gather_changed, mix,      to_columns};
 
 }  // namespace set_native::SET_NAMESPACE
