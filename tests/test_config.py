@@ -84,7 +84,10 @@ KEYS = [
     "snapshots.every",
     "snapshots.weights",
     "time_limit",
+    "train.adam_eps",
     "train.batch_size",
+    "train.betas",
+    "train.bias_correction",
     "train.clip",
     "train.epochs",
     "train.l1",
@@ -94,6 +97,7 @@ KEYS = [
     "train.lr_steps",
     "train.momentum",
     "train.nesterov",
+    "train.optimizer",
     "train.schedule",
     "train.warmup",
     "train.weight_decay",
@@ -320,8 +324,8 @@ def test_bad_values_are_refused_in_one_sentence(key: str, value: object, sentenc
 
 def test_a_missing_key_is_named() -> None:
     mapping = cast(dict[str, Any], copy.deepcopy(compose_mapping()))
-    del mapping["train"]["lr"]
-    with pytest.raises(ConfigError, match=r"train.lr has no value; give one with train.lr=…"):
+    del mapping["train"]["epochs"]
+    with pytest.raises(ConfigError, match=r"train.epochs has no value; give one with train.epochs=…"):
         from_mapping(mapping)
 
 

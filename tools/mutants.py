@@ -464,9 +464,30 @@ MUTANTS = (
     Mutant(
         "optimiser: nesterov ignored",
         "training/optimizer.py",
-        "        nesterov=config.nesterov,\n",
+        "        nesterov=bool(config.nesterov),\n",
         "        nesterov=False,\n",
         "tests/test_settings_act.py::test_it_changes_the_weights",
+    ),
+    Mutant(
+        "optimiser: AdamW is Adam",
+        "training/optimizer.py",
+        'decoupled_weight_decay=config.optimizer == "adamw"',
+        "decoupled_weight_decay=False",
+        "tests/test_optimizers.py::test_updates_are_torchs_with_decay_on_connections_only",
+    ),
+    Mutant(
+        "optimiser: Adam's ages forgotten",
+        "training/optimizer.py",
+        "if config.has_ages and weights:",
+        "if False:",
+        "tests/test_settings_act.py::test_it_changes_the_weights_with_adam",
+    ),
+    Mutant(
+        "optimiser: Adam at the rate of SGD",
+        "config/keys.py",
+        '"adam": {"lr": 0.001}',
+        '"adam": {"lr": 0.01}',
+        "tests/test_optimizers.py::test_each_optimiser_has_values_of_its_own",
     ),
     Mutant(
         "RBM: visible biases start at 0",

@@ -127,6 +127,7 @@ def _key(name: str, field: FieldInfo) -> Key:
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     low, high = _bounds(metadata)
     kind: Kind = "choice" if choices else KINDS[inner]
+    optional = optional or bool(extra.get("filled"))
     return Key(name, field.description or "", str(extra.get("unit", "")), kind, is_list, optional, choices, low, high)
 
 

@@ -43,7 +43,10 @@ NEWEST = 200  # earlier runs of a data set and model that are looked at
 # What changes how long nothing takes, by section.
 TIMELESS = {
     "": ("seed", "zeta"),
-    "train": ("epochs", "lr", "weight_decay", "schedule", "warmup", "lr_end", "lr_steps", "lr_factor"),
+    "train": (
+        *("epochs", "lr", "weight_decay", "schedule", "warmup", "lr_end", "lr_steps", "lr_factor"),
+        *("betas", "adam_eps"),
+    ),
     "model": ("init", "ais_every"),
     "method": ("regrow_init",),
     "data": ("scaling", "missing", "clip", "split"),
