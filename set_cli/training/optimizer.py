@@ -88,6 +88,11 @@ class Adam(torch.optim.Adam):
     # torch would warn of every optimiser on a GPU whose first step is not recorded: ours record the second.
     _warned_capturable_if_run_uncaptured = True
 
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        # torch's decorator imports its compiler for this call, too.
+        return inspect.unwrap(torch.optim.Adam.step)(self, closure)
+
 
 RECORDABLE = (MomentumSGD, Adam)
 """Optimisers whose step does the same on the GPU every time."""
