@@ -118,7 +118,7 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
             for line in _tell([f"warning: {sentence}" for sentence in found], group):
                 folder.log(line)
             doubts = [*data.doubts, *doubts, *found]
-            return Outcome(path, False, record.finish(settings, data.tested_on, scores, doubts))
+            return Outcome(path, False, record.finish(settings, data.tested_on, scores, doubts, session.ended))
 
 
 def _train(session: Session, record: Recorder, view: View) -> None:
@@ -126,11 +126,11 @@ def _train(session: Session, record: Recorder, view: View) -> None:
 
     An epoch is measured before its removal, which would cost accuracy that the next epoch wins back.
     """
-    for epoch in record.remaining_epochs():
+    for epoch in session.remaining_epochs():
         loss = session.train(epoch)
         scores = session.measure(epoch)
-        change = session.evolve(epoch)  # prune and regrow; the last removal is not refilled
-        row = record.add(epoch, loss, scores, change)
+        change = session.evolve(epoch)  # prune and regrow; the final removal is not refilled
+        row = record.add(epoch, loss, scores, change, ends=session.ends)
         record.checkpoint()  # atomic: a resume starts here
         view.epoch(row, record.line)
 

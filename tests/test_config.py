@@ -98,6 +98,7 @@ KEYS = [
     "train.momentum",
     "train.nesterov",
     "train.optimizer",
+    "train.patience",
     "train.schedule",
     "train.warmup",
     "train.weight_decay",

@@ -93,7 +93,7 @@ MUTANTS = (
     Mutant(
         "evolution: last removal refilled",
         "training/evolution.py",
-        "refill=not is_final_removal(config, epoch)",
+        "refill=not is_final_removal(config, epoch, ends=ends)",
         "refill=epoch <= config.train.epochs",
         "tests/test_run.py::test_counts_before_and_after_the_last_removal",
     ),
@@ -467,6 +467,27 @@ MUTANTS = (
         "        nesterov=bool(config.nesterov),\n",
         "        nesterov=False,\n",
         "tests/test_settings_act.py::test_it_changes_the_weights",
+    ),
+    Mutant(
+        "patience: as good is better",
+        "training/patience.py",
+        "if score > self._best:",
+        "if score >= self._best:",
+        "tests/test_patience.py::test_it_ends_when_no_score_was_better",
+    ),
+    Mutant(
+        "patience: an early end is refilled",
+        "training/session.py",
+        "epoch, ends=self.ends)",
+        "epoch, ends=False)",
+        "tests/test_patience.py::test_a_run_ends_early_in_order",
+    ),
+    Mutant(
+        "patience: an RBM's last epoch is measured as any other",
+        "training/session.py",
+        "is_last = self._patience.is_due(epoch)",
+        "is_last = False",
+        "tests/test_patience.py::test_an_rbms_last_epoch_is_estimated_as_the_last_one",
     ),
     Mutant(
         "optimiser: AdamW is Adam",

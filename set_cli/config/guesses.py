@@ -41,7 +41,7 @@ WORDS: dict[str, str] = {
     "model=mlp and model=cnn are trained with the cross-entropy, model=rbm with contrastive divergence": (
         "loss criterion objective"
     ),
-    "train.epochs decides when a run ends; its best epoch is reported beside its last": "patience early_stopping",
+    "train.patience": "early_stopping early_stop n_iter_no_change",
     "model.dropout": "drop_out dropout_rate p_drop",
     "model.hidden": (
         "hidden_size hidden_sizes hidden_dim hidden_units hidden_layer_sizes n_hidden num_hidden units neurons width"

@@ -373,6 +373,15 @@ class Train(Section):
         about("what train.schedule=step multiplies the rate by; null: 0.1"),
     ] = None
 
+    patience: Annotated[
+        Epochs | None,
+        about(
+            "epochs without a better score of the validation rows (data.valid) after which the run ends; null: it ends "
+            "after train.epochs",
+            "epochs",
+        ),
+    ] = None
+
     @model_validator(mode="before")
     @classmethod
     def _what_is_null_is_the_optimisers(cls, values: Any) -> Any:
@@ -560,6 +569,15 @@ class Config(Section):
     data: Data
     snapshots: Snapshots
     checkpoints: Checkpoints
+
+    @model_validator(mode="after")
+    def _patience_needs_validation_rows(self) -> Self:
+        if self.train.patience is not None and not self.data.valid:
+            raise ValueError(
+                f"train.patience={self.train.patience} needs validation rows, whose score it watches: expected "
+                "data.valid above 0, found 0"
+            )
+        return self
 
     @property
     def wired_epsilon(self) -> float | None:

@@ -38,7 +38,7 @@ SUMMARY_TYPES: Types = {
     "peak_memory_mb": (float, int),
 }
 # What a later version added: None where an older run lacks it, checked like the others where it is there.
-LATER_SUMMARY_TYPES: Types = {"version": int, "digest": str}
+LATER_SUMMARY_TYPES: Types = {"version": int, "digest": str, "ended": (str, type(None))}
 
 NEVER_NEGATIVE = (
     "connections",
@@ -134,7 +134,7 @@ def read_run(path: Path) -> FinishedRun | LeftOut:
         group = _group(config)
     except (DataError, OSError, ValueError, RecursionError) as error:
         return LeftOut(path, "unreadable", str(error), *_configuration(path))
-    return FinishedRun(path, group, summary, _versions(path))
+    return FinishedRun(path, group, {**dict.fromkeys(LATER_SUMMARY_TYPES), **summary}, _versions(path))
 
 
 def _sha256(path: Path) -> str:
@@ -181,7 +181,7 @@ def _reason(path: Path) -> str:
 
 
 def _read_summary(path: Path) -> Mapping[str, Any]:
-    """The figures of a finished run; DataError where one is missing or cannot be.
+    """The figures of a finished run, as they were sealed; DataError where one is missing or cannot be.
 
     Keys that are not known here are ignored: a later version may have written them. Its summary is read for the keys
     that are known, and refused only where one of them is gone.
@@ -189,16 +189,15 @@ def _read_summary(path: Path) -> Mapping[str, Any]:
     summary = read_json(path / SUMMARY)
     if not isinstance(summary, dict) or not isinstance(summary.get("sha256"), dict):
         raise DataError(f"{path / SUMMARY}: expected a summary with checksums")
-    complete = {**dict.fromkeys(LATER_SUMMARY_TYPES), **summary}
     for name in [*SUMMARY_TYPES, *(name for name in LATER_SUMMARY_TYPES if name in summary)]:
-        _check_figure(path / SUMMARY, name, complete)
+        _check_figure(path / SUMMARY, name, summary)
     if not summary["dense_parameters"]:
         raise DataError(f"{path / SUMMARY}: dense_parameters is out of range")
     for key, value in summary["settings"].items():
         parts = value if isinstance(value, list) else [value]
         if any(isinstance(part, dict | list) for part in parts):
             raise DataError(f"{path / SUMMARY}: settings has more than values and lists of them in {key!r:.60}")
-    return complete
+    return summary
 
 
 def _check_figure(file: Path, name: str, summary: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from set_cli.system.files import parse_json, read_json, sha256, write_json
 from set_cli.system.plain_files import open_plain
 
 SUMMARY = "summary.json"
-VERSION = 2  # of the keys; a summary without a version is older than 1 and has what 1 has, save the version
+VERSION = 3  # of the keys; a summary without a version is older than 1 and has what 1 has, save the version
 FIRST_WITH_DIGEST = 2
 DIGEST = "digest"
 METRICS = ("accuracy", "log_probability")  # percent, nats: of both more is better

@@ -45,7 +45,7 @@ TIMELESS = {
     "": ("seed", "zeta"),
     "train": (
         *("epochs", "lr", "weight_decay", "schedule", "warmup", "lr_end", "lr_steps", "lr_factor"),
-        *("betas", "adam_eps"),
+        *("betas", "adam_eps", "patience"),
     ),
     "model": ("init", "ais_every"),
     "method": ("regrow_init",),

@@ -29,10 +29,15 @@ class Change:
     regrown: int = 0
 
 
-def evolve_model(model: nn.Module, optimizer: torch.optim.Optimizer, config: Config, epoch: int) -> Change:
-    """Algorithm 1's step after an epoch, where one is due; the final removal is not refilled."""
+def evolve_model(
+    model: nn.Module, optimizer: torch.optim.Optimizer, config: Config, epoch: int, *, ends: bool = False
+) -> Change:
+    """Algorithm 1's step after an epoch, where one is due; the final removal is not refilled.
+
+    ends  whether the run ends after this epoch, maybe before train.epochs
+    """
     connections = count_connections(model)
-    zeta = zeta_after(config, epoch) if config.method.evolves else None
+    zeta = zeta_after(config, epoch, ends=ends) if config.method.evolves else None
     if zeta is None:
         return Change(connections)
     pruned = zeros = regrown = 0
@@ -41,7 +46,7 @@ def evolve_model(model: nn.Module, optimizer: torch.optim.Optimizer, config: Con
             zeta,
             optimizer=optimizer,
             seed=streams.generator(config.seed, "evolve", epoch, i),
-            refill=not is_final_removal(config, epoch),
+            refill=not is_final_removal(config, epoch, ends=ends),
             regrow_init=config.method.regrow_init,
             regrow_deviation=ARCHITECTURES[config.model.name].regrow_deviation,
             removal=config.method.removal,

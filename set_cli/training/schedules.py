@@ -62,11 +62,14 @@ def last_evolution(evolve: Evolve, epochs: int) -> int:
     return max(1, math.floor(evolve.until * epochs))
 
 
-def zeta_after(config: Config, epoch: int) -> float | None:
-    """The fraction of connections that is removed after this epoch; None where nothing is."""
+def zeta_after(config: Config, epoch: int, *, ends: bool = False) -> float | None:
+    """The fraction of connections that is removed after this epoch; None where nothing is.
+
+    ends  whether the run ends after it, maybe before train.epochs
+    """
     evolve, epochs = config.evolve, config.train.epochs
     last = last_evolution(evolve, epochs)
-    is_final = is_final_removal(config, epoch)
+    is_final = is_final_removal(config, epoch, ends=ends)
     if not is_final and (epoch > last or epoch % evolve.every):
         return None
     progress = min(1.0, (epoch - 1) / last)
@@ -79,16 +82,22 @@ def zeta_after(config: Config, epoch: int) -> float | None:
             return config.zeta * (1 - progress)
 
 
-def is_final_removal(config: Config, epoch: int) -> bool:
-    """Whether what is removed after this epoch is not regrown."""
+def is_final_removal(config: Config, epoch: int, *, ends: bool = False) -> bool:
+    """Whether what is removed after this epoch is not regrown.
+
+    ends  whether the run ends after it, maybe before train.epochs
+    """
     epochs = config.train.epochs
-    return epoch == (last_evolution(config.evolve, epochs) if config.evolve.final == "until" else epochs)
+    final = last_evolution(config.evolve, epochs) if config.evolve.final == "until" else epochs
+    return epoch == final or (ends and epoch < final)
 
 
-def scheduled_values(config: Config, epoch: int, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+def scheduled_values(
+    config: Config, epoch: int, optimizer: torch.optim.Optimizer, *, ends: bool = False
+) -> dict[str, float]:
     """What a row of metrics.jsonl says of them where they change: the rate of the epoch's last step, and zeta."""
     values = {} if config.train.has_one_rate else {"lr": float(optimizer.param_groups[0]["lr"])}
-    zeta = zeta_after(config, epoch)
+    zeta = zeta_after(config, epoch, ends=ends)
     is_scheduled = config.method.evolves and config.evolve.schedule != "constant"
     return values | ({"zeta": zeta} if is_scheduled and zeta is not None else {})
 

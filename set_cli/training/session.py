@@ -6,7 +6,7 @@ others receive the evolved network from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -26,6 +26,7 @@ from set_cli.training.divergence import Divergence
 from set_cli.training.evolution import Change, evolve_model
 from set_cli.training.group import Group
 from set_cli.training.passes import State
+from set_cli.training.patience import Patience
 from set_cli.training.recorder import Recorder
 from set_cli.training.trainers import Scores
 
@@ -58,6 +59,7 @@ class Session:
     record  of the run in the first process, one that writes nothing in the others
     view    told of every step
     stop    asks the run to end between two steps
+    ends    whether train.patience ends the training after the epoch measured last
     """
 
     def __init__(self, learner: Learner, record: Recorder, view: View, stop: StopSignals) -> None:
@@ -65,13 +67,32 @@ class Session:
         config, data, group = learner.config, learner.data, learner.group
         learner.share_state()
         self._trainer = make_trainer(config, data, learner.model, record.rows(), group)
+        self._patience = Patience(config.train.patience, config.train.epochs, record.rows())
         self._divergence = Divergence(config, data.card, learner.model, record.path)
         parts = parts_of(data) if group.is_first else {"train": data.train}
         self._inputs = {name: Inputs(part, data, learner.device) for name, part in parts.items()}
         self._tested = {name: part for name, part in self._inputs.items() if name != "train"}
         self._resume_from = record.resume_from
+        self.ends = False
         self._scores: Scores | None = None  # of the network as it is
         self._state: Callable[[], State] | None = None  # of the pass over the rows, where no checkpoint has it yet
+
+    def remaining_epochs(self) -> Iterator[int]:
+        """Numbers of the epochs that are still to be trained, until train.patience ends the training."""
+        for epoch in self._record.remaining_epochs():
+            if self._has_run_out():
+                return
+            yield epoch
+
+    @property
+    def ended(self) -> str | None:
+        """Why the training ended before its last epoch; None where it did not."""
+        return self._patience.ended
+
+    def _has_run_out(self) -> bool:
+        if self._learner.config.train.patience is None:
+            return False
+        return self._learner.group.said_by_first(self._patience.has_run_out)
 
     def train(self, epoch: int) -> float:
         """Train an epoch, or what is left of it, and return the mean loss; DivergedError where that makes no sense."""
@@ -87,12 +108,15 @@ class Session:
 
     def measure(self, epoch: int) -> Scores:
         """Measure the parts that are due after this epoch, in the first process; DivergedError as `train`."""
-        if not self._learner.group.is_first:
-            return {}
-        with self._record.clock.part("evaluate"):
-            scores = self._trainer.measure(self._tested, epoch, self._check)
-            self._divergence.check(epoch, 0.0, scores)
-        self._scores = scores
+        scores: Scores = {}
+        if self._learner.group.is_first:
+            with self._record.clock.part("evaluate"):
+                is_last = self._patience.is_due(epoch)
+                scores = self._trainer.measure(self._tested, epoch, self._check, is_last=is_last)
+                self._divergence.check(epoch, 0.0, scores)
+            self._patience.add(epoch, scores)
+            self._scores = scores
+        self.ends = self._has_run_out()
         return scores
 
     def evolve(self, epoch: int) -> Change:
@@ -100,7 +124,7 @@ class Session:
         learner, change = self._learner, Change()
         with self._record.clock.part("evolve"):
             if learner.group.is_first:
-                change = evolve_model(learner.model, learner.optimizer, learner.config, epoch)
+                change = evolve_model(learner.model, learner.optimizer, learner.config, epoch, ends=self.ends)
             learner.share_state()
         self._record.paused |= self._stop.was_paused()
         self._state = None

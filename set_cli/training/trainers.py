@@ -27,6 +27,7 @@ TIMED_TEMPERATURES = 64  # of annealed importance sampling; a schedule has 1,000
 class Trainer(Protocol):
     """Trains one epoch, or what is left of it, and returns its mean loss; measures the parts that are due after it.
 
+    is_last      whether it may be the last epoch although it is not that of train.epochs
     resume_from  state of an interrupted epoch, from a checkpoint; empty at the start
     check        called every so often; may raise to stop
     """
@@ -35,7 +36,9 @@ class Trainer(Protocol):
         self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, resume_from: State
     ) -> float: ...
 
-    def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores: ...
+    def measure(
+        self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None], *, is_last: bool = False
+    ) -> Scores: ...
 
     def measuring_seconds(
         self, parts: Mapping[str, Inputs], share: float, timed: Timed, check: Callable[[], None]
@@ -62,7 +65,9 @@ class Supervised:
             self._model, inputs, optimizer, self._config, epoch, after_step, resume_from, group, parallel
         )
 
-    def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
+    def measure(
+        self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None], *, is_last: bool = False
+    ) -> Scores:
         return {name: supervised.evaluate(self._model, part, check, self._rows) for name, part in parts.items()}
 
     def measuring_seconds(
@@ -96,13 +101,15 @@ class Contrastive:
     ) -> float:
         return contrastive.train_epoch(self._model, inputs, optimizer, self._config, epoch, after_step, resume_from)
 
-    def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
+    def measure(
+        self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None], *, is_last: bool = False
+    ) -> Scores:
         """What is due. An epoch that seems the best so far is estimated again as the last one is.
 
         The largest of many rough estimates would be the one that errs most.
         """
         model, epochs = self._config.model, self._config.train.epochs
-        is_last = epoch == epochs
+        is_last |= epoch == epochs
         if epoch % epochs_between_estimates(model.ais_every, epochs) and not is_last:
             return {}
         scores = self._monitor(parts)
