@@ -18,6 +18,7 @@ from set_cli.data.files import data_folder
 from set_cli.data.prepare import DataSet, load_data
 from set_cli.errors import ConfigError, OutOfMemory
 from set_cli.runs.environment import describe_environment
+from set_cli.runs.extend import extend, shorter_run
 from set_cli.runs.folder import RunFolder, locate
 from set_cli.runs.summary import read_summary
 from set_cli.system.files import check_writable
@@ -66,6 +67,7 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
         raise ConfigError(
             f"torchrun is for model={' and '.join(shared)}; expected one process for model={config.model.name}"
         )
+    shorter = shorter_run(config) if config.resume == "extend" and status is None else None
     device, why = choose_device(config.backend)
     with _memory_errors(), joined(device) as group:
         if group.said_by_first(status == "done"):
@@ -103,10 +105,15 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
             if folder.is_done():  # another process finished it in the meantime
                 group.said_by_first(NOWHERE)
                 return Outcome(path, True, read_summary(path))
+            if shorter is not None:
+                extend(path, shorter, config)
+                told += _tell([shorter.line], group)
             record = Record(config, folder, network.plans, network.model, learner.optimizer)
             with view:
                 inputs = describe_inputs(data, with_mean=config.model.facts.needs_probabilities)
-                record.begin(describe_start(config, command, data, network, device, why, group), inputs)
+                start = describe_start(config, command, data, network, device, why, group)
+                extends = {} if shorter is None else {"extends": str(shorter.path)}
+                record.begin(start | extends, inputs)
                 for line in told:
                     folder.log(line)
                 group.said_by_first((record.epoch, record.rows_done))

@@ -266,7 +266,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("runs_dir", 5, "runs_dir: expected text, found 5"),
     ("seed", "0..4", "seed: expected a valid integer, found '0..4'; a range, for a sweep with -m, is seed=range(0,5)"),
     ("train.epochs", 1e3, "train.epochs: expected a valid integer, found 1000.0; write train.epochs=1000"),
-    ("resume", "allways", "resume=allways is not known: expected 'auto', 'never' or 'must'"),
+    ("resume", "allways", "resume=allways is not known: expected 'auto', 'never', 'must' or 'extend'"),
     (
         "progress",
         "ritch",

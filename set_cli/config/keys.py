@@ -547,10 +547,11 @@ class Config(Section):
     seed: Annotated[Annotated[int, Field(ge=0, le=2**63 - 1)], about("of every random number of the run")]
     runs_dir: Annotated[Text, about("folder in which the run folders are made")]
     resume: Annotated[
-        Literal["auto", "never", "must"],
+        Literal["auto", "never", "must", "extend"],
         about(
             "what to do with an earlier run of the same configuration; auto: resume it, skip it where it is done; "
-            "never: train again in a new folder; must: refuse where there is none"
+            "never: train again in a new folder; must: refuse where there is none; extend: where there is none, "
+            "continue a finished run of fewer epochs"
         ),
     ]
     progress: Annotated[

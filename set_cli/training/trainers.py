@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from set_cli.config import Config
+from set_cli.config.length import epochs_between_estimates
 from set_cli.data.inputs import Inputs
 from set_cli.models.rbm import RBM
 from set_cli.system import streams
@@ -74,11 +75,6 @@ class Supervised:
         self, parts: Mapping[str, Inputs], share: float, timed: Timed, check: Callable[[], None]
     ) -> float:
         return timed(lambda: self.measure(parts, 1, check)) * share
-
-
-def epochs_between_estimates(ais_every: int | None, epochs: int) -> int:
-    """Epochs between two estimates of log Z: as configured, else as many as make about 50 estimates in the run."""
-    return ais_every or max(1, round(epochs / 50))
 
 
 class Contrastive:
