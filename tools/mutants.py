@@ -469,6 +469,27 @@ MUTANTS = (
         "tests/test_settings_act.py::test_it_changes_the_weights",
     ),
     Mutant(
+        "extend: from after the final removal",
+        "runs/extend.py",
+        "file = run.path / PREVIOUS",
+        'file = run.path / "checkpoint.npz"',
+        "tests/test_extend.py::test_an_extended_run_has_the_bits_of_a_long_one",
+    ),
+    Mutant(
+        "extend: a schedule goes unnoticed",
+        "config/length.py",
+        'if train.schedule != "constant":',
+        "if False:",
+        "tests/test_extend.py::test_what_no_run_is_the_start_of_is_refused",
+    ),
+    Mutant(
+        "extend: any shorter run",
+        "runs/extend.py",
+        "if _but_for_epochs(found) == _but_for_epochs(scientific(config)) and asked",
+        "if asked",
+        "tests/test_extend.py::test_only_a_shorter_run_that_is_equal_otherwise_is_extended",
+    ),
+    Mutant(
         "patience: as good is better",
         "training/patience.py",
         "if score > self._best:",
