@@ -18,6 +18,7 @@ from set_cli.data.files import data_folder
 from set_cli.data.prepare import DataSet, load_data
 from set_cli.errors import ConfigError, OutOfMemory
 from set_cli.runs.environment import describe_environment
+from set_cli.runs.extend import extend, shorter_run
 from set_cli.runs.folder import RunFolder, locate
 from set_cli.runs.summary import read_summary
 from set_cli.system.files import check_writable
@@ -64,6 +65,7 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
     path, status = locate(config)
     if started_together():
         _check_shareable(config)
+    shorter = shorter_run(config) if config.resume == "extend" and status is None else None
     device, why = choose_device(config.backend)
     with _memory_errors(), joined(device) as group:
         if group.said_by_first(status == "done"):
@@ -102,10 +104,15 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
             if folder.is_done():  # another process finished it in the meantime
                 group.said_by_first(NOWHERE)
                 return Outcome(path, True, read_summary(path))
+            if shorter is not None:
+                extend(path, shorter, config)
+                told += _tell([shorter.line], group)
             record = Record(config, folder, network.plans, network.model, learner.optimizer)
             with view:
                 inputs = describe_inputs(data, with_mean=config.model.facts.needs_probabilities)
-                record.begin(describe_start(config, command, data, network, device, why, group), inputs)
+                start = describe_start(config, command, data, network, device, why, group)
+                extends = {} if shorter is None else {"extends": str(shorter.path)}
+                record.begin(start | extends, inputs)
                 for line in told:
                     folder.log(line)
                 group.said_by_first((record.epoch, record.rows_done))
@@ -117,7 +124,7 @@ def run(config: Config, settings: Mapping[str, Any], command: list[str], view: V
             for line in _tell([f"warning: {sentence}" for sentence in found], group):
                 folder.log(line)
             doubts = [*data.doubts, *doubts, *found]
-            return Outcome(path, False, record.finish(settings, data.tested_on, scores, doubts))
+            return Outcome(path, False, record.finish(settings, data.tested_on, scores, doubts, session.ended))
 
 
 def _train(session: Session, record: Recorder, view: View) -> None:
@@ -125,11 +132,11 @@ def _train(session: Session, record: Recorder, view: View) -> None:
 
     An epoch is measured before its removal, which would cost accuracy that the next epoch wins back.
     """
-    for epoch in record.remaining_epochs():
+    for epoch in session.remaining_epochs():
         loss = session.train(epoch)
         scores = session.measure(epoch)
-        change = session.evolve(epoch)  # prune and regrow; the last removal is not refilled
-        row = record.add(epoch, loss, scores, change)
+        change = session.evolve(epoch)  # prune and regrow; the final removal is not refilled
+        row = record.add(epoch, loss, scores, change, ends=session.ends)
         record.checkpoint()  # atomic: a resume starts here
         view.epoch(row, record.line)
 

@@ -67,7 +67,7 @@ REFUSED = [
     ("--nesterov --seed 1", "--nesterov is not an option; write train.nesterov=…"),
     ("--clip 1", "--clip is not an option; write train.clip=1 or data.clip=1"),
     ("--gpu 0", "--gpu is not an option; backend=cuda computes on a GPU, backend=cpu on the CPU"),
-    ("--adam", "--adam is not an option; training is gradient descent with momentum"),
+    ("--adam", "--adam is not an option; train.optimizer=sgd, adam and adamw are the optimisers"),
     ("--help-me", "--help-me is not an option; did you mean --help?"),
     ("--dryrun", "--dryrun is not an option; did you mean --dry-run?"),
     ("--sweep seed=0,1", "--sweep is not an option; did you mean -m?"),

@@ -94,8 +94,11 @@ KEYS = [
     "snapshots.every",
     "snapshots.weights",
     "time_limit",
+    "train.adam_eps",
     "train.batch_size",
     "train.class_weights",
+    "train.betas",
+    "train.bias_correction",
     "train.clip",
     "train.ema",
     "train.epochs",
@@ -107,6 +110,8 @@ KEYS = [
     "train.lr_steps",
     "train.momentum",
     "train.nesterov",
+    "train.optimizer",
+    "train.patience",
     "train.schedule",
     "train.warmup",
     "train.weight_decay",
@@ -274,7 +279,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("runs_dir", 5, "runs_dir: expected text, found 5"),
     ("seed", "0..4", "seed: expected a valid integer, found '0..4'; a range, for a sweep with -m, is seed=range(0,5)"),
     ("train.epochs", 1e3, "train.epochs: expected a valid integer, found 1000.0; write train.epochs=1000"),
-    ("resume", "allways", "resume=allways is not known: expected 'auto', 'never' or 'must'"),
+    ("resume", "allways", "resume=allways is not known: expected 'auto', 'never', 'must' or 'extend'"),
     (
         "progress",
         "ritch",
@@ -333,8 +338,8 @@ def test_bad_values_are_refused_in_one_sentence(key: str, value: object, sentenc
 
 def test_a_missing_key_is_named() -> None:
     mapping = cast(dict[str, Any], copy.deepcopy(compose_mapping()))
-    del mapping["train"]["lr"]
-    with pytest.raises(ConfigError, match=r"train.lr has no value; give one with train.lr=…"):
+    del mapping["train"]["epochs"]
+    with pytest.raises(ConfigError, match=r"train.epochs has no value; give one with train.epochs=…"):
         from_mapping(mapping)
 
 

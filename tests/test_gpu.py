@@ -146,9 +146,17 @@ def test_a_deterministic_run_repeats_and_resumes_bit_for_bit(
 
 @pytest.mark.parametrize("engine", sorted({*ON_GPU} - {"torch"}))
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize(
+    ("schedule", "optimizer"), [("constant", "sgd"), ("cosine", "sgd"), ("constant", "adamw"), ("cosine", "adam")]
+)
 def test_a_recorded_step_trains_as_one_whose_operations_are_started_one_by_one(
-    schedule: str, model: str, engine: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    schedule: str,
+    optimizer: str,
+    model: str,
+    engine: str,
+    compose: Compose,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recordings = []
 
@@ -162,6 +170,7 @@ def test_a_recorded_step_trains_as_one_whose_operations_are_started_one_by_one(
     overrides = (*SMALL, *MODELS[model], "backend.deterministic=true", f"backend.engine={engine}", "train.l1=1e-5")
     overrides += (
         f"train.schedule={schedule}",
+        f"train.optimizer={optimizer}",
         "train.clip=5.0",
         "data.train_limit=650",
         *(["model.dropout=0.3", *INPUTS] if model != "rbm" else []),
@@ -193,6 +202,17 @@ def test_a_run_resumes_within_an_epoch_bit_for_bit(wanted: str, compose: Compose
     overrides = (*SMALL, *MODELS["mlp"], "backend.deterministic=true", "model.dropout=0.3", "checkpoints.minutes=0")
     overrides += (f"backend.cuda_graphs={wanted}", "backend.engine=triton", "train.schedule=linear", "train.warmup=1.5")
     overrides += (*INPUTS, "data.augment.until=0.7")
+    whole = train(compose(*overrides))
+    config = compose(*overrides, f"runs_dir={tmp_path}/other")
+    with pytest.raises(Interrupted):
+        train(config, StopAt(2, signal.SIGTERM, rows=300))
+    assert science(train(config).path) == science(whole.path)
+
+
+@pytest.mark.parametrize("correction", ["step", "age"])
+def test_a_run_with_adam_resumes_within_an_epoch_bit_for_bit(correction: str, compose: Compose, tmp_path: Path) -> None:
+    overrides = (*SMALL, *MODELS["mlp"], "backend.deterministic=true", "backend.engine=triton", "train.warmup=1.5")
+    overrides += ("train.optimizer=adamw", f"train.bias_correction={correction}")
     whole = train(compose(*overrides))
     config = compose(*overrides, f"runs_dir={tmp_path}/other")
     with pytest.raises(Interrupted):

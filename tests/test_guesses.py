@@ -50,9 +50,8 @@ def test_a_name_means_the_same_last_part_then_a_word_of_the_field_then_a_slip(na
         ),
         ("qqq", "qqq is not a configuration key (set-train --help lists them)"),
         (
-            "train.optimizer",
-            "train.optimizer is not a configuration key; training is gradient descent with momentum: train.lr, "
-            "train.momentum, train.nesterov",
+            "train.adamw",
+            "train.adamw is not a configuration key; train.optimizer=sgd, adam and adamw are the optimisers",
         ),
         ("gpu", "gpu is not a configuration key; backend=cuda computes on a GPU, backend=cpu on the CPU"),
     ],

@@ -29,7 +29,7 @@ def test_every_key_has_a_meaning() -> None:
         ("model.hidden", "list of whole numbers ≥ 1 (neurons)"),
         ("dataset.drop", "list of texts or null"),
         ("data.fetch", "auto, never"),
-        ("train.nesterov", "true or false"),
+        ("train.nesterov", "true or false or null"),
         ("data.augment.rotation", "number ≥ 0, ≤ 180 (degrees)"),
         ("backend.threads", "whole number ≥ 1, ≤ 4096 (threads) or null"),
     ],

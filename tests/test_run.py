@@ -233,11 +233,13 @@ def test_a_signal_while_an_epoch_is_measured_does_not_lose_the_epoch(
     config = compose(*TINY, *MODELS["mlp"])
     measure = Supervised.measure
 
-    def struck(self: Supervised, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
+    def struck(
+        self: Supervised, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None], *, is_last: bool = False
+    ) -> Scores:
         if epoch == 2:
             monkeypatch.undo()
             os.kill(os.getpid(), signal.SIGTERM)
-        return measure(self, parts, epoch, check)
+        return measure(self, parts, epoch, check, is_last=is_last)
 
     monkeypatch.setattr(Supervised, "measure", struck)
     with pytest.raises(Interrupted, match="resumes in epoch 2"):
@@ -485,7 +487,7 @@ def read_rows_or_none(path: Path) -> list[dict[str, Any]]:
 
 
 def test_a_bug_is_recorded_as_failed(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(session, "evolve_model", broken)

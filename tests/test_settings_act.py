@@ -45,6 +45,8 @@ EVERYWHERE = (
     "train.lr=0.003",
     "train.momentum=0.9",
     "train.nesterov=true",
+    "train.momentum=null",
+    "train.momentum=null train.optimizer=adam",
     "train.weight_decay=0.1",
     "train.l1=0.01",
     "train.clip=0.001",
@@ -88,6 +90,17 @@ ACTIVATIONS = (
     "model.norm=batch",
     "model.norm=layer",
 )
+OF_ADAM = (
+    "train.optimizer=adamw",
+    "train.weight_decay=0",
+    "train.lr=0.01",
+    "train.betas=[0.5,0.999]",
+    "train.betas=[0.9,0.9]",
+    "train.adam_eps=0.001",
+    "train.bias_correction=age",
+    "train.l1=0.01",
+    "train.clip=0.001",
+)
 OF_MODEL = {
     "mlp": ("model.activation=relu", "data.scaling=standardize", *ACTIVATIONS, *LAYERS, *IMAGES, *LABELS),
     "cnn": ("model.activation=srelu", "model.sparse_convolutions=true", "model.norm=batch", *LAYERS, *IMAGES, *LABELS),
@@ -123,6 +136,15 @@ def test_it_changes_the_weights(model: str, word: str) -> None:
         name not in changed or changed[name].shape != value.shape or not torch.equal(changed[name], value)
         for name, value in default.items()
     )
+
+
+@pytest.mark.parametrize("model", NETWORKS)
+@pytest.mark.parametrize("word", OF_ADAM)
+def test_it_changes_the_weights_with_adam(model: str, word: str) -> None:
+    words = (*NETWORKS[model], *SMALL, "train.momentum=null", "train.optimizer=adam", "train.weight_decay=0.1")
+    default, changed = trained(*words), trained(*words, *word.split())
+    name = next(name for name in default if name.endswith("weight"))
+    assert default[name].shape != changed[name].shape or not torch.equal(default[name], changed[name])
 
 
 def test_the_weights_repeat() -> None:

@@ -394,6 +394,25 @@ def test_two_processes_train_one_run_as_one_does(
 
 
 @pytest.mark.faults
+def test_two_processes_train_with_adam_and_end_early_together(
+    torchrun: Callable[..., subprocess.CompletedProcess[str]], set_train: Command, tmp_path: Path
+) -> None:
+    import set_cli
+
+    run = ["train.epochs=9", "data.valid=200", "train.batch_size=400", "model.hidden=[30,20]", "model.dropout=0"]
+    run += ("train.optimizer=adamw", "train.bias_correction=age", "train.lr=1e-9", "train.patience=2")
+    assert set_train(*run, ONE_THREAD, "runs_dir=one").returncode == 0
+    result = torchrun(*run, "runs_dir=two")
+    assert result.returncode == 0, result.stderr
+    one, two = (set_cli.load(next((tmp_path / name).glob("*/*/*"))) for name in ("one", "two"))
+    assert len(one.metrics) == len(two.metrics) < 9
+    assert "ended after epoch" in result.stdout
+    for epoch in one.snapshots:
+        for name, pattern in one.topology(epoch).items():
+            assert (pattern.indices == two.topology(epoch)[name].indices).all()
+
+
+@pytest.mark.faults
 def test_processes_stop_together_and_go_on_alone(
     torchrun: Callable[..., subprocess.CompletedProcess[str]], set_train: Command, tmp_path: Path
 ) -> None:

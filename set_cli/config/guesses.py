@@ -26,9 +26,10 @@ WORDS: dict[str, str] = {
     "train.weight_decay": "wd decay l2 regularization",
     "train.l1": "lasso l1_penalty",
     "train.clip": "clip_norm grad_clip gradient_clipping gradient_clip_val max_grad_norm",
-    "training is gradient descent with momentum: train.lr, train.momentum, train.nesterov": (
-        "optimizer optimiser optim opt solver adam adamw sgd rmsprop beta1 beta2 betas"
-    ),
+    "train.optimizer": "optimiser optim opt solver",
+    "train.optimizer=sgd, adam and adamw are the optimisers": "adam adamw sgd rmsprop nadam",
+    "train.betas": "beta1 beta2 beta adam_betas",
+    "train.adam_eps": "adam_epsilon optimizer_eps",
     "train.schedule": "scheduler lr_scheduler lr_schedule lr_decay annealing",
     "train.warmup": "warmup_epochs warmup_steps warm_up n_warmup",
     "train.lr_end": "min_lr lr_min eta_min final_lr end_lr",
@@ -43,7 +44,7 @@ WORDS: dict[str, str] = {
     "model=mlp and model=cnn are trained with the cross-entropy, model=rbm with contrastive divergence": (
         "loss criterion objective"
     ),
-    "train.epochs decides when a run ends; its best epoch is reported beside its last": "patience early_stopping",
+    "train.patience": "early_stopping early_stop n_iter_no_change",
     "model.dropout": "drop_out dropout_rate p_drop",
     "model.hidden": (
         "hidden_size hidden_sizes hidden_dim hidden_units hidden_layer_sizes n_hidden num_hidden units neurons width"

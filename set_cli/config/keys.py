@@ -17,13 +17,20 @@ LARGEST_WIDTH = 2**31 - 1  # neurons are counted in int32
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-6, 1e6  # of a class that has one
 
 
-def about(meaning: str, unit: str = "") -> Any:
-    """What `set-train --help` and docs/configuration.md say of a key; bounds and choices they read from its type."""
-    return Field(description=meaning, json_schema_extra={"unit": unit})
+def about(meaning: str, unit: str = "", *, filled: bool = False) -> Any:
+    """What `set-train --help` and docs/configuration.md say of a key; bounds and choices they read from its type.
+
+    filled  whether null stands for a value that other keys decide
+    """
+    return Field(description=meaning, json_schema_extra={"unit": unit, "filled": filled})
 
 
 def _as_list(value: object) -> object:
     return (value,) if isinstance(value, int | str) and not isinstance(value, bool) else value
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _as_numbers(value: object) -> object:
@@ -327,14 +334,50 @@ class Backend(Section):
     ] = True
 
 
+# Where neither the command nor a file says them: torch's, save the rate of sgd, which is the paper's.
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {"lr": 0.01, "momentum": 0.9, "nesterov": False},
+    "adam": {"lr": 0.001},
+    "adamw": {"lr": 0.001},
+}
+ADAM: dict[str, Any] = {"betas": (0.9, 0.999), "adam_eps": 1e-8}
+
+
 class Train(Section):
-    """Stochastic gradient descent with momentum."""
+    """The optimiser, its learning rate and how long it trains."""
 
     epochs: Annotated[Epochs, about("passes over the training rows", "epochs")]
     batch_size: Annotated[Annotated[int, Field(ge=1, le=10**7)], about("rows of one step", "rows")]
-    lr: Annotated[Annotated[float, Field(gt=0, le=10**6)], about("learning rate")]
-    momentum: Annotated[Fraction, about("momentum of stochastic gradient descent")]
-    nesterov: Annotated[bool, about("whether the momentum is Nesterov's")]
+    optimizer: Annotated[
+        Literal["sgd", "adam", "adamw"],
+        about(
+            "sgd: stochastic gradient descent with momentum (the paper's); adam: Adam, weight decay in the gradient; "
+            "adamw: Adam with decoupled weight decay"
+        ),
+    ] = "sgd"
+    lr: Annotated[
+        Annotated[float, Field(gt=0, le=10**6)],
+        about("learning rate; null: 0.01, for train.optimizer=adam and adamw 0.001", filled=True),
+    ]
+    momentum: Annotated[Fraction | None, about("momentum of train.optimizer=sgd; null: 0.9")] = None
+    nesterov: Annotated[
+        bool | None, about("whether the momentum of train.optimizer=sgd is Nesterov's; null: false")
+    ] = None
+    betas: Annotated[
+        Annotated[tuple[Fraction, ...], Field(strict=False), BeforeValidator(_as_numbers)] | None,
+        about("decay rates of the two moments of train.optimizer=adam and adamw; null: [0.9,0.999]"),
+    ] = None
+    adam_eps: Annotated[
+        Annotated[float, Field(gt=0, le=1)] | None,
+        about("what train.optimizer=adam and adamw add to the root of the second moment; null: 1e-8"),
+    ] = None
+    bias_correction: Annotated[
+        Literal["step", "age"],
+        about(
+            "how train.optimizer=adam and adamw correct the moments; step: by the steps of the run; age: by the steps "
+            "since a connection grew (docs/adam.md)"
+        ),
+    ] = "step"
     weight_decay: Annotated[
         Annotated[float, Field(ge=0, le=1), Plain], about("factor of the squared weights' penalty (connections only)")
     ]
@@ -389,9 +432,36 @@ class Train(Section):
         ),
     ] = None
 
+    patience: Annotated[
+        Epochs | None,
+        about(
+            "epochs without a better score of the validation rows (data.valid) after which the run ends; null: it ends "
+            "after train.epochs",
+            "epochs",
+        ),
+    ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_is_null_is_the_optimisers(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        name = str(values.get("optimizer", "sgd"))
+        found = {**values, **{key: usual for key, usual in OPTIMIZERS.get(name, {}).items() if values.get(key) is None}}
+        if name != "sgd":  # one run, whether they are typed or not
+            found |= {key: None for key, usual in ADAM.items() if _as_tuple(values.get(key)) == usual}
+        return found
+
     @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> Self:
-        if self.nesterov and self.momentum == 0:
+    def _keys_belong_to_their_optimiser(self) -> Self:
+        adams = ("betas", "adam_eps", "bias_correction")
+        for key in adams if self.optimizer == "sgd" else ("momentum", "nesterov"):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                owner = "adam and adamw" if key in adams else "sgd"
+                raise ValueError(f"train.{key} is for train.optimizer={owner}, found train.optimizer={self.optimizer}")
+        if self.betas is not None and len(self.betas) != 2:
+            raise ValueError(f"train.betas: expected two numbers, such as [0.9,0.999], found {list(self.betas)}")
+        if self.nesterov and not self.momentum:
             raise ValueError("train.nesterov=true needs train.momentum above 0")
         return self
 
@@ -416,6 +486,16 @@ class Train(Section):
     def has_one_rate(self) -> bool:
         """Whether every step has the same learning rate."""
         return self.schedule == "constant" and self.warmup == 0
+
+    @property
+    def optimizer_copies(self) -> int:
+        """Numbers that are kept for each weight: the momentum, or Adam's two moments, and its average."""
+        return ((1 if self.momentum else 0) if self.optimizer == "sgd" else 2) + (self.ema is not None)
+
+    @property
+    def has_ages(self) -> bool:
+        """Whether the optimiser keeps for each sparse connection when it grew, too."""
+        return self.bias_correction == "age"
 
 
 class Evolve(Section):
@@ -593,10 +673,11 @@ class Config(Section):
     seed: Annotated[Annotated[int, Field(ge=0, le=2**63 - 1)], about("of every random number of the run")]
     runs_dir: Annotated[Text, about("folder in which the run folders are made")]
     resume: Annotated[
-        Literal["auto", "never", "must"],
+        Literal["auto", "never", "must", "extend"],
         about(
             "what to do with an earlier run of the same configuration; auto: resume it, skip it where it is done; "
-            "never: train again in a new folder; must: refuse where there is none"
+            "never: train again in a new folder; must: refuse where there is none; extend: where there is none, "
+            "continue a finished run of fewer epochs"
         ),
     ]
     progress: Annotated[
@@ -630,6 +711,15 @@ class Config(Section):
             raise ValueError(
                 f"evolve.epsilon_start: no evolution comes after evolve.epsilon_until={evolve.epsilon_until:g} of the "
                 f"{epochs} epochs, in which the last connections would go; expected an earlier one, or more evolutions"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _patience_needs_validation_rows(self) -> Self:
+        if self.train.patience is not None and not self.data.valid:
+            raise ValueError(
+                f"train.patience={self.train.patience} needs validation rows, whose score it watches: expected "
+                "data.valid above 0, found 0"
             )
         return self
 

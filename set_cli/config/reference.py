@@ -131,6 +131,7 @@ def _key(name: str, field: FieldInfo) -> Key:
     low, high = _bounds(metadata)
     kind: Kind = "choice" if choices else KINDS[inner]
     unit = str(extra.get("unit", ""))
+    optional = optional or bool(extra.get("filled"))
     return Key(name, field.description or "", unit, kind, is_list, optional, choices, low, high, words)
 
 

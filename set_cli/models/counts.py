@@ -47,15 +47,17 @@ def count_connections(model: nn.Module) -> int:
     return sum(layer.weight.numel() for _, layer in connection_layers(model))
 
 
-def count_layers(model: nn.Module, optimizer_copies: int) -> list[LayerCount]:
+def count_layers(model: nn.Module, optimizer_copies: int, *, with_ages: bool = False) -> list[LayerCount]:
     """One entry per layer with connections; its activation's parameters are counted with it.
 
-    optimizer_copies  arrays that the optimiser keeps per weight (1 for momentum)
+    optimizer_copies  arrays that the optimiser keeps per weight (1 for momentum, 2 for Adam's moments)
+    with_ages         whether it keeps one more per sparse weight
     """
     counts: list[LayerCount] = []
     for name, module in model.named_modules():
         if isinstance(module, SparseLinear | nn.Linear):
-            counts.append(_count_layer(name, module, optimizer_copies))
+            ages = int(with_ages and isinstance(module, SparseLinear))
+            counts.append(_count_layer(name, module, optimizer_copies + ages))
         elif isinstance(module, nn.Conv2d):
             counts.append(_count_convolution(name, module, optimizer_copies))
         elif counts and isinstance(module, VisibleBias):

@@ -19,29 +19,24 @@ def training_bytes(
     rows: int,
     shape: Sequence[int] | None,
 ) -> int:
-    """A lower bound for a step: weights, gradients, momenta, indices, and what each layer puts out.
+    """A lower bound for a step: weights, gradients, the optimiser's copies, indices, and what each layer puts out.
 
     engines  of the sparse layers, by name
     rows     of the data; a batch has no more
     shape    of an image, for the convolutions
     """
-    per_weight = _copies(config) * FLOAT
+    per_weight = (2 + config.train.optimizer_copies) * FLOAT
     weights, masked = 0.0, 0
     for plan in plans:
         if not plan.sparse:
             weights += plan.n_in * plan.n_out * per_weight
             continue
-        weights += plan.connections_asked * (per_weight + PER_CONNECTION)
+        weights += plan.connections_asked * (per_weight + config.train.has_ages * FLOAT + PER_CONNECTION)
         if engines.get(plan.name) == "masked":  # the dense weights of one product at a time
             masked = max(masked, plan.n_in * plan.n_out * FLOAT)
     per_value = FLOAT if config.backend.precision == "float32" else FLOAT // 2
     values = min(rows, config.train.batch_size) * _values(plans, shape)
     return round(weights) + masked + values * per_value
-
-
-def _copies(config: Config) -> int:
-    """Numbers in memory for each weight: itself, its gradient, its momentum and its average."""
-    return 2 + bool(config.train.momentum) + (config.train.ema is not None)
 
 
 def _values(plans: Sequence[LayerPlan], shape: Sequence[int] | None) -> int:
@@ -58,13 +53,14 @@ def _values(plans: Sequence[LayerPlan], shape: Sequence[int] | None) -> int:
 
 
 PADDED = 16  # rows of a batch lie in whole cache lines
-PER_NEURON = 8 * INDEX  # where its connections begin, in both orders; bias with gradient and momentum
-SRELU = 4 * 3 * FLOAT  # four parameters with gradient and momentum
+PER_NEURON = 5 * INDEX  # where its connections begin, in both orders; the bias has a copy for each of a weight's
+SRELU = 4 * FLOAT  # four parameters, with as many copies
 # How many copies of a layer's outputs a step has at once, as measured (docs/faults.md, "Memory"): what a hidden layer
 # and its activation put out with their gradients; images with what their convolutions need beside; an RBM's units.
 COPIES, COPIES_OF_IMAGES, COPIES_OF_UNITS, COPIES_IN_EVALUATION = 4.0, 5.5, 3.5, 3.0
 WITH_NORM = 1.25  # where what a layer puts out is normalised
 AIS_CHAINS = 120  # rows of hidden units that 100 annealed chains amount to
+AGES = 8 * FLOAT  # bytes per connection of the largest layer that Adam's correction by age takes beside
 TORCH_PRODUCTS = 160  # bytes per connection of the largest layer that torch's CSR products take beside
 
 
@@ -87,15 +83,18 @@ def expected_bytes(
     sparse = [plan for plan in plans if plan.sparse]
     dense = [plan.n_in * plan.n_out * FLOAT for plan in plans if not plan.sparse]
     neurons = sum(plan.n_in + plan.n_out for plan in plans)
-    copies = _copies(config)
-    kept = sum(plan.connections_asked for plan in sparse) * (copies * FLOAT + PER_CONNECTION)
-    kept += copies * sum(dense) + neurons * PER_NEURON
+    copies = 2 + config.train.optimizer_copies
+    per_connection = (copies + config.train.has_ages) * FLOAT + PER_CONNECTION
+    kept = sum(plan.connections_asked for plan in sparse) * per_connection
+    kept += copies * sum(dense) + neurons * (PER_NEURON + copies * FLOAT)
     if config.model.activation == "srelu":
-        kept += sum(config.model.hidden) * SRELU
+        kept += sum(config.model.hidden) * copies * SRELU
     building = sum(dense) + 2 * max(dense, default=0)
     products = max((p.n_in * p.n_out * FLOAT for p in sparse if engines.get(p.name) == "masked"), default=0)
     largest = max((p.connections_asked for p in sparse if engines.get(p.name) == "torch"), default=0)
     products += round(largest * TORCH_PRODUCTS)
+    if config.train.has_ages:
+        products += round(max((p.connections_asked for p in sparse), default=0) * AGES)
     batch = -(-min(rows, config.train.batch_size) // PADDED) * PADDED
     step = batch * step_values * FLOAT * (1 if config.model.norm is None else WITH_NORM)
     widest = max(plan.n_out for plan in plans)

@@ -38,7 +38,7 @@ SUMMARY_TYPES: Types = {
     "peak_memory_mb": (float, int),
 }
 # What a later version added: None where an older run lacks it, checked like the others where it is there.
-LATER_SUMMARY_TYPES: Types = {"version": int, "digest": str, "averaged": float}
+LATER_SUMMARY_TYPES: Types = {"version": int, "digest": str, "ended": (str, type(None)), "averaged": float}
 
 NEVER_NEGATIVE = (
     "connections",
@@ -181,7 +181,7 @@ def _reason(path: Path) -> str:
 
 
 def _read_summary(path: Path) -> Mapping[str, Any]:
-    """The figures of a finished run; DataError where one is missing or cannot be.
+    """The figures of a finished run, as they were sealed; DataError where one is missing or cannot be.
 
     Keys that are not known here are ignored: a later version may have written them. Its summary is read for the keys
     that are known, and refused only where one of them is gone.

@@ -48,6 +48,12 @@ def read_degrees(folder: Path, checksums: Mapping[str, str]) -> dict[str, NDArra
     return arrays
 
 
+def degrees_as_appended(folder: Path, checksums: Mapping[str, str]) -> bytes:
+    """What degrees.part of a finished run held: one record an epoch. DataError as `read_degrees`."""
+    arrays = read_degrees(folder, checksums)
+    return np.concatenate([*arrays.values()], axis=1).tobytes() if arrays else b""
+
+
 def _belong_together(out: NDArray[np.int32] | None, into: NDArray[np.int32] | None) -> bool:
     """Whether there are layers whose inputs and outputs have these degrees: each connection has two ends."""
     if out is None or into is None or len(out) != len(into):

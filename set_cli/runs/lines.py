@@ -31,7 +31,10 @@ METRICS = {"accuracy": ("accuracy", "%"), "log_probability": ("log-probability",
 
 
 def result_lines(summary: Mapping[str, Any], path: Path, runs_dir: str) -> list[str]:
-    """What came out of a finished run, what it took, and what to do next: three short lines."""
+    """What came out of a finished run, what it took, and what to do next: three short lines.
+
+    Before them, why it ended before its last epoch.
+    """
     name, unit = METRICS[summary["metric"]]
     last, best = (
         f"{summary[key]:.2f}"
@@ -45,7 +48,9 @@ def result_lines(summary: Mapping[str, Any], path: Path, runs_dir: str) -> list[
     if final != summary["connections"]:  # the network that is kept is the one after the last removal
         kept = summary["after_last_removal"].get("test")
         left = f", {final:,} after the last removal" + (f" (test {kept:.2f} {unit})" if kept is not None else "")
+    ended = [summary["ended"]] if summary.get("ended") else []
     return [
+        *ended,
         f"done: {summary['method']} on {summary['dataset']}, test {name} {last}, best on {summary['best_on']} {best} "
         f"(epoch {summary['best_epoch']}){rows}",
         f"{summary['connections']:,} connections{left}; {summary['seconds_per_epoch']:.2f} s/epoch",

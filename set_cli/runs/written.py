@@ -96,7 +96,7 @@ class Written:
         """Note the SHA-256 of a snapshot that is there."""
         name = snapshot_name(epoch)
         self.checksums[name] = sha256(self._path / name, follow=False)
-        self.append(CHECKSUMS, f"{self.checksums[name]}  {name}\n".encode())
+        self.append(CHECKSUMS, checksum_line(name, self.checksums[name]).encode())
 
     def cut(self) -> None:
         """Remove what is in the files beyond this, such as half a row of a process that was killed."""
@@ -112,6 +112,11 @@ class Written:
         for epoch in snapshot_epochs(self._path):
             if snapshot_name(epoch) not in self.checksums:
                 remove(self._path / snapshot_name(epoch))
+
+
+def checksum_line(name: str, digest: str) -> str:
+    """The line of a snapshot."""
+    return f"{digest}  {name}\n"
 
 
 def params_digest(params: Mapping[str, Any]) -> str:

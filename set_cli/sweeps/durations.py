@@ -44,16 +44,8 @@ NEWEST = 200  # earlier runs of a data set and model that are looked at
 TIMELESS = {
     "": ("seed", "zeta"),
     "train": (
-        "epochs",
-        "lr",
-        "weight_decay",
-        "schedule",
-        "warmup",
-        "lr_end",
-        "lr_steps",
-        "lr_factor",
-        "label_smoothing",
-        "class_weights",
+        *("epochs", "lr", "weight_decay", "schedule", "warmup", "lr_end", "lr_steps", "lr_factor"),
+        *("label_smoothing", "class_weights", "betas", "adam_eps", "patience"),
     ),
     "model": ("init", "ais_every"),
     "method": ("regrow_init",),

@@ -15,7 +15,8 @@ from set_cli.training.devices import choose_device
 from set_cli.training.network import estimate_memory, plan_network
 
 PROGRAM = 300e6  # bytes of Python and torch
-PER_CONNECTION_ON_DISK = {"checkpoint": 12, "snapshot": 2.5}  # bytes: weight, momentum, index; compressed indices
+ON_DISK = 4  # bytes of a number of a checkpoint: a weight, its index, what the optimiser keeps of it
+PER_CONNECTION = 2.5  # bytes of a snapshot's compressed indices
 
 
 def forecast(config: Config, done: int | None = 0) -> dict[str, Any]:
@@ -60,7 +61,8 @@ def _disk_bytes(config: Config, plans: list[LayerPlan]) -> float:
     full = sum(plan.n_in * plan.n_out for plan in plans if not plan.sparse)
     epochs = config.train.epochs if config.method.evolves else 0
     snapshots = 1 + epochs // config.snapshots.epochs_between(config.train.epochs)
-    per_connection = PER_CONNECTION_ON_DISK["snapshot"] + (4 if config.snapshots.weights else 0)
+    per_connection = PER_CONNECTION + (4 if config.snapshots.weights else 0)
     degrees = 4 * (1 + epochs) * sum(plan.n_in + plan.n_out for plan in plans if plan.sparse)
-    checkpoint = PER_CONNECTION_ON_DISK["checkpoint"] * sparse + 8 * full
+    copies = config.train.optimizer_copies
+    checkpoint = ON_DISK * ((2 + copies + config.train.has_ages) * sparse + (1 + copies) * full)
     return 2 * checkpoint + snapshots * per_connection * sparse + degrees

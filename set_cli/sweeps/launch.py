@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from set_cli.config import Config
 from set_cli.errors import NOT_APPLICABLE, TIME_IS_UP, DivergedError, NotApplicable, SetError, ended_by_signal
+from set_cli.runs.extend import shorter_run
 from set_cli.runs.folder import Status, already_done, locate, mark_failed, read_epoch, read_reason, tries_again
 from set_cli.runs.summary import read_summary
 from set_cli.sweeps.child import Ending, Hung, how_it_was_killed, run_in_child
@@ -203,6 +204,8 @@ def dry_run(number: int, overrides: str, check: Callable[[], Config], *, in_swee
         path, status = locate(config)
         would = _would(config, path, status, in_sweep)
         done = {"train": 0, "resume": read_epoch(path)}.get(would)
+        if would == "extend":
+            done = shorter_run(config).trained - 1
         outcome = {"run": str(path), "exit_code": 0, "outcome": would, **forecast(config, done)}
     except NotApplicable as error:
         outcome = {"outcome": "skip", "why": str(error), "exit_code": 0}
@@ -213,7 +216,7 @@ def dry_run(number: int, overrides: str, check: Callable[[], Config], *, in_swee
 
 def _would(config: Config, path: Path, status: Status | None, in_sweep: bool) -> str:
     if status is None:
-        return "train"
+        return "extend" if config.resume == "extend" else "train"
     if status == "done" or (in_sweep and not (config.retry_failed or tries_again(path, status))):
         return f"skip: {status}"
     return "resume"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from set_cli.config import Config, Model
+from set_cli.config.length import epochs_between_estimates
 from set_cli.data.card import Card
 from set_cli.data.prepare import DataSet, training_mean
 from set_cli.models import memory
@@ -27,7 +28,7 @@ from set_cli.sparse.initial import INITIAL_DEVIATION
 from set_cli.sparse.linear import REGROW_DEVIATION
 from set_cli.training import contrastive, supervised
 from set_cli.training.group import Group
-from set_cli.training.trainers import Contrastive, Supervised, Trainer, epochs_between_estimates
+from set_cli.training.trainers import Contrastive, Supervised, Trainer
 
 EVALUATION_VALUES = 2**24  # of a layer's outputs at a time
 EVALUATED_IMAGES = 100  # rows: images grow on their way through convolutions

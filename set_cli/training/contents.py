@@ -36,7 +36,7 @@ def describe_layers(plans: list[LayerPlan], choices: Mapping[str, Choice]) -> di
 
 def describe_parameters(plans: list[LayerPlan], model: nn.Module, train: Train) -> dict[str, Any]:
     """params.json at the start: per layer and in total what was asked for and what is there; a CNN's images."""
-    layers = count_layers(model, optimizer_copies=bool(train.momentum) + (train.ema is not None))
+    layers = count_layers(model, train.optimizer_copies, with_ages=train.has_ages)
     rows = [
         dict(count)
         | {

@@ -91,10 +91,12 @@ def doubts_at_end(config: Config, data: DataSet, row: Mapping[str, float]) -> li
         found, chance = row["test_accuracy"], 100 * float(np.bincount(data.test.labels).max()) / len(data.test)
         what = f"test accuracy {found:.2f} % is no better than always giving the most frequent class ({chance:.2f} %)"
     one_class = chance == 100  # of which the data's own doubts tell
-    return [f"{what}: {_cause(config, len(data.train))}"] if found <= chance and not one_class else []
+    return (
+        [f"{what}: {_cause(config, len(data.train), int(row['epoch']))}"] if found <= chance and not one_class else []
+    )
 
 
-def _cause(config: Config, rows: int) -> str:
+def _cause(config: Config, rows: int, epochs: int) -> str:
     train = config.train
     penalties = {"train.weight_decay": train.weight_decay, "train.l1": train.l1}
     strong = [f"{key}={value:g}" for key, value in penalties.items() if value >= STRONG]
@@ -102,7 +104,7 @@ def _cause(config: Config, rows: int) -> str:
         return f"{' and '.join(strong)} may leave nothing of the weights"
     if train.class_weights is not None:
         return "train.class_weights trains on other proportions of the classes than the test rows have"
-    steps = train.epochs * -(-rows // train.batch_size)
+    steps = epochs * -(-rows // train.batch_size)
     taken = "1 step" if steps == 1 else f"{steps:,} steps"
     return f"{taken} at train.lr={train.lr:g}; more train.epochs or a smaller train.batch_size may help"
 

@@ -55,11 +55,21 @@ class Change:
 
 
 def evolve_model(
-    model: nn.Module, optimizer: torch.optim.Optimizer, config: Config, epoch: int, step: int = 1, steps: int = 1
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: Config,
+    epoch: int,
+    step: int = 1,
+    steps: int = 1,
+    *,
+    ends: bool = False,
 ) -> Change:
-    """Algorithm 1's step, where one is due after this step of an epoch; the final removal is not refilled."""
+    """Algorithm 1's step, where one is due after this step of an epoch; the final removal is not refilled.
+
+    ends  whether the run ends after this epoch, maybe before train.epochs
+    """
     connections = count_connections(model)
-    due = evolution_due(config, epoch, step, steps)
+    due = evolution_due(config, epoch, step, steps, ends=ends)
     if due is None:
         return Change(connections)
     within = () if step == steps else (step,)

@@ -11,7 +11,7 @@ from set_cli.models.random_stream import RandomStream
 from set_cli.models.stack import has_hooks
 from set_cli.sparse import SparseLinear
 from set_cli.system.progress import note
-from set_cli.training.optimizer import MomentumSGD, drop_gradients
+from set_cli.training.optimizer import RECORDABLE, drop_gradients
 
 Step = Callable[[Tensor], None]
 """Trains on the rows (n,) int64 of these numbers, which lie on the training device."""
@@ -32,10 +32,11 @@ def recorded(
 def can_record(model: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
     """Whether a step of this model does the same on the GPU every time, and nothing on the CPU.
 
-    Not where somebody looks on (hooks), with an optimiser that we do not know, or with cuSPARSE's products.
+    Not where somebody looks on (hooks; Adam's correction by age is one), with an optimiser that we do not know, or with
+    cuSPARSE's products.
     """
     parameters = list(model.parameters())
-    if not parameters or not parameters[0].is_cuda or type(optimizer) is not MomentumSGD:
+    if not parameters or not parameters[0].is_cuda or type(optimizer) not in RECORDABLE:
         return False
     looks_on = (
         bool(optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)

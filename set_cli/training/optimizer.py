@@ -1,4 +1,4 @@
-"""The optimiser of the paper: SGD with momentum, weight decay on the connection weights only."""
+"""The optimisers: the paper's SGD with momentum, and Adam. Weight decay is on the connection weights only."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from torch.autograd.graph import increment_version
 
 from set_cli import native
 from set_cli.config import Train
-from set_cli.models.counts import connection_layers, convolutions
+from set_cli.config.keys import ADAM
+from set_cli.models.counts import connection_layers, convolutions, sparse_layers
 from set_cli.native import records
+from set_cli.sparse.age import BiasCorrectionByAge
 
 
 def connection_weights(model: nn.Module) -> list[Tensor]:
@@ -79,20 +81,67 @@ class MomentumSGD(torch.optim.SGD):
         increment_version(changed)  # so that a backward through an older forward is refused
 
 
-def build_optimizer(model: nn.Module, config: Train) -> MomentumSGD:
-    """SGD over all parameters of the model; biases and activation parameters are not decayed."""
+class Adam(torch.optim.Adam):
+    """torch's Adam; with decoupled_weight_decay its AdamW."""
+
+    add_param_group = MomentumSGD.add_param_group
+    # torch would warn of every optimiser on a GPU whose first step is not recorded: ours record the second.
+    _warned_capturable_if_run_uncaptured = True
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        # torch's update wakes all threads for each parameter, however small; where another process has a core, a step
+        # then waits for it some ten times. Elements do not depend on each other: the numbers are the same.
+        threads = torch.get_num_threads()
+        elements = sum(p.numel() for group in self.param_groups for p in group["params"])
+        torch.set_num_threads(native.threads(elements * native.ELEMENTWISE))
+        try:
+            # torch's decorator imports its compiler for this call, too.
+            return inspect.unwrap(torch.optim.Adam.step)(self, closure)
+        finally:
+            torch.set_num_threads(threads)
+
+
+RECORDABLE = (MomentumSGD, Adam)
+"""Optimisers whose step does the same on the GPU every time."""
+
+
+def build_optimizer(model: nn.Module, config: Train) -> torch.optim.Optimizer:
+    """The optimiser of all parameters of the model; biases and activation parameters are not decayed."""
     device = next(model.parameters()).device
     # A step that is recorded on a GPU would keep a plain number.
     lr = torch.tensor(config.lr, device=device) if device.type == "cuda" and not config.has_one_rate else config.lr
     decayed = connection_weights(model)
     others = [p for p in model.parameters() if all(p is not weight for weight in decayed)]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if config.optimizer != "sgd":
+        return _build_adam(model, config, groups, lr, device)
     return MomentumSGD(
-        [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        groups,
         lr=lr,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
+        momentum=config.momentum or 0.0,
+        nesterov=bool(config.nesterov),
         fused=True,
     )
+
+
+def _build_adam(
+    model: nn.Module, config: Train, groups: list[dict[str, Any]], lr: float | Tensor, device: torch.device
+) -> Adam:
+    beta1, beta2 = config.betas or ADAM["betas"]
+    optimizer = Adam(
+        groups,
+        lr=lr,
+        betas=(beta1, beta2),
+        eps=config.adam_eps or ADAM["adam_eps"],
+        decoupled_weight_decay=config.optimizer == "adamw",
+        capturable=device.type == "cuda",
+        fused=True,
+    )
+    weights = [layer.weight for layer in sparse_layers(model).values()]
+    if config.has_ages and weights:
+        BiasCorrectionByAge(optimizer, weights)
+    return optimizer
 
 
 def drop_gradients(optimizer: torch.optim.Optimizer) -> None:

@@ -180,15 +180,15 @@ class Record:
     def remaining_epochs(self) -> range:
         return range(self.epoch + 1, self._config.train.epochs + 1)
 
-    def add(self, epoch: int, loss: float, scores: Scores, change: Change) -> Mapping[str, Any]:
-        """Record an epoch, and return its row of metrics.jsonl.
+    def add(self, epoch: int, loss: float, scores: Scores, change: Change, *, ends: bool = False) -> Mapping[str, Any]:
+        """Record an epoch, and return its row of metrics.jsonl; ends: whether the run ends after it before its time.
 
         Topology, rows, then `checkpoint`, which vouches for them: every instant between leaves a whole state.
         """
         folder, row = self._folder, metrics_row(epoch, loss, scores, change)
         row |= scheduled_values(self._config, self._optimizer, change.zeta)
         if self._config.method.evolves:
-            self._add_topology(epoch)
+            self._add_topology(epoch, is_last=ends or epoch == self._config.train.epochs)
         folder.append_row(METRICS_FILE, row)
         seconds = self.clock.take()
         marked = {"paused": True} if self.paused else {}
@@ -206,12 +206,18 @@ class Record:
         self._folder.log(self.line)
 
     def finish(
-        self, settings: Mapping[str, Any], tested_on: str, scores: Scores, doubts: Sequence[str]
+        self,
+        settings: Mapping[str, Any],
+        tested_on: str,
+        scores: Scores,
+        doubts: Sequence[str],
+        ended: str | None = None,
     ) -> dict[str, Any]:
         """Count what is left after the last removal, write the summary, then 'done'.
 
         scores  of the network that is left
         doubts  what was said of the run's figures
+        ended   why it ended before train.epochs
         """
         folder = self._folder
         params = finish_parameters(self._params, self._model)
@@ -225,6 +231,7 @@ class Record:
             "tested_on": tested_on,
             "after_last_removal": left,
             "after_last_removal_error": error,
+            "ended": ended,
             "doubts": [*doubts, *self._told("damage")],
             "differences": self._told("differences"),
         }
@@ -260,12 +267,12 @@ class Record:
         del checksums[PART], checksums[CHECKSUMS]
         return checksums
 
-    def _add_topology(self, epoch: int) -> None:
+    def _add_topology(self, epoch: int, *, is_last: bool = False) -> None:
         every = self._config.snapshots.epochs_between(self._config.train.epochs)
         layers = sparse_layers(self._model)
         if layers:
             append_degrees(self._folder.written, layer_degrees(layers))
-        if epoch % every == 0 or epoch == self._config.train.epochs:
+        if epoch % every == 0 or is_last:
             self._folder.written.add_snapshot(epoch, topology_arrays(layers, self._config.snapshots.weights))
 
     def _checkpoint(self, epoch: int, within: State = FRESH) -> None:

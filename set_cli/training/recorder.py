@@ -52,8 +52,8 @@ class Recorder(Protocol):
     def keep(self, state: State) -> None:
         """Save a checkpoint within an epoch: the state of its pass over the rows."""
 
-    def add(self, epoch: int, loss: float, scores: Scores, change: Change) -> Mapping[str, Any]:
-        """Record an epoch, and return its row of metrics.jsonl."""
+    def add(self, epoch: int, loss: float, scores: Scores, change: Change, *, ends: bool = False) -> Mapping[str, Any]:
+        """Record an epoch, and return its row of metrics.jsonl; ends: whether the run ends after it before its time."""
 
     def checkpoint(self) -> None:
         """Save the state after the epoch added last; a resume starts here."""
@@ -86,7 +86,7 @@ class Following:
     def keep(self, state: State) -> None:
         pass
 
-    def add(self, epoch: int, loss: float, scores: Scores, change: Change) -> Mapping[str, Any]:
+    def add(self, epoch: int, loss: float, scores: Scores, change: Change, *, ends: bool = False) -> Mapping[str, Any]:
         return {}
 
     def checkpoint(self) -> None:

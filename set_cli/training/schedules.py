@@ -72,18 +72,20 @@ class Due:
     progress: float
 
 
-def evolution_due(config: Config, epoch: int, step: int = 1, steps: int = 1) -> Due | None:
+def evolution_due(config: Config, epoch: int, step: int = 1, steps: int = 1, *, ends: bool = False) -> Due | None:
     """The evolution after this step of an epoch; None where none is due.
 
     step   counted from 1; after the last one the epoch is over
     steps  of an epoch
+    ends   whether the run ends after this epoch, maybe before train.epochs
     """
     evolve, epochs = config.evolve, config.train.epochs
     if not config.method.evolves:
         return None
     done, last = (epoch - 1) * steps + step, evolve.last_epoch(epochs) * steps
     every = evolve.every * steps if evolve.every_steps is None else evolve.every_steps
-    is_final = done == (last if evolve.final == "until" else epochs * steps)
+    final = last if evolve.final == "until" else epochs * steps
+    is_final = done == final or (ends and step == steps and done < final)
     if not is_final and (done > last or done % every):
         return None
     before = done - (steps if evolve.every_steps is None else evolve.every_steps)

@@ -6,7 +6,7 @@ others receive the evolved network from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -27,6 +27,7 @@ from set_cli.training.divergence import Divergence
 from set_cli.training.evolution import Change, evolve_model
 from set_cli.training.group import Group
 from set_cli.training.passes import State
+from set_cli.training.patience import Patience
 from set_cli.training.recorder import Recorder
 from set_cli.training.schedules import evolution_due
 from set_cli.training.trainers import Scores
@@ -62,6 +63,7 @@ class Session:
     record  of the run in the first process, one that writes nothing in the others
     view    told of every step
     stop    asks the run to end between two steps
+    ends    whether train.patience ends the training after the epoch measured last
     """
 
     def __init__(self, learner: Learner, record: Recorder, view: View, stop: StopSignals) -> None:
@@ -69,6 +71,7 @@ class Session:
         config, data, group = learner.config, learner.data, learner.group
         learner.share_state()
         self._trainer = make_trainer(config, data, learner.model, record.rows(), group)
+        self._patience = Patience(config.train.patience, config.train.epochs, record.rows())
         self._divergence = Divergence(config, data.card, learner.model, record.path)
         parts = parts_of(data) if group.is_first else {"train": data.train}
         self._inputs = {name: Inputs(part, data, learner.device) for name, part in parts.items()}
@@ -76,8 +79,26 @@ class Session:
         self._resume_from = record.resume_from
         self._change = Change.of_numbers(record.resume_from[EVOLVED]) if EVOLVED in record.resume_from else Change()
         self._steps = -(-len(data.train) // config.train.batch_size)  # of an epoch
+        self.ends = False
         self._scores: Scores | None = None  # of the network as it is
         self._state: Callable[[], State] | None = None  # of the pass over the rows, where no checkpoint has it yet
+
+    def remaining_epochs(self) -> Iterator[int]:
+        """Numbers of the epochs that are still to be trained, until train.patience ends the training."""
+        for epoch in self._record.remaining_epochs():
+            if self._has_run_out():
+                return
+            yield epoch
+
+    @property
+    def ended(self) -> str | None:
+        """Why the training ended before its last epoch; None where it did not."""
+        return self._patience.ended
+
+    def _has_run_out(self) -> bool:
+        if self._learner.config.train.patience is None:
+            return False
+        return self._learner.group.said_by_first(self._patience.has_run_out)
 
     def train(self, epoch: int) -> float:
         """Train an epoch, or what is left of it, and return the mean loss; DivergedError where that makes no sense."""
@@ -93,12 +114,14 @@ class Session:
 
     def measure(self, epoch: int) -> Scores:
         """Measure the parts that are due after this epoch, in the first process; DivergedError as `train`."""
-        if not self._learner.group.is_first:
-            return {}
-        with self._record.clock.part("evaluate"):
-            scores = self._measured(epoch)
-            self._divergence.check(epoch, 0.0, scores)
-        self._scores = scores
+        scores: Scores = {}
+        if self._learner.group.is_first:
+            with self._record.clock.part("evaluate"):
+                scores = self._measured(epoch, is_last=self._patience.is_due(epoch))
+                self._divergence.check(epoch, 0.0, scores)
+            self._patience.add(epoch, scores)
+            self._scores = scores
+        self.ends = self._has_run_out()
         return scores
 
     def evolve(self, epoch: int) -> Change:
@@ -116,7 +139,8 @@ class Session:
         """Evolve after this step of an epoch, in the first process, and count it with the epoch's other evolutions."""
         learner = self._learner
         if learner.group.is_first:
-            change = evolve_model(learner.model, learner.optimizer, learner.config, epoch, step, self._steps)
+            config, ends = learner.config, self.ends and step == self._steps
+            change = evolve_model(learner.model, learner.optimizer, config, epoch, step, self._steps, ends=ends)
             self._change = self._change.then(change) if self._change.connections else change
         learner.share_state()
 
@@ -130,16 +154,16 @@ class Session:
 
     def final_scores(self) -> Scores:
         """The scores of what is left after the last removal."""
-        return self._scores or self._measured(self._learner.config.train.epochs)
+        return self._scores or self._measured(self._learner.config.train.epochs, is_last=True)
 
-    def _measured(self, epoch: int) -> Scores:
+    def _measured(self, epoch: int, *, is_last: bool) -> Scores:
         """The scores of the weights, and as 'ema_...' beside them those of the averaged ones, where there are some."""
         learner = self._learner
-        scores = self._trainer.measure(self._tested, epoch, self._check)
+        scores = self._trainer.measure(self._tested, epoch, self._check, is_last=is_last)
         if learner.config.train.ema is None:
             return scores
         with averaged(learner.model, learner.optimizer):
-            found = self._trainer.measure(self._tested, epoch, self._check)
+            found = self._trainer.measure(self._tested, epoch, self._check, is_last=is_last)
         return {
             part: score | {f"ema_{name}": value for name, value in found[part].items()}
             for part, score in scores.items()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from set_cli.config import Config
+from set_cli.config.length import epochs_between_estimates
 from set_cli.data.inputs import Inputs
 from set_cli.models.rbm import RBM
 from set_cli.system import streams
@@ -28,6 +29,7 @@ TIMED_TEMPERATURES = 64  # of annealed importance sampling; a schedule has 1,000
 class Trainer(Protocol):
     """Trains one epoch, or what is left of it, and returns its mean loss; measures the parts that are due after it.
 
+    is_last      whether it may be the last epoch although it is not that of train.epochs
     resume_from  state of an interrupted epoch, from a checkpoint; empty at the start
     check        called every so often; may raise to stop
     """
@@ -36,7 +38,9 @@ class Trainer(Protocol):
         self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, resume_from: State
     ) -> float: ...
 
-    def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores: ...
+    def measure(
+        self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None], *, is_last: bool = False
+    ) -> Scores: ...
 
     def measuring_seconds(
         self, parts: Mapping[str, Inputs], share: float, timed: Timed, check: Callable[[], None]
@@ -64,18 +68,15 @@ class Supervised:
             self._model, rows, optimizer, config, epoch, after_step, resume_from, group, parallel
         )
 
-    def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
+    def measure(
+        self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None], *, is_last: bool = False
+    ) -> Scores:
         return {name: supervised.evaluate(self._model, part, check, self._rows) for name, part in parts.items()}
 
     def measuring_seconds(
         self, parts: Mapping[str, Inputs], share: float, timed: Timed, check: Callable[[], None]
     ) -> float:
         return timed(lambda: self.measure(parts, 1, check)) * share
-
-
-def epochs_between_estimates(ais_every: int | None, epochs: int) -> int:
-    """Epochs between two estimates of log Z: as configured, else as many as make about 50 estimates in the run."""
-    return ais_every or max(1, round(epochs / 50))
 
 
 class Contrastive:
@@ -98,13 +99,15 @@ class Contrastive:
     ) -> float:
         return contrastive.train_epoch(self._model, inputs, optimizer, self._config, epoch, after_step, resume_from)
 
-    def measure(self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None]) -> Scores:
+    def measure(
+        self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None], *, is_last: bool = False
+    ) -> Scores:
         """What is due. An epoch that seems the best so far is estimated again as the last one is.
 
         The largest of many rough estimates would be the one that errs most.
         """
         model, epochs = self._config.model, self._config.train.epochs
-        is_last = epoch == epochs
+        is_last |= epoch == epochs
         if epoch % epochs_between_estimates(model.ais_every, epochs) and not is_last:
             return {}
         scores = self._monitor(parts)

@@ -34,7 +34,7 @@ from set_cli.training.devices import prepare
 from set_cli.training.graphs import record
 from set_cli.training.loss import cross_entropy
 from set_cli.training.network import estimate_memory
-from set_cli.training.optimizer import MomentumSGD, build_optimizer, drop_gradients
+from set_cli.training.optimizer import build_optimizer, drop_gradients
 
 LAYERS, WIDTH, EPSILON, BATCH, CLASSES = 8, 500_000, 260, 32, 10
 STEPS, ZETA = 20, 0.3
@@ -131,7 +131,7 @@ def compose(*words: str) -> Config:
 class Step:
     """A training step on one fixed batch; `loss` is the last one's, still on the device."""
 
-    def __init__(self, model: nn.Module, optimizer: MomentumSGD, x: Tensor, y: Tensor) -> None:
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
         self.model, self.optimizer, self.x, self.y = model, optimizer, x, y
         self.loss = x.new_zeros(())
 
@@ -143,7 +143,9 @@ class Step:
         self.loss = loss.detach()
 
 
-def step_of(model: nn.Module, optimizer: MomentumSGD, features: int, batch: int, device: torch.device) -> Step:
+def step_of(
+    model: nn.Module, optimizer: torch.optim.Optimizer, features: int, batch: int, device: torch.device
+) -> Step:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(features, batch, generator=generator).to(device).t()  # the batch is contiguous
     y = torch.randint(CLASSES, (batch,), generator=generator).to(device)
