@@ -44,9 +44,21 @@ from tests.oracles import random_pattern
 # --- Runs that are trained in this process -------------------------------------------------------------------------
 
 TINY = ("data.train_limit=120", "data.test_limit=60", "train.batch_size=40", "train.epochs=3", "progress=none")
+# With what draws random numbers in a step: a run that resumes must draw the same.
+INPUTS = {
+    "mlp": ("data.augment.flip=true", "data.augment.rotation=10", "data.augment.crop=2", "data.augment.mixup=0.4"),
+    "cnn": ("data.augment.cutout=3", "train.class_weights=balanced", "train.label_smoothing=0.1"),
+}
 MODELS = {
-    "mlp": ("model=mlp", "model.hidden=[12,10]", "data.augment.flip=true", "data.augment.rotation=10"),
-    "cnn": ("model=cnn", "model.channels=[4,6]", "model.hidden=[12,10]", "epsilon=2", "model.sparse_convolutions=true"),
+    "mlp": ("model=mlp", "model.hidden=[12,10]", *INPUTS["mlp"]),
+    "cnn": (
+        "model=cnn",
+        "model.channels=[4,6]",
+        "model.hidden=[12,10]",
+        "epsilon=2",
+        "model.sparse_convolutions=true",
+        *INPUTS["cnn"],
+    ),
     "rbm": ("model=rbm", "model.hidden=[12]", "epsilon=3", "model.persistent=true", "model.ais_last=quick"),
 }
 SMALL = ("train.epochs=4", "model.hidden=[40,30]", "train.batch_size=100", "data.augment.flip=true")

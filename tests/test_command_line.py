@@ -146,6 +146,8 @@ def test_a_path_at_home_is_found_there(folder: Path) -> None:
         ("dataset.path=wine (1).csv,eps=5.csv", 'dataset.path="wine (1).csv","eps=5.csv"'),
         ("dataset.path=a.csv,b (2).csv", 'dataset.path="a.csv,b (2).csv"'),  # there is a file of exactly this name
         ("model.hidden=[100],[200,100]", "model.hidden=[100],[200,100]"),
+        ("train.class_weights=null,balanced", "train.class_weights=null,balanced"),
+        ("train.class_weights=[1,2.5],balanced", "train.class_weights=[1,2.5],balanced"),
         ("seed=range(0,3)", "seed=range(0,3)"),
         ("dataset.label=1,b", 'dataset.label="1",b'),
     ],
@@ -169,6 +171,9 @@ def test_a_sweep_over_text_stays_one_unless_there_is_such_a_file(typed: str, wan
             True,
             "model.hidden=100,50: write model.hidden=[100,50] for one list, or model.hidden=[100],[50] to sweep",
         ),
+        ("train.class_weights=1,2", False, "train.class_weights=1,2: a list is written in brackets, train.cl"),
+        ("train.class_weights=1,balanced", True, "train.class_weights=1,balanced: write train.class_weights=[1,bal"),
+        ("train.class_weights=null,balanced", False, "train.class_weights=null,balanced has several values: add -m"),
         ("model.hidden=100x50", False, "model.hidden=100x50: expected a list of whole numbers ≥ 1 (neurons); write"),
         ("model.hidden=(100, 50)", False, "model.hidden=(100, 50): expected a list of whole numbers ≥ 1 (neurons)"),
         ("model.hidden=[100,", False, "model.hidden=[100,: expected a list of whole numbers ≥ 1 (neurons), such"),

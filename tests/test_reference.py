@@ -31,6 +31,7 @@ def test_every_key_has_a_meaning() -> None:
         ("data.fetch", "auto, never"),
         ("train.nesterov", "true or false or null"),
         ("data.augment.rotation", "number ≥ 0, ≤ 180 (degrees)"),
+        ("train.class_weights", "list of numbers ≥ 0 or balanced or null"),
         ("backend.threads", "whole number ≥ 1, ≤ 4096 (threads) or null"),
     ],
 )

@@ -27,7 +27,7 @@ from set_cli.bench.measure import Row
 from set_cli.bench.table import machine_line, render_markdown
 from set_cli.bench.workloads import WORKLOADS
 from set_cli.config import Augment
-from set_cli.data.augment import draw_transforms
+from set_cli.data.augment import draw_changes
 from set_cli.data.catalog import CATALOG
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
@@ -209,8 +209,8 @@ def phases() -> str:
     part = Part(rng.integers(256, size=(1000, 3072), dtype=np.uint8), np.zeros(1000, np.int64))
     data = DataSet(CATALOG["cifar10"], part, None, part, unscaled(3072), "", {}, "bundled")
     inputs, chosen = Inputs(part, data, torch.device("cpu")), torch.randperm(1000)[:n_batch]
-    maps = torch.from_numpy(draw_transforms(Augment(rotation=10.0, shift=0.1, flip=True), n_batch, shape, rng))
-    gather, moved_ms = milliseconds(inputs.batch, chosen), milliseconds(inputs.batch, chosen, maps)
+    changes = draw_changes(Augment(rotation=10.0, shift=0.1, flip=True), n_batch, shape, 0, 1)
+    gather, moved_ms = milliseconds(inputs.batch, chosen), milliseconds(inputs.batch, chosen, changes)
     return (
         "## Phases of a CIFAR10 step\n\nBatch 100, each part alone and repeated, so its data lie in the caches; GB/s "
         f"is the traffic of neighbours' rows.\n\n{markdown(rows, headers)}\n\nBatch of inputs: {gather:.2f} ms "
