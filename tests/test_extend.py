@@ -131,7 +131,7 @@ def test_what_no_run_is_the_start_of_is_refused(sentence: str, three: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "words", [("train.epochs=2",), ("train.epochs=5", "zeta=0.2"), ("train.epochs=5", "epsilon=3")]
+    "words", [("train.epochs=2",), ("train.epochs=5", "zeta=0.2"), ("train.epochs=5", "train.lr=0.02")]
 )
 def test_only_a_shorter_run_that_is_equal_otherwise_is_extended(words: tuple[str, ...], three: Path) -> None:
     with pytest.raises(ConfigError, match=r"expected a finished run .* fewer than train.epochs=. only, found none"):
