@@ -93,7 +93,11 @@ def test_help_and_version_do_not_import_torch(command: str, flag: str, tmp_path:
         (["dataset=digits", "--epochs", "3"], 2, "--epochs is not an option; write train.epochs=3"),
         (["two\nlines"], 2, "'two"),
         (["lr=0.1"], 2, "lr is not a configuration key; did you mean train.lr?"),
-        (["train.optimizer=adam"], 2, "train.optimizer is not a configuration key; training is gradient descent with"),
+        (
+            ["train.optimizer=adam", "train.momentum=0.9"],
+            2,
+            "train.momentum is for train.optimizer=sgd, found train.opt",
+        ),
         (["+epsilon=3"], 2, "+epsilon: the key is there already; write epsilon=… without +"),
         (["dataset=MNIST"], 2, "dataset=MNIST is not known: expected one of adult"),
         (["model=lenet"], 2, "model=lenet is not known: expected one of cnn, mlp, rbm; did you mean cnn?"),

@@ -288,6 +288,7 @@ def test_the_methods() -> None:
         ({"epsilon": None, "density": 20}, "density: expected a number above 0, at most 1, found 20"),
         ({"class_weight": "auto"}, "class_weight: expected None, 'balanced' or a dictionary, found 'auto'"),
         ({"class_weight": {"1": 2.0}}, r"class_weight: expected the labels \[0, .*, 9\], found \['1'\]"),
+        ({"learning_rate": None}, "learning_rate: expected a number, found None"),
         ({"max_iter": 10.0}, "max_iter: expected a valid integer, found 10.0; write max_iter=10"),
     ],
 )

@@ -57,6 +57,9 @@ def configuration(parameters: Mapping[str, Any], seed: int, features: int, *, ha
     has_end  whether the last of `max_iter` epochs is the last of the training: what it removes is not refilled
     """
     values = {name: _plain(value) for name, value in parameters.items()}
+    for name in ("learning_rate", "momentum"):  # in a run's configuration None is the optimiser's own value
+        if values[name] is None:
+            raise ValueError(f"{name}: expected a number, found None")
     sparsity = values["epsilon"], values["density"]
     values |= {"epsilon": DEFAULT_EPSILON if sparsity[0] is None else sparsity[0], "random_state": seed}
     mapping: dict[str, Any] = {section: dict(keys) for section, keys in FIXED.items()} | OF_RUNS

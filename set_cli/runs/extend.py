@@ -63,8 +63,8 @@ def shorter_run(config: Config) -> Shorter:
         )
     if longest is None:
         raise ConfigError(
-            f"resume=extend: expected a finished run in {base} that differs by fewer than "
-            f"train.epochs={config.train.epochs} only, found none; resume=auto starts one"
+            f"resume=extend: expected a finished run in {base} with fewer epochs than "
+            f"train.epochs={config.train.epochs} and all else equal, found none; resume=auto starts one"
         )
     return longest
 
