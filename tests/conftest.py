@@ -142,6 +142,14 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files without a test of `-m MARK`: importing all takes ten seconds of each worker."""
+    wanted = config.option.markexpr
+    if not wanted.isidentifier() or not re.fullmatch(r"test_\w+\.py", collection_path.name):
+        return None
+    return f"mark.{wanted}" not in collection_path.read_text() or None
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand what this process's fault tests add up to the one that prints (pytest-xdist)."""
     output = getattr(session.config, "workeroutput", None)
