@@ -7,6 +7,7 @@ and of the memory start a process of their own.
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import runpy
@@ -119,9 +120,16 @@ class _Fork:
 def _be(program: str, folder: str, environment: dict[str, str], handed: dict[int, Connection]) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # as its parent has them while it starts
     os.setsid()
-    for number, connection in handed.items():
-        os.dup2(connection.fileno(), number)
+    # First out of the way of each other: one may have come in under the number that another is to get.
+    free = {
+        number: fcntl.fcntl(connection.fileno(), fcntl.F_DUPFD, 1 + max(handed))
+        for number, connection in handed.items()
+    }
+    for connection in handed.values():
         connection.close()
+    for number, descriptor in free.items():
+        os.dup2(descriptor, number)
+        os.close(descriptor)
     sys.stdin = os.fdopen(0, closefd=False)
     _enter(folder, environment)
     if program.endswith(".py"):
