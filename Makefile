@@ -8,8 +8,11 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores + 1 : 4)))
 ALONGSIDE := OMP_NUM_THREADS=1 $(PYTEST) -n $(WORKERS) --dist worksteal
 
+# Compiled once, not by every process that a test starts.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help install train report test test-slow test-slurm test-hostile faults test-sanitized benchmarks check lint format cards configuration build clean
+.PHONY: help install train report test test-slow test-slurm test-hostile test-rest faults test-sanitized benchmarks check lint format cards configuration build clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +45,9 @@ faults: $(INSTALLED) ## kill runs, fail their calls, damage their files; print w
 
 test-hostile: $(INSTALLED) ## read data files and report run folders that were made to hurt or mislead
 	$(ALONGSIDE) -m hostile
+
+test-rest: $(INSTALLED) ## faults, test-hostile and test-slow at once: one waits while another computes
+	$(ALONGSIDE) -m 'faults or hostile or slow'
 
 test-slurm: $(INSTALLED) ## start a Slurm cluster of this machine (root, Debian) and sweep on it
 	$(PYTEST) -m slurm

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +48,22 @@ class BuildKernels(build_ext):  # type: ignore[misc]
         compiler_flags, linker_flags = openmp_flags()
         extra = os.environ.get("SET_SANITIZE", "").split()  # `make test-sanitized`
         flags = FLAGS + compiler_flags + extra
-        for instruction_set, own_flags in INSTRUCTION_SETS.items():
-            ext.extra_objects += self.compiler.compile(
-                [str(SOURCES / f"{name}.cpp") for name in PER_PROCESSOR],
+
+        def compile_one(job: tuple[int, str]) -> list[str]:
+            instruction_set, name = job
+            objects: list[str] = self.compiler.compile(
+                [str(SOURCES / f"{name}.cpp")],
                 output_dir=str(Path(self.build_temp, f"simd{instruction_set}")),
                 macros=[("SET_ISA", str(instruction_set))],
                 include_dirs=[str(SOURCES)],
-                extra_postargs=flags + own_flags,
+                extra_postargs=flags + INSTRUCTION_SETS[instruction_set],
                 depends=ext.depends,
             )
+            return objects
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # most of the time of an installation
+            for objects in pool.map(compile_one, itertools.product(INSTRUCTION_SETS, PER_PROCESSOR)):
+                ext.extra_objects += objects
         ext.extra_compile_args = flags
         ext.extra_link_args = linker_flags + extra
         super().build_extension(ext)

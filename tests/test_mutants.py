@@ -11,7 +11,7 @@ import pytest
 
 import set_cli
 
-PARTS = 6
+PARTS = 3
 PACKAGE = Path(set_cli.__file__).parent
 TOOL = Path(__file__).parent.parent / "tools" / "mutants.py"
 

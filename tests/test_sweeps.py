@@ -25,6 +25,7 @@ from set_cli.system.files import read_json
 from set_cli.system.machine import available_cores, visible_gpus
 from tests.builders import ONE_EPOCH, start, wait_for
 from tests.conftest import ONE_THREAD, TRAIN, Command, Compose, run_command, run_python
+from tests.faults.runs import in_child
 
 TWO_AT_ONCE = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 LONG = ("train.epochs=4000", "model.hidden=[20]", "progress=none")
@@ -254,6 +255,31 @@ def test_only_the_folders_of_sweeps_that_were_killed_are_removed(tmp_path: Path)
     assert (tmp_path / "elsewhere" / "owner.lock").exists()
     under_way.remove()
     assert not (tmp_path / ".set-sweep-1").exists()
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_folder_whose_removal_was_cut_short_is_removed_by_the_next_sweep(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink, left = os.unlink, iter(range(at))
+
+    def dies(*arguments: Any, **named: Any) -> None:
+        if next(left, None) is None:
+            os._exit(137)
+        unlink(*arguments, **named)
+
+    def remove() -> None:
+        folder = SweepFolder(tmp_path / ".set-sweep-1")
+        folder.make()
+        for number in range(5):
+            folder.note(number, {})
+        monkeypatch.setattr(os, "unlink", dies)
+        folder.remove()
+
+    assert in_child(remove) == 137
+    assert len(list(tmp_path.glob(".set-sweep-1/*"))) == 6 - at
+    remove_abandoned(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_single_run_makes_no_temporary_folder(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ SECONDS = 300
 # What the tests need beside the package: imported once, before the first mutant.
 IMPORTED = (
     "torch", "torch.distributed", "scipy.stats", "scipy.sparse", "sklearn.datasets", "sklearn.neural_network", "pandas",
-    "pydantic", "omegaconf", "rich.progress", "click",
+    "pydantic.main", "annotated_types", "omegaconf", "hydra.core.plugins", "rich.progress", "click",
+    "hypothesis.strategies",
 )  # fmt: skip
 
 
@@ -997,7 +998,8 @@ def run_tests(folder: Path, tests: Sequence[str], said: Path) -> NoReturn:
         os.chdir(folder)
         os.environ["PYTHONPATH"] = str(folder)
         sys.path[0] = str(folder)
-        code = int(pytest.main(["-q", "-x", "-rf", "-p", "no:cacheprovider", *tests]))
+        # Whether an assertion fails is asked, not why: so it need not be rewritten.
+        code = int(pytest.main(["-q", "-x", "-rf", "--assert=plain", "-p", "no:cacheprovider", *tests]))
         sys.stdout.flush()
     except BaseException:
         traceback.print_exc()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -59,6 +60,7 @@ def code_changed(start: Mapping[str, Any]) -> bool:
     return start.get("set_cli") != set_cli.__version__ or commits[0] != commits[1]
 
 
+@functools.cache  # reading the nine takes as long as an epoch of a small network
 def _version(package: str) -> str | None:
     """None for a package that is not installed; not all are needed."""
     try:

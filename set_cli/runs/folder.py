@@ -11,6 +11,7 @@ import stat
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -40,7 +41,6 @@ from set_cli.system.plain_files import open_plain
 
 Status = Literal["running", "done", "interrupted", "diverged", "failed"]
 
-MOST_COPIES = 1000  # of one run, made with resume=never
 LOCK, LOG = "run.lock", "train.log"
 # What a run reads, writes or cuts in its folder.
 OURS = {*APPENDED, CURRENT, PREVIOUS, FRESH, INPUTS, LOCK, LOG, "config.json", "run.json", "status.json", "params.json",
@@ -68,11 +68,10 @@ def locate(config: Config) -> tuple[Path, Status | None]:
     finds nothing.
     """
     base = Path(config.runs_dir, config.dataset.name, config.model.name, folder_name(config))
-    copies = [base, *(base.with_name(f"{base.name}-{n}") for n in range(2, MOST_COPIES))]
-    free = next(i for i, path in enumerate(copies) if not os.path.lexists(path))
+    free = next(number for number in count(1) if not os.path.lexists(_copy(base, number)))
     if config.resume == "never":
-        return copies[free], None
-    latest = copies[max(free - 1, 0)]
+        return _copy(base, free), None
+    latest = _copy(base, max(free - 1, 1))
     _check_no_link(latest)
     try:
         status = read_status(latest)
@@ -81,6 +80,11 @@ def locate(config: Config) -> tuple[Path, Status | None]:
     if config.resume == "must" and status is None:
         raise ConfigError(f"resume=must: expected a run to resume in {base}, found none; resume=auto starts it")
     return latest, status
+
+
+def _copy(base: Path, number: int) -> Path:
+    """Folder of the run's first, second … copy."""
+    return base if number == 1 else base.with_name(f"{base.name}-{number}")
 
 
 def already_done(path: Path) -> str:

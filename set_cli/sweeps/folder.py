@@ -46,7 +46,8 @@ class SweepFolder:
 
     def remove(self) -> None:
         """Remove the folder, if it was made."""
-        shutil.rmtree(self._path, ignore_errors=True)
+        with suppress(OSError):
+            _remove(self._path)
         if self._owner is not None:
             os.close(self._owner)
             self._owner = None
@@ -132,6 +133,16 @@ def _remove_if_abandoned(path: Path) -> None:
     owner = os.open(path / OWNER, os.O_RDWR)
     try:
         fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(path)
+        _remove(path)
     finally:
         os.close(owner)
+
+
+def _remove(path: Path) -> None:
+    """Remove the folder, its owner's lock last: what a process leaves that is killed here, the next sweep removes."""
+    for found in path.iterdir():
+        if found.is_dir() and not found.is_symlink():
+            shutil.rmtree(found, ignore_errors=True)
+        elif found.name != OWNER:
+            found.unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)

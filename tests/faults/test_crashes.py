@@ -18,7 +18,7 @@ from set_cli.runs.folder import locate
 from set_cli.runs.summary import read_rows
 from set_cli.system.files import read_json
 from tests.builders import MODELS, science, train
-from tests.faults.runs import METHODS, calls_of, configure, in_child, struck
+from tests.faults.runs import METHODS, calls_of, configure, struck
 from tests.faults.shim import KILLED
 
 pytestmark = pytest.mark.faults
@@ -38,7 +38,7 @@ def reference(model: str, method: str, folder: Path) -> tuple[dict[str, str], li
 
 def finish(config: Config) -> dict[str, str]:
     """The bytes of the run after the same command again."""
-    assert in_child(lambda: train(config)) == 0
+    train(config)  # here: a fork takes as long as the run
     path, status = locate(config)
     assert status == "done"
     assert not list(path.rglob("*.tmp"))

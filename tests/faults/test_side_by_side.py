@@ -16,7 +16,7 @@ import pytest
 from set_cli.runs.folder import locate
 from set_cli.system.files import read_json
 from tests.builders import MODELS, TINY, science, train
-from tests.conftest import TRAIN
+from tests.conftest import TRAIN, run_command
 from tests.faults.runs import configure
 from tests.faults.test_sweeps import outcomes_in
 
@@ -141,18 +141,17 @@ def expected(tmp_path: Path, seed: int) -> dict[str, str]:
     return science(locate(config)[0])
 
 
-def test_a_run_that_another_process_has_is_told_with_a_sentence(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_run_that_another_process_has_is_told_with_a_sentence(tmp_path: Path) -> None:
     import fcntl
 
     path, _ = locate(configure("mlp", "set", tmp_path / "runs", "seed=1", EPOCHS))
     path.mkdir(parents=True)
     with open(path / "run.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        process = start(tmp_path, environment)
-        stdout, _ = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert outcomes_in(stdout)[1] == "failed (exit code 5)"
-    assert "another process works on this run; wait for it or stop it" in stdout
+        result = run_command(TRAIN, *SWEEP, folder=tmp_path)
+    assert result.returncode == 1
+    assert outcomes_in(result.stdout)[1] == "failed (exit code 5)"
+    assert "another process works on this run; wait for it or stop it" in result.stdout
     assert not (path / "status.json").exists()
     assert (
         read_json(locate(configure("mlp", "set", tmp_path / "runs", "seed=0", EPOCHS))[0] / "status.json")["status"]

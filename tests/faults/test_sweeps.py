@@ -18,7 +18,7 @@ from set_cli.runs.folder import locate
 from set_cli.runs.summary import read_rows
 from set_cli.system.files import read_json
 from tests.builders import MODELS, TINY, science, train
-from tests.conftest import TRAIN, run_command, run_python
+from tests.conftest import TRAIN, run_command
 from tests.faults.runs import configure
 
 pytestmark = pytest.mark.faults
@@ -57,7 +57,9 @@ supervised.train_epoch = struck
 sys.exit(single.main())
 """
 # The parent of such a sweep starts these children, and does not wait for one that hangs for a minute.
-PARENT = "import sys; sys.executable = {child!r}\nimport set_cli.sweeps.child as c; c.GRACE = 0.5\n" + TRAIN
+PARENT = (
+    "import tests.warm as w; w.Popen.instead = {child!r}\nimport set_cli.sweeps.child as c; c.GRACE = 0.5\n" + TRAIN
+)
 OUTCOMES = {
     -1: "failed (exit code 2)",
     0: "done",
@@ -83,17 +85,15 @@ def outcomes_in(table: str) -> dict[int, str]:
 
 
 def test_a_sweep_of_one_failure_of_every_kind(tmp_path: Path, record: dict[str, int]) -> None:
-    child = tmp_path / "child"
-    (tmp_path / "struck.py").write_text(STRUCK)
-    child.write_text(f'#!/bin/sh\nexec {sys.executable} -P {tmp_path}/struck.py "$@"\n')
-    child.chmod(0o755)
+    child = tmp_path / "struck.py"
+    child.write_text(STRUCK)
     seeds = ",".join(map(str, OUTCOMES))
     sweep = ("-m", f"seed={seeds}", "time_limit=0.15", "runs_dir=runs", *RUN)
     busy, _ = locate(configure("mlp", "set", tmp_path / "runs", "seed=11"))
     busy.mkdir(parents=True)
     with open(busy / "run.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        result = run_python("-c", PARENT.format(child=str(child)), *sweep, folder=tmp_path)
+        result = run_command(PARENT.format(child=str(child)), *sweep, folder=tmp_path)
     assert outcomes_in(result.stdout) == OUTCOMES, result.stdout
     assert result.returncode == 1
     statuses = {read_json(p.parent / "config.json")["seed"]: read_json(p)["status"] for p in
