@@ -146,6 +146,14 @@ def test_an_rbm_that_would_be_measured_in_other_epochs_is_refused() -> None:
     assert tied("model=mlp", "method=fixprob", "evolve.until=0.5") == []
 
 
+def test_what_changes_in_time_ties_a_run_to_its_length() -> None:
+    for word in ("evolve.epsilon_start=9", "evolve.until=0.9", "train.schedule=step"):
+        assert tied_to_length(from_mapping(compose_mapping("epsilon=5", word)), 50) == [word]
+    moved = from_mapping(compose_mapping("data.augment.flip=true", "data.augment.until=0.9"))
+    assert tied_to_length(moved, 50) == ["data.augment.until=0.9"]
+    assert tied_to_length(from_mapping(compose_mapping("train.ema=0.9", "evolve.every_steps=3")), 50) == []
+
+
 def test_a_shorter_run_that_is_not_whole_is_refused(three: Path, tmp_path: Path) -> None:
     def copied(name: str) -> tuple[Config, Path]:
         root = tmp_path / name
@@ -183,10 +191,15 @@ def test_a_command_says_what_it_extends(three: Path, set_train: Command) -> None
 FREE = {
     *("train.adam_eps", "train.batch_size", "train.betas", "train.bias_correction", "train.clip", "train.epochs"),
     *("train.l1", "train.lr", "train.momentum", "train.nesterov", "train.optimizer", "train.patience", "train.warmup"),
-    *("train.weight_decay", "evolve.every", "data.augment.flip", "data.augment.rotation", "data.augment.shift"),
+    *("train.weight_decay", "train.ema", "train.label_smoothing", "train.class_weights"),
+    *("evolve.every", "evolve.every_steps"),
+    *(f"data.augment.{name}" for name in ("flip", "rotation", "shift", "crop", "cutout", "mixup")),
 }
-TIED = {"train.schedule", "evolve.schedule", "evolve.until"}
-OF_TIED = {"train.lr_end", "train.lr_factor", "train.lr_steps", "evolve.final"}  # nothing without one of those
+TIED = {"train.schedule", "evolve.schedule", "evolve.until", "evolve.epsilon_start", "data.augment.until"}
+OF_TIED = {  # nothing without one of those
+    *("train.lr_end", "train.lr_factor", "train.lr_steps"),
+    *("evolve.final", "evolve.epsilon_schedule", "evolve.epsilon_until"),
+}
 
 
 def test_every_key_is_known_to_depend_on_the_length_or_not() -> None:

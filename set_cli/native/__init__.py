@@ -67,6 +67,20 @@ def threads(work: int) -> int:
     return min(torch.get_num_threads(), 1 + work // WORK_PER_THREAD)
 
 
+@contextmanager
+def as_many_threads(work: int) -> Iterator[None]:
+    """Give torch's own operations `threads(work)` threads.
+
+    They wake all of them for each tensor, however small; where another process has a core, each time waits for it.
+    """
+    usual = torch.get_num_threads()
+    torch.set_num_threads(threads(work))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
+
+
 def takes(*tensors: Tensor | None) -> bool:
     """Whether the kernels are here and all of these are float32 on the CPU, with memory of their own.
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from set_cli import native
 from set_cli.models.normalization import BatchNorm
 
 AVERAGE = "average"  # the optimiser's state of a parameter: beside the momentum, so it is saved and moved with it
@@ -51,7 +52,8 @@ class Averaging:
         averages = [self._average(*one) for one in self._averaged]
         newest = [tensor for tensor, _, _ in self._averaged]
         if self._share is None:
-            torch._foreach_lerp_(averages, newest, self._plain_share)
+            with native.as_many_threads(sum(tensor.numel() for tensor in newest)):
+                torch._foreach_lerp_(averages, newest, self._plain_share)
             return
         apart = torch._foreach_sub(newest, averages)
         torch._foreach_mul_(apart, self._share)

@@ -13,6 +13,7 @@ from set_cli.models.counts import sparse_layers
 from set_cli.models.mlp import LayerPlan
 
 MOST_UNCONNECTED = 0.5  # of a layer's outputs; the paper's networks have 20 connections and more for each
+LARGEST_RATE_OF_ADAM = 0.02
 STRONG = 0.01  # of weight decay and L1: fifty times the paper's, from which digits learn nothing
 
 
@@ -25,6 +26,12 @@ def doubts_at_start(config: Config, plans: Sequence[LayerPlan], model: nn.Module
     full = _full_layers(config, plans)
     if full and not any(plan.sparse for plan in plans):
         sentences.append(full)
+    train = config.train
+    if train.optimizer != "sgd" and train.lr > LARGEST_RATE_OF_ADAM:
+        sentences.append(
+            f"train.lr={train.lr:g} is a rate for train.optimizer=sgd: {train.optimizer} moves every weight by about as "
+            "much in each step; take 0.001"
+        )
     steps, every_steps = config.train.epochs * -(-rows // config.train.batch_size), config.evolve.every_steps
     if config.method.evolves and every_steps is not None and every_steps > steps:
         sentences.append(

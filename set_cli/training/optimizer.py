@@ -90,16 +90,11 @@ class Adam(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        # torch's update wakes all threads for each parameter, however small; where another process has a core, a step
-        # then waits for it some ten times. Elements do not depend on each other: the numbers are the same.
-        threads = torch.get_num_threads()
+        # Elements do not depend on each other: the numbers are the same, whatever the number of threads.
         elements = sum(p.numel() for group in self.param_groups for p in group["params"])
-        torch.set_num_threads(native.threads(elements * native.ELEMENTWISE))
-        try:
+        with native.as_many_threads(elements * native.ELEMENTWISE):
             # torch's decorator imports its compiler for this call, too.
             return inspect.unwrap(torch.optim.Adam.step)(self, closure)
-        finally:
-            torch.set_num_threads(threads)
 
 
 RECORDABLE = (MomentumSGD, Adam)

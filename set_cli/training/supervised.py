@@ -79,7 +79,7 @@ def train_epoch(
         one_pass.add(loss.detach() * (len(rows) if share else 0))
 
     def prepared() -> Step:
-        """On the CPU the step itself; on a GPU a recording of it, which counts the loss but not the rows."""
+        """The step itself on the CPU; a recording of it on a GPU, which counts the loss but not the rows."""
         wanted = config.backend.cuda_graphs and group.size == 1 and inputs.is_resident
         return recorded(step, model, optimizer, [a.stream for a in activations], wanted=wanted)
 
