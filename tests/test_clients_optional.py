@@ -216,3 +216,41 @@ def test_accelerate(tmp_path: Path) -> None:
     train(*resumed)
     assert resumed[3].evolved == [6, 8]
     assert_same(whole[1], resumed[1])
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed here")
+    model, other = network(), network()
+    for layer in model.modules():
+        if isinstance(layer, SparseLinear):
+            layer.evolve(0.4, seed=3)
+    safetensors.save_model(model, str(tmp_path / "model.safetensors"))
+    safetensors.load_model(other, str(tmp_path / "model.safetensors"))
+    assert torch.equal(other(ROWS), model(ROWS))
+
+
+def test_save_pretrained(tmp_path: Path) -> None:
+    transformers = installed("transformers")
+
+    class Settings(transformers.PretrainedConfig):  # type: ignore[misc, name-defined]
+        model_type = "sparse"
+
+    class Model(transformers.PreTrainedModel):  # type: ignore[misc, name-defined]
+        config_class = Settings
+
+        def __init__(self, config: Settings) -> None:
+            super().__init__(config)
+            self.layer = SparseLinear(20, 30, epsilon=4, seed=0)
+            self.post_init()
+
+        def _init_weights(self, module: nn.Module) -> None:
+            pass
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.layer(x)
+            return y
+
+    model = Model(Settings())
+    model.layer.evolve(0.4, seed=3)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(Model.from_pretrained(tmp_path)(ROWS), model(ROWS))

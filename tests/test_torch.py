@@ -333,3 +333,10 @@ def test_a_layer_of_sparselab_computes_the_same() -> None:
     with torch.no_grad():
         theirs.bias.copy_(one.bias)
     torch.testing.assert_close(theirs(rows(4)), one(rows(4)), rtol=1e-4, atol=1e-4)
+
+
+def test_a_layer_is_made_where_the_default_device_has_no_numbers() -> None:
+    """As transformers makes networks whose weights it is about to load."""
+    with torch.device("meta"):
+        layer = SparseLinear(20, 30, epsilon=4)
+    assert layer.nnz > 0

@@ -34,7 +34,7 @@ class Activation(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout: expected 0 <= dropout < 1, got {dropout}")
         self.dropout, self.fused = dropout, fused
-        self.reseed(int(torch.randint(LARGEST_SEED - 1, ())), torch.device("cpu"))
+        self.reseed(int(torch.randint(LARGEST_SEED - 1, (), device="cpu")), torch.device("cpu"))
 
     def reseed(self, seed: int, device: torch.device) -> None:
         self.stream = RandomStream(seed, device)

@@ -15,9 +15,14 @@ T = TypeVar("T")
 INITIAL_DEVIATION = 0.05  # of `init=normal`: N(0, 1) / 20 as the authors' SciPy RBM
 
 
+def new_seed() -> int:
+    """A seed of torch's global generator on the CPU, whatever the default device: the meta device has no numbers."""
+    return int(torch.randint(2**62, (), device="cpu"))
+
+
 def common_seed() -> int:
-    """A seed of torch's global generator, in a process group the first process's."""
-    return agreed(int(torch.randint(2**62, ())))
+    """A new seed, in a process group the first process's."""
+    return agreed(new_seed())
 
 
 def agreed(value: T) -> T:

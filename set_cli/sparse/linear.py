@@ -16,7 +16,7 @@ from set_cli.sparse.engines import HALF, Engine, choose, find_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
 from set_cli.sparse.evolve import LEAST_CONNECTIONS, EvolutionResult, LastStep, agree, evolve
 from set_cli.sparse.holders import gather, holds, move_state, remember, sharing, stepped
-from set_cli.sparse.initial import common_seed, initial_weights
+from set_cli.sparse.initial import common_seed, initial_weights, new_seed
 from set_cli.sparse.operators import is_read, read_product
 from set_cli.sparse.pattern import Csr, as_pattern, check_pattern, check_size, find_positions, from_positions
 from set_cli.sparse.product import sparse_product
@@ -78,7 +78,7 @@ class SparseLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features, self.init = in_features, out_features, init
         self._engine = None if engine == "auto" else find_engine(engine)
-        rng = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
+        rng = np.random.default_rng(new_seed() if seed is None else seed)
         found = self._connect(epsilon, density, pattern, rng)
         weights = torch.from_numpy(initial_weights(found, init, rng))
         self.weight = nn.Parameter(weights.to(device, dtype or torch.get_default_dtype()))
@@ -134,7 +134,7 @@ class SparseLinear(nn.Module):
             case "largest":
                 cells = weights.abs().flatten().topk(count).indices.sort().values.cpu().numpy()
             case "random":
-                rng = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
+                rng = np.random.default_rng(new_seed() if seed is None else seed)
                 cells = sample_distinct(weights.numel(), count, rng)
             case _:
                 raise ValueError(f"keep: expected 'largest' or 'random', got {keep!r}")
@@ -168,7 +168,7 @@ class SparseLinear(nn.Module):
     @torch.no_grad()
     def reset_parameters(self, seed: int | np.random.Generator | None = None) -> None:
         """Draw the weights of the connections anew, by the layer's `init`; biases become 0."""
-        rng = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
+        rng = np.random.default_rng(new_seed() if seed is None else seed)
         self.weight.copy_(torch.from_numpy(initial_weights(self.pattern, self.init, rng)))
         if self.bias is not None:
             self.bias.zero_()

@@ -29,7 +29,7 @@ def doubts_at_start(config: Config, plans: Sequence[LayerPlan], model: nn.Module
     train = config.train
     if train.optimizer != "sgd" and train.lr > LARGEST_RATE_OF_ADAM:
         sentences.append(
-            f"train.lr={train.lr:g} is a rate for train.optimizer=sgd: {train.optimizer} moves every weight by about as "
+            f"train.lr={train.lr:g} is a rate for train.optimizer=sgd: {train.optimizer} moves every weight by about so "
             "much in each step; take 0.001"
         )
     steps, every_steps = config.train.epochs * -(-rows // config.train.batch_size), config.evolve.every_steps
