@@ -42,7 +42,13 @@ def text() -> str:
         lines += [_row(key, defaults.get(key.name, "")) for key in keys() if key.section == section]
     lines += ["", "## What each pair sets", "", "`conf/dataset_model/`; everything else stays at its default.", ""]
     lines += ["| pair | settings |", "|---|---|", *_pairs()]
-    lines += ["", "## What each recipe sets", "", "`conf/recipe_model/`, over the settings of the pair.", ""]
+    lines += [
+        "",
+        "## What each recipe sets",
+        "",
+        "`conf/recipe_model/`, over the settings of the pair, and `conf/recipe_pair/` over those.",
+        "",
+    ]
     lines += ["| recipe | settings |", "|---|---|", *_recipes()]
     return "\n".join(lines) + "\n"
 
@@ -80,10 +86,11 @@ def _pairs() -> Iterator[str]:
 
 
 def _recipes() -> Iterator[str]:
-    for path in sorted((CONF / "recipe_model").glob("*.yaml")):
-        recipe, _, model = path.stem.rpartition("_")
+    for path in (*sorted((CONF / "recipe_model").glob("*.yaml")), *sorted((CONF / "recipe_pair").glob("*.yaml"))):
+        recipe, *pair = path.stem.split("_", 1)[0], *path.stem.split("_", 1)[1].rpartition("_")[::2]
+        words = " ".join(f"{group}={name}" for group, name in zip(("dataset", "model"), pair, strict=True) if name)
         settings = " ".join(f"{key}={shown(value)}" for key, value in _read(path).items())
-        yield f"| `recipe={recipe} model={model}` | {settings} |"
+        yield f"| `recipe={recipe} {words}` | {settings} |"
 
 
 if __name__ == "__main__":

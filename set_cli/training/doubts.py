@@ -29,8 +29,8 @@ def doubts_at_start(config: Config, plans: Sequence[LayerPlan], model: nn.Module
     train = config.train
     if train.optimizer != "sgd" and train.lr > LARGEST_RATE_OF_ADAM:
         sentences.append(
-            f"train.lr={train.lr:g} is a rate for train.optimizer=sgd: {train.optimizer} moves every weight by about so "
-            "much in each step; take 0.001"
+            f"train.lr={train.lr:g} is a rate for train.optimizer=sgd: {train.optimizer} moves every weight by as "
+            "much in each step; take about 0.001"
         )
     steps, every_steps = config.train.epochs * -(-rows // config.train.batch_size), config.evolve.every_steps
     if config.method.evolves and every_steps is not None and every_steps > steps:
