@@ -11,7 +11,7 @@
 namespace set_native::SET_NAMESPACE {
 namespace {
 
-constexpr int64_t run = 4096;  // values that one float sum takes; longer rows are summed in double
+constexpr int64_t run = 512;  // values that one float sum takes; longer rows are summed in double
 
 // The sums over a row of the two vectors that terms(b, whole, tail, first, second) adds to.
 template <typename Terms>
