@@ -63,7 +63,7 @@ test-sanitized: $(INSTALLED) ## run the kernels' tests under AddressSanitizer an
 	ls $(SANITIZED)/set_cli/native/_core*.so
 	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 SET_SANITIZED=1 $(abspath $(BIN))/python -m pytest \
-	-p no:cacheprovider tests/test_native.py tests/test_units.py tests/test_evolve.py tests/test_augment.py tests/test_mixup.py tests/test_sparse_linear.py
+	-p no:cacheprovider tests/test_native.py tests/test_native_normalization.py tests/test_units.py tests/test_evolve.py tests/test_augment.py tests/test_mixup.py tests/test_sparse_linear.py
 
 benchmarks: $(INSTALLED) ## measure this machine and write docs/benchmarks.md (with SET_DATA_DIR: epochs too)
 	GOMP_SPINCOUNT=10000 THP_MEM_ALLOC_ENABLE=1 $(BIN)/python tools/benchmarks.py

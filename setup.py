@@ -13,7 +13,8 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("set_cli/native/src")
-PER_PROCESSOR = ("products", "elementwise", "units", "inputs")  # compiled once for each instruction set
+# Compiled once for each instruction set.
+PER_PROCESSOR = ("products", "elementwise", "normalization", "units", "inputs")
 ONCE = ("module", "calls", "stack", "rbm", "topology")
 if platform.system() == "Darwin":
     # A universal Python would compile everything for both processors, and intrinsics are for one.

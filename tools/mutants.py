@@ -267,6 +267,20 @@ MUTANTS = (
         "tests/test_averaging.py",
     ),
     Mutant(
+        "norm: a batch of a single row has a variance",
+        "models/normalization.py",
+        "records.BY_BATCH if self.training and n_batch > 1 else",
+        "records.BY_BATCH if self.training else",
+        "tests/test_native_normalization.py",
+    ),
+    Mutant(
+        "norm: second derivatives without it",
+        "models/stack.py",
+        "        if step.norm.kind:\n",
+        "        if False and step.norm.kind:\n",
+        "tests/test_native_normalization.py",
+    ),
+    Mutant(
         "average: moving means of the weights themselves",
         "training/averaging.py",
         "        if isinstance(module, BatchNorm):\n",

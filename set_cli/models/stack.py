@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,8 +11,10 @@ from torch.autograd.function import once_differentiable
 
 from set_cli import native
 from set_cli.models.activations import Activation, LeakyReLU, ReLU, SReLU, differentiable_gradients, unfused
+from set_cli.models.normalization import BatchNorm, LayerNorm, normalized
 from set_cli.native import records
 from set_cli.native.elementwise import Draws, dropout, slopes
+from set_cli.native.normalization import NO_NORM, Norm, new_moments, norm_gradients, normalization
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import load_engine
 from set_cli.sparse.engines.device_pattern import DevicePattern
@@ -77,10 +79,11 @@ class PartwiseProduct(torch.autograd.Function):
 
 
 class Step(NamedTuple):
-    """A layer with its activation, for `Stack`."""
+    """A layer with its normalisation and its activation, for `Stack`."""
 
     pattern: DevicePattern
     transposed: bool  # the weight is nn.Linear's, (n_out, n_in)
+    norm: Norm
     draws: Draws | None  # None: no activation
     parameters: int  # tensors of the activation: 4 for SReLU
 
@@ -93,6 +96,16 @@ class Step(NamedTuple):
     @property
     def is_relu(self) -> bool:
         return self.draws is not None and self.parameters == 0
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the layer's product itself becomes the output: of ReLU the backward needs no more than the sign."""
+        return not self.parameters and not self.norm.kind
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the layer's product is the output."""
+        return self.draws is None and not self.norm.kind
 
 
 class SparseSequential(nn.Sequential):
@@ -137,20 +150,32 @@ def _collect(modules: Sequence[nn.Module | None], at: int, x: Tensor) -> tuple[l
         fits = layer.is_narrow if isinstance(layer, BatchContiguousLinear) else layer.engine.name == "native"
         if not (fits and _is_plain(layer) and bias is not None and native.takes(weight, bias)):
             break
+        after = at + 1
+        norm, scaling = _norm(modules[after] if after < len(modules) else None, len(x))
+        after += bool(norm.kind)
+        activation = modules[after] if after < len(modules) else None
         own: tuple[Tensor, ...] = ()
         draws = None
-        activation = modules[at + 1] if at + 1 < len(modules) else None
         if isinstance(activation, Activation) and activation.fused and _is_plain(activation):
             own = activation.row_parameters
             if not native.takes(*own):
                 break
             draws = activation.draw()
-            at += 1
-        at += 1
+            after += 1
+        at = after
         width = layer.out_features
-        steps.append(Step(layer.device_pattern(), transposed, draws, len(own)))
-        tensors += [weight, bias, *own]
+        steps.append(Step(layer.device_pattern(), transposed, norm, draws, len(own)))
+        tensors += [weight, bias, *scaling, *own]
     return steps, tensors, at
+
+
+def _norm(module: nn.Module | None, n_batch: int) -> tuple[Norm, tuple[Tensor, ...]]:
+    """What the kernels normalise a layer's product by, with its scale and shift; NO_NORM where they leave it."""
+    if isinstance(module, (BatchNorm, LayerNorm)) and _is_plain(module):
+        scaling = module.weight, module.bias
+        if native.takes(*scaling, *module.averages):
+            return module.norm(n_batch), scaling
+    return NO_NORM, ()
 
 
 def _is_plain(module: nn.Module) -> bool:
@@ -165,14 +190,14 @@ def has_hooks(module: nn.Module) -> bool:
     )
 
 
-PLAIN = (SparseLinear, BatchContiguousLinear, ReLU, LeakyReLU, SReLU)
+PLAIN = (SparseLinear, BatchContiguousLinear, BatchNorm, LayerNorm, ReLU, LeakyReLU, SReLU)
 
 
 class Stack(torch.autograd.Function):
     """y of the last step, with the gradients of x and of every tensor of every step: one call each way.
 
     x        (n_batch, n_in)
-    tensors  of each step: weight, bias, then the activation's parameters
+    tensors  of each step: weight, bias, the norm's scale and shift, then the activation's parameters
     """
 
     @staticmethod
@@ -184,7 +209,8 @@ class Stack(torch.autograd.Function):
         # What the backward reads and others can change; `save_for_backward` takes a microsecond for each of so many.
         ctx.inputs = (x, *tensors)
         ctx.watched = [*ctx.inputs, *(t for s in steps for t in (s.pattern.indptr, s.pattern.indices))]
-        if steps[-1].is_relu:
+        ctx.watched += [t for s in steps if s.norm.kind == records.BY_AVERAGES for t in s.norm.averages]
+        if steps[-1].is_relu and steps[-1].is_in_place:
             ctx.watched.append(y.detach())
         ctx.versions = native.versions(ctx.watched)
         return y
@@ -212,7 +238,7 @@ class Stack(torch.autograd.Function):
         calls: list[records.LayerBackward] = []
         alive: list[Tensor] = []
         dy = native.to_columns(dy)
-        dz = native.new_columns(*dy.shape) if states[-1].step.draws else dy
+        dz = dy if states[-1].step.is_bare else native.new_columns(*dy.shape)
         dy_at, dz_at = records.columns(dy), records.columns(dz)
         relu_behind = False  # this step's ReLU was undone by the step behind it
         for number, state in reversed(list(enumerate(states))):
@@ -226,15 +252,20 @@ class Stack(torch.autograd.Function):
                 dx = native.new_columns(n_batch, n_in) if ctx.needs_input_grad[0] else None
                 dx_at = records.columns(dx)
             relu = 1 / (1 - before.draws.probability) if before and before.is_relu and before.draws else 0.0
-            own = [torch.empty_like(parameter) for parameter in state.parameters]
+            own = [torch.empty_like(parameter) for parameter in (*state.scaling, *state.parameters)]
+            of_norm, of_slopes = own[: len(state.scaling)], own[len(state.scaling) :]
+            sums = new_moments(state.step.norm, n_out, n_batch) if state.step.norm.kind == records.BY_LAYER else None
             dw, db = torch.empty_like(state.values), torch.empty_like(state.bias)
             calls.append(
                 records.LayerBackward(
                     layer=state.layer,
                     values=state.values.data_ptr(),
+                    norm=normalization(state.step.norm, state.scaling, state.moments),
+                    norm_gradients=norm_gradients(of_norm),
+                    norm_sums=records.address(sums),
                     shape=records.NO_SHAPE if relu_behind else state.step.shape,
                     slopes=slopes(state.parameters),
-                    slope_gradients=slopes(own),
+                    slope_gradients=slopes(of_slopes),
                     dy=dy_at,
                     dz=dz_at,
                     dx=dx_at,
@@ -244,7 +275,7 @@ class Stack(torch.autograd.Function):
                 )
             )
             relu_behind = bool(relu)
-            alive += [dy, dz]  # the calls have addresses only
+            alive += [dy, dz] if sums is None else [dy, dz, sums]  # the calls have addresses only
             gradients = [dw.view(n_in, n_out).t() if state.step.transposed else dw, db, *own, *gradients]
             if dx is not None:
                 dy = dz = dx  # an activation's gradient overwrites what came from behind
@@ -254,16 +285,28 @@ class Stack(torch.autograd.Function):
         return dx, None, *gradients
 
 
-def _unfused(x: Tensor, steps: Sequence[Step], tensors: Sequence[Tensor]) -> Tensor:
-    """The result of the last step, one operation after the other; each can be differentiated as often as one likes."""
+def _by_step(
+    steps: Sequence[Step], tensors: Sequence[Tensor]
+) -> Iterator[tuple[Step, Tensor, Tensor, list[Tensor], list[Tensor]]]:
+    """Each step with its weight and bias, its norm's scale and shift, and its activation's parameters."""
     at = 0
     for step in steps:
-        weight, bias, *parameters = tensors[at : at + 2 + step.parameters]
-        at += 2 + step.parameters
+        scaling = at + 2
+        parameters = scaling + (2 if step.norm.kind else 0)
+        after = parameters + step.parameters
+        yield step, tensors[at], tensors[at + 1], list(tensors[scaling:parameters]), list(tensors[parameters:after])
+        at = after
+
+
+def _unfused(x: Tensor, steps: Sequence[Step], tensors: Sequence[Tensor]) -> Tensor:
+    """The result of the last step, one operation after the other; each can be differentiated as often as one likes."""
+    for step, weight, bias, scaling, parameters in _by_step(steps, tensors):
         if step.transposed:
             x = torch.addmm(bias, x, weight.t())
         else:
             x = sparse_product(x, weight, bias, step.pattern, load_engine("native"))
+        if step.norm.kind:
+            x = normalized(x, step.norm, scaling)
         if step.draws is not None:
             x = unfused(x, step.draws, parameters)
     return x
@@ -277,16 +320,13 @@ def _run(x: Tensor, steps: list[Step], tensors: Sequence[Tensor], *, keep: bool)
     calls: list[records.LayerForward] = []
     widest = max(step.pattern.shape[1] for step in steps)
     turns = [native.empty(widest * stride) for _ in range(0 if keep else 2)]
-    at = 0
     x_at = records.columns(x)
-    for number, step in enumerate(steps):
-        weight, bias, *parameters = tensors[at : at + 2 + step.parameters]
-        at += 2 + step.parameters
-        _check_step(step, weight, bias, parameters, x)
+    for number, (step, weight, bias, scaling, parameters) in enumerate(_by_step(steps, tensors)):
+        _check_step(step, weight, bias, [*scaling, *step.norm.averages, *parameters], x)
         n_out = step.pattern.shape[1]
         z = native.new_columns(n_batch, n_out) if keep else turns[number % 2].as_strided((n_batch, n_out), (1, stride))
-        # ReLU overwrites z: its backward needs no more than the sign, which y has.
-        y = native.new_columns(n_batch, n_out) if keep and step.parameters else z
+        y = z if step.is_in_place or not keep else native.new_columns(n_batch, n_out)
+        moments = new_moments(step.norm, n_out, n_batch)
         z_at = records.Columns(data=z.data_ptr(), stride=stride)
         y_at = z_at if y is z else records.Columns(data=y.data_ptr(), stride=stride)
         kept, drops = None, records.NO_DROPOUT
@@ -300,12 +340,13 @@ def _run(x: Tensor, steps: list[Step], tensors: Sequence[Tensor], *, keep: bool)
                 layer=layer,
                 values=values.data_ptr(),
                 bias=bias.data_ptr(),
+                norm=normalization(step.norm, scaling, moments),
                 shape=step.shape,
                 slopes=slopes(parameters),
                 y=y_at,
             )
         )
-        states.append(State(step, values, bias, parameters, x, z, y, kept, layer))
+        states.append(State(step, values, bias, scaling, parameters, x, z, y, kept, moments, layer))
         x, x_at = y, y_at
     assert native.core is not None
     native.core.stack_forward(calls, n_batch, _threads(states, n_batch))
@@ -322,11 +363,13 @@ class State(NamedTuple):
     step: Step
     values: Tensor
     bias: Tensor
+    scaling: list[Tensor]
     parameters: list[Tensor]
     x: Tensor
     z: Tensor
     y: Tensor
     kept: Tensor | None
+    moments: Tensor
     layer: records.Layer
 
 
@@ -342,6 +385,8 @@ def _check_step(step: Step, weight: Tensor, bias: Tensor, parameters: list[Tenso
         raise ValueError(f"expected weights of shape {connections}, got {tuple(weight.shape)}")
     for tensor in (bias, *parameters):
         if tensor.shape != (n_out,) or not tensor.is_contiguous():
-            raise ValueError(f"expected {n_out} biases and activation parameters, got shape {tuple(tensor.shape)}")
+            raise ValueError(
+                f"expected {n_out} biases and parameters of norm and activation, got shape {tuple(tensor.shape)}"
+            )
     if not step.transposed and not weight.is_contiguous():
         raise ValueError("expected contiguous weights")

@@ -13,6 +13,8 @@ from torch import Tensor
 
 # The activation of a layer: 1 where it has SReLU's parameters.
 NO_SHAPE, RELU, SRELU = -1, 0, 1
+# How values are normalised before it.
+NO_NORM, BY_BATCH, BY_AVERAGES, BY_LAYER = 0, 1, 2, 3
 
 
 class Columns(NamedTuple):
@@ -25,6 +27,22 @@ class Slopes(NamedTuple):
     a_left: int
     right_width: int
     a_right: int
+
+
+class Normalization(NamedTuple):
+    kind: int
+    scale: int
+    shift: int
+    mean: int
+    variance: int
+    moments: int
+    momentum: float
+    eps: float
+
+
+class NormGradients(NamedTuple):
+    scale: int
+    shift: int
 
 
 class Random(NamedTuple):
@@ -107,6 +125,7 @@ class LayerForward(NamedTuple):
     layer: Layer
     values: int
     bias: int
+    norm: Normalization
     shape: int
     slopes: Slopes
     y: Columns
@@ -115,6 +134,9 @@ class LayerForward(NamedTuple):
 class LayerBackward(NamedTuple):
     layer: Layer
     values: int
+    norm: Normalization
+    norm_gradients: NormGradients
+    norm_sums: int
     shape: int
     slopes: Slopes
     slope_gradients: Slopes
@@ -241,6 +263,8 @@ RECORDS: dict[str, Any] = {name: record for name, record in globals().items() if
 
 NO_COLUMNS = Columns(data=0, stride=0)
 NO_SLOPES = Slopes(t_left=0, a_left=0, right_width=0, a_right=0)
+NO_NORMALIZATION = Normalization(kind=NO_NORM, scale=0, shift=0, mean=0, variance=0, moments=0, momentum=0.0, eps=0.0)
+NO_NORM_GRADIENTS = NormGradients(scale=0, shift=0)
 NO_DROPOUT = Dropout(kept=0, threshold=0, scale=1.0, random=Random(seed=0, step=0))
 
 

@@ -24,14 +24,14 @@ void gradients(const Kernels& kernels, const Gradients& all, int64_t threads) {
 
 void activate(const Kernels& kernels, const Activation& all, int64_t threads) {
     in_team(threads, [&] {
-        kernels.activate(all.shape, my_share(all.neurons), all.slopes, all.dropout, all.z, all.y, all.n_batch);
+        kernels.activate(all.shape, my_share(all.neurons), {}, all.slopes, all.dropout, all.z, all.y, all.n_batch);
     });
 }
 
 void activate_backward(const Kernels& kernels, const ActivationBackward& all, int64_t threads) {
     in_team(threads, [&] {
-        kernels.activate_backward(all.shape, my_share(all.neurons), all.slopes, all.slope_gradients, all.dropout, all.z,
-                                  all.dy, all.dz, all.n_batch);
+        kernels.activate_backward(all.shape, my_share(all.neurons), {}, all.slopes, all.slope_gradients, all.dropout,
+                                  all.z, all.dy, all.dz, all.n_batch);
     });
 }
 

@@ -27,9 +27,20 @@ void draw_kept(const Dropout& dropout, int64_t row, int64_t n_batch) {
 
 INLINE unsigned bits_at(const uint16_t* row, int64_t b) { return row[b / word] >> (b % word); }
 
-template <Shape shape, bool Dropped>
-INLINE void activate_row(Slopes slopes, const Dropout& dropout, const float* z, float* y, int64_t row,
-                         int64_t n_batch) {
+// What the activation of a row takes: a itself, or what Affine makes of it.
+template <bool Scaled>
+struct Input {
+    vec scale = zero(), shift = zero();
+    INLINE Input(Affine affine, int64_t row) {
+        if (Scaled) scale = broadcast(affine.scale[row]), shift = broadcast(affine.shift[row]);
+    }
+    INLINE vec operator()(vec a) const { return Scaled ? fma(a, scale, shift) : a; }
+};
+
+template <Shape shape, bool Dropped, bool Scaled>
+INLINE void activate_row(Affine affine, Slopes slopes, const Dropout& dropout, const float* z, float* y,
+                         int64_t row, int64_t n_batch) {
+    const Input<Scaled> input(affine, row);
     const uint16_t* bits = Dropped ? dropout.kept + row * mask_words(n_batch) : nullptr;
     const vec scale = broadcast(Dropped ? dropout.scale : 1.0f);
     vec left = zero(), right = zero(), below = zero(), above = zero();
@@ -40,20 +51,21 @@ INLINE void activate_row(Slopes slopes, const Dropout& dropout, const float* z, 
         above = broadcast(slopes.a_right[row] - 1.0f);
     }
     for_vectors(n_batch, [&](int64_t b, bool whole, tail_mask tail) __attribute__((always_inline)) {
-        vec a = take(z + b, whole, tail);
+        vec a = input(take(z + b, whole, tail));
         if (shape == Shape::srelu)
             // z is its middle part plus what lies below and above it, so only the excess slopes need adding.
             a = fma(above, max(zero(), sub(a, right)), fma(below, min(zero(), sub(a, left)), a));
-        else
+        else if (shape == Shape::relu)
             a = max(zero(), a);  // in this order a NaN stays one
         if (Dropped) a = where_bits(bits_at(bits, b), mul(a, scale));
         put(y + b, a, whole, tail);
     });
 }
 
-template <Shape shape, bool Dropped>
-INLINE void activate_row_backward(Slopes slopes, Slopes gradients, const Dropout& dropout, const float* z,
-                                  const float* dy, float* dz, int64_t row, int64_t n_batch) {
+template <Shape shape, bool Dropped, bool Scaled>
+INLINE void activate_row_backward(Affine affine, Slopes slopes, Slopes gradients, const Dropout& dropout,
+                                  const float* z, const float* dy, float* dz, int64_t row, int64_t n_batch) {
+    const Input<Scaled> input(affine, row);
     const uint16_t* bits = Dropped ? dropout.kept + row * mask_words(n_batch) : nullptr;
     const vec scale = broadcast(Dropped ? dropout.scale : 1.0f);
     float t_left = 0, width_of_middle = 0, a_left = 1, a_right = 1;
@@ -65,7 +77,7 @@ INLINE void activate_row_backward(Slopes slopes, Slopes gradients, const Dropout
     const vec below = broadcast(a_left - 1.0f), above = broadcast(a_right - 1.0f);
     vec sum_below = zero(), sum_above = zero(), part_below = zero(), part_above = zero();
     for_vectors(n_batch, [&](int64_t b, bool whole, tail_mask tail) __attribute__((always_inline)) {
-        const vec a = take(z + b, whole, tail);
+        const vec a = input(take(z + b, whole, tail));
         vec d = take(dy + b, whole, tail);
         if (Dropped) d = where_bits(bits_at(bits, b), mul(d, scale));
         if (shape == Shape::srelu) {
@@ -89,20 +101,38 @@ INLINE void activate_row_backward(Slopes slopes, Slopes gradients, const Dropout
     }
 }
 
-template <Shape shape, bool Dropped>
-void activate_rows(Slopes slopes, const Dropout& dropout, Columns z, Columns y, Range mine, int64_t n_batch) {
+template <Shape shape, bool Dropped, bool Scaled>
+void activate_rows(Affine affine, Slopes slopes, const Dropout& dropout, Columns z, Columns y, Range mine,
+                   int64_t n_batch) {
     for (int64_t row = mine.begin; row < mine.end; row++) {
         if (Dropped) draw_kept(dropout, row, n_batch);
-        activate_row<shape, Dropped>(slopes, dropout, z.row(row), y.row(row), row, n_batch);
+        activate_row<shape, Dropped, Scaled>(affine, slopes, dropout, z.row(row), y.row(row), row, n_batch);
     }
 }
 
-template <Shape shape, bool Dropped>
-void activate_rows_backward(Slopes slopes, Slopes gradients, const Dropout& dropout, Columns z, Columns dy, Columns dz,
-                            Range mine, int64_t n_batch) {
+template <Shape shape, bool Dropped, bool Scaled>
+void activate_rows_backward(Affine affine, Slopes slopes, Slopes gradients, const Dropout& dropout, Columns z,
+                            Columns dy, Columns dz, Range mine, int64_t n_batch) {
     for (int64_t row = mine.begin; row < mine.end; row++)
-        activate_row_backward<shape, Dropped>(slopes, gradients, dropout, z.row(row), dy.row(row), dz.row(row), row,
-                                              n_batch);
+        activate_row_backward<shape, Dropped, Scaled>(affine, slopes, gradients, dropout, z.row(row), dy.row(row),
+                                                      dz.row(row), row, n_batch);
+}
+
+template <bool Scaled>
+constexpr auto rows_of(Shape shape, bool dropped) {
+    if (shape == Shape::none) return activate_rows<Shape::none, false, Scaled>;
+    if (shape == Shape::srelu)
+        return dropped ? activate_rows<Shape::srelu, true, Scaled> : activate_rows<Shape::srelu, false, Scaled>;
+    return dropped ? activate_rows<Shape::relu, true, Scaled> : activate_rows<Shape::relu, false, Scaled>;
+}
+
+template <bool Scaled>
+constexpr auto rows_backward_of(Shape shape, bool dropped) {
+    if (shape == Shape::srelu)
+        return dropped ? activate_rows_backward<Shape::srelu, true, Scaled>
+                       : activate_rows_backward<Shape::srelu, false, Scaled>;
+    return dropped ? activate_rows_backward<Shape::relu, true, Scaled>
+                   : activate_rows_backward<Shape::relu, false, Scaled>;
 }
 
 // The gradient of `count` rows that have softened targets, from its exponentials and what they are multiplied by. What
@@ -128,20 +158,17 @@ double soften(Columns logits, const Targets& targets, int64_t classes, int64_t f
 
 }  // namespace
 
-void activate(Shape shape, Range mine, Slopes slopes, Dropout dropout, Columns z, Columns y, int64_t n_batch) {
-    const auto rows = shape == Shape::srelu
-                          ? (dropout.kept ? activate_rows<Shape::srelu, true> : activate_rows<Shape::srelu, false>)
-                          : (dropout.kept ? activate_rows<Shape::relu, true> : activate_rows<Shape::relu, false>);
-    rows(slopes, dropout, z, y, mine, n_batch);
+void activate(Shape shape, Range mine, Affine affine, Slopes slopes, Dropout dropout, Columns z, Columns y,
+              int64_t n_batch) {
+    const auto rows = affine.scale ? rows_of<true>(shape, dropout.kept) : rows_of<false>(shape, dropout.kept);
+    rows(affine, slopes, dropout, z, y, mine, n_batch);
 }
 
-void activate_backward(Shape shape, Range mine, Slopes slopes, Slopes gradients, Dropout dropout, Columns z,
-                       Columns dy, Columns dz, int64_t n_batch) {
+void activate_backward(Shape shape, Range mine, Affine affine, Slopes slopes, Slopes gradients, Dropout dropout,
+                       Columns z, Columns dy, Columns dz, int64_t n_batch) {
     const auto rows =
-        shape == Shape::srelu
-            ? (dropout.kept ? activate_rows_backward<Shape::srelu, true> : activate_rows_backward<Shape::srelu, false>)
-            : (dropout.kept ? activate_rows_backward<Shape::relu, true> : activate_rows_backward<Shape::relu, false>);
-    rows(slopes, gradients, dropout, z, dy, dz, mine, n_batch);
+        affine.scale ? rows_backward_of<true>(shape, dropout.kept) : rows_backward_of<false>(shape, dropout.kept);
+    rows(affine, slopes, gradients, dropout, z, dy, dz, mine, n_batch);
 }
 
 double cross_entropy(Columns logits, const Targets& targets, int64_t classes, int64_t n_batch, Columns gradient,

@@ -37,6 +37,40 @@ struct Slopes {
     SET_RECORD(Slopes, SET_SLOPES)
 };
 
+// What an activation's input is multiplied with and what is added, (neurons,) each; null: it is taken as it is.
+struct Affine {
+    const float *scale = nullptr, *shift = nullptr;
+};
+
+// By the moments of a neuron's values in the batch; by moving averages of them; by those of a row's neurons.
+enum class NormKind { none = 0, batch = 1, averages = 2, layer = 3 };
+
+// Normalisation before an activation.
+//   scale, shift    (neurons,)
+//   mean, variance  (neurons,), the moving averages: read for NormKind::averages, updated for NormKind::batch
+//   moments         written by the forward, read by the backward. (neurons,): 1 / standard deviation. For a layer
+//                   (blocks + threads, 2, padded(n_batch)), blocks of sum_block neurons: their mean and sum of squared
+//                   deviations, then, once for every thread, the mean of all and 1 / standard deviation
+#define SET_NORMALIZATION(FIELD) \
+    FIELD(NormKind, kind)        \
+    FIELD(const float*, scale)   \
+    FIELD(const float*, shift)   \
+    FIELD(float*, mean)          \
+    FIELD(float*, variance)      \
+    FIELD(float*, moments)       \
+    FIELD(float, momentum)       \
+    FIELD(float, eps)
+struct Normalization {
+    SET_RECORD(Normalization, SET_NORMALIZATION)
+};
+inline int64_t padded(int64_t n_batch) { return (n_batch + 15) / 16 * 16; }
+
+// The gradients of scale and shift, (neurons,) each.
+#define SET_NORM_GRADIENTS(FIELD) FIELD(float*, scale) FIELD(float*, shift)
+struct NormGradients {
+    SET_RECORD(NormGradients, SET_NORM_GRADIENTS)
+};
+
 // Which random numbers: those of this seed and step, by row and column.
 #define SET_RANDOM(FIELD) FIELD(uint64_t, seed) FIELD(uint64_t, step)
 struct Random {
@@ -117,11 +151,28 @@ struct Kernels {
                       bool add, float relu, int64_t n_batch);
     // out[r] = the sum of row r
     void (*sum_rows)(Range mine, Columns in, float* out, int64_t n_batch);
-    // y may be z
-    void (*activate)(Shape, Range mine, Slopes, Dropout, Columns z, Columns y, int64_t n_batch);
+    // y may be z. Shape::none does no more than Affine.
+    void (*activate)(Shape, Range mine, Affine, Slopes, Dropout, Columns z, Columns y, int64_t n_batch);
     // dz, which may be dy, and for SReLU the gradients of its four parameters. ReLU needs only the sign of z: y will do.
-    void (*activate_backward)(Shape, Range mine, Slopes, Slopes gradients, Dropout, Columns z, Columns dy, Columns dz,
-                              int64_t n_batch);
+    // dz is the gradient of what Affine gives.
+    void (*activate_backward)(Shape, Range mine, Affine, Slopes, Slopes gradients, Dropout, Columns z, Columns dy,
+                              Columns dz, int64_t n_batch);
+    // z becomes the normalised z, before scale and shift; merged as merge_moments wrote it, for a layer only
+    void (*normalize)(const Normalization&, Range mine, const float* merged, Columns z, int64_t n_batch);
+    // The next two come before it for a layer; `mine` is whole blocks of sum_block rows.
+    void (*layer_moments)(const Normalization&, Range mine, Columns z, int64_t n_batch);
+    // merged  (2, padded(n_batch)), written: the mean of all neurons and 1 / their standard deviation
+    void (*merge_moments)(const Normalization&, int64_t neurons, float* merged, int64_t n_batch);
+    // dz, which may be dy, from the normalised z; not for a layer
+    void (*normalize_backward)(const Normalization&, NormGradients, Range mine, Columns z, Columns dy, Columns dz,
+                               int64_t n_batch);
+    // The same for a layer in three steps, `sums` and `merged` as the moments: the sums over a block's neurons of the
+    // gradient of the normalised z, and of that times it; their means over all neurons; dz.
+    void (*layer_sums)(const Normalization&, NormGradients, float* sums, Range mine, Columns z, Columns dy,
+                       int64_t n_batch);
+    void (*merge_sums)(const float* sums, int64_t neurons, float* merged, int64_t n_batch);
+    void (*layer_backward)(const Normalization&, Range mine, const float* rstd, const float* merged, Columns z,
+                           Columns dy, Columns dz, int64_t n_batch);
     // The sum over the batch of -log softmax(logits)[label], and its gradient times `scale`; NaN where a label is no
     // class. One thread: a batch of logits is small.
     double (*cross_entropy)(Columns logits, const Targets&, int64_t classes, int64_t n_batch, Columns gradient,
@@ -151,7 +202,7 @@ struct Kernels {
                        int64_t n_batch);
 };
 
-constexpr int64_t sum_block = 32;  // rows of the units' sums: where a block ends does not depend on the threads
+constexpr int64_t sum_block = 32;  // rows of a sum over neurons: where a block ends does not depend on the threads
 constexpr int turned = 16;  // samples and features that are turned over at a time
 inline int64_t changed_scratch(const Source& source, Image image) {
     return source.features * (turned + 1) + int64_t{image.channels} * (image.height + 1) * (image.width + 1);

@@ -200,6 +200,9 @@ bool take(PyObject* value, bool& flag) { return take_narrow(value, flag, 0, 1); 
 bool take(PyObject* value, Shape& shape) {
     return take_narrow(value, shape, static_cast<int64_t>(Shape::none), static_cast<int64_t>(Shape::srelu));
 }
+bool take(PyObject* value, NormKind& kind) {
+    return take_narrow(value, kind, static_cast<int64_t>(NormKind::none), static_cast<int64_t>(NormKind::layer));
+}
 
 bool take(PyObject* value, double& number) {
     number = PyFloat_AsDouble(value);
@@ -494,7 +497,7 @@ PyObject* names_of() {
 
 // Every record that crosses, alone or within another one.
 PyObject* names_of_all() {
-    return names_of<Columns, Slopes, Random, Dropout, Source, Image, Product, Gradients, Activation, ActivationBackward,
+    return names_of<Columns, Slopes, Normalization, NormGradients, Random, Dropout, Source, Image, Product, Gradients, Activation, ActivationBackward,
                     Layer, LayerForward, LayerBackward, Targets, CrossEntropy, Descent, Gather, GatherChanged, Mix,
                     ToColumns, Draw, Contrast, Annealing, SparseAnnealing>();
 }

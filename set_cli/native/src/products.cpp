@@ -229,8 +229,15 @@ void sum_rows(Range mine, Columns in, float* out, int64_t n_batch) {
 
 }  // namespace
 
-void activate(Shape, Range, Slopes, Dropout, Columns, Columns, int64_t);
-void activate_backward(Shape, Range, Slopes, Slopes, Dropout, Columns, Columns, Columns, int64_t);
+void activate(Shape, Range, Affine, Slopes, Dropout, Columns, Columns, int64_t);
+void activate_backward(Shape, Range, Affine, Slopes, Slopes, Dropout, Columns, Columns, Columns, int64_t);
+void normalize(const Normalization&, Range, const float*, Columns, int64_t);
+void layer_moments(const Normalization&, Range, Columns, int64_t);
+void merge_moments(const Normalization&, int64_t, float*, int64_t);
+void normalize_backward(const Normalization&, NormGradients, Range, Columns, Columns, Columns, int64_t);
+void layer_sums(const Normalization&, NormGradients, float*, Range, Columns, Columns, int64_t);
+void merge_sums(const float*, int64_t, float*, int64_t);
+void layer_backward(const Normalization&, Range, const float*, const float*, Columns, Columns, Columns, int64_t);
 double cross_entropy(Columns, const Targets&, int64_t, int64_t, Columns, float);
 void descend(Range, float*, const float*, float*, float, float, float, bool);
 void units(const Units&, Range, int64_t);
@@ -243,8 +250,9 @@ void mix(Range, Columns, const int64_t*, const float*, int64_t, float*);
 void to_columns(const float*, Range, int64_t, int64_t, Columns, int64_t);
 
 extern const Kernels kernels;
-const Kernels kernels{SET_NAME,      product, gradients, sum_rows,     activate, activate_backward,
-                      cross_entropy, descend, units,     cross_entropy_of_units, anneal, weigh,
-                      gather,        gather_changed, mix,      to_columns};
+const Kernels kernels{SET_NAME,      product,       gradients,     sum_rows,           activate,   activate_backward,
+                      normalize,     layer_moments, merge_moments, normalize_backward, layer_sums, merge_sums,
+                      layer_backward, cross_entropy, descend,       units,              cross_entropy_of_units,
+                      anneal,        weigh,         gather,        gather_changed,     mix,        to_columns};
 
 }  // namespace set_native::SET_NAMESPACE

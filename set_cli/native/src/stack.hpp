@@ -22,13 +22,15 @@ struct Layer {
 
 //   values  (nnz,) in the pattern's storage order
 //   bias    (n_out,)
+//   norm    of the product, before the activation, if any; z is then normalised, without scale and shift
 //   shape   of the activation, if any
 //   slopes  (n_out,) each, of SReLU
-//   y       (n_out, n_batch), the output, written where there is an activation; may be z
+//   y       (n_out, n_batch), the output, written where there is an activation or a norm; may be z
 #define SET_LAYER_FORWARD(FIELD) \
     FIELD(Layer, layer)          \
     FIELD(const float*, values)  \
     FIELD(const float*, bias)    \
+    FIELD(Normalization, norm)   \
     FIELD(Shape, shape)          \
     FIELD(Slopes, slopes)        \
     FIELD(Columns, y)
@@ -36,26 +38,31 @@ struct LayerForward {
     SET_RECORD(LayerForward, SET_LAYER_FORWARD)
 };
 
-//   values, slopes   as in the forward
+//   values, norm, slopes  as in the forward
+//   norm_gradients   written, where there is a norm
+//   norm_sums        (blocks + threads, 2, padded(n_batch)), written, for a norm over the layer: see Normalization
 //   shape            as in the forward; Shape::none also where the layer behind this one takes care of a ReLU
 //   slope_gradients  (n_out,) each, written: of SReLU's parameters
 //   dy               (n_out, n_batch), the gradient of the output
-//   dz               (n_out, n_batch), written where there is an activation: the gradient of its input; may be dy, and
-//                    is dy where there is no activation
+//   dz               (n_out, n_batch), written where there is an activation or a norm: the gradient of the product; may be dy,
+//                    and is dy where there is neither
 //   dx               (n_in, n_batch), written: the gradient of the input; may be x, and null for the first layer
 //   dw, db           (nnz,) and (n_out,), written: the gradients of values and biases
 //   relu             not 0: x is the output of a ReLU whose dropout has this scale, and dx is the gradient of its input
-#define SET_LAYER_BACKWARD(FIELD)  \
-    FIELD(Layer, layer)            \
-    FIELD(const float*, values)    \
-    FIELD(Shape, shape)            \
-    FIELD(Slopes, slopes)          \
-    FIELD(Slopes, slope_gradients) \
-    FIELD(Columns, dy)             \
-    FIELD(Columns, dz)             \
-    FIELD(Columns, dx)             \
-    FIELD(float*, dw)              \
-    FIELD(float*, db)              \
+#define SET_LAYER_BACKWARD(FIELD)        \
+    FIELD(Layer, layer)                  \
+    FIELD(const float*, values)          \
+    FIELD(Normalization, norm)           \
+    FIELD(NormGradients, norm_gradients) \
+    FIELD(float*, norm_sums)             \
+    FIELD(Shape, shape)                  \
+    FIELD(Slopes, slopes)                \
+    FIELD(Slopes, slope_gradients)       \
+    FIELD(Columns, dy)                   \
+    FIELD(Columns, dz)                   \
+    FIELD(Columns, dx)                   \
+    FIELD(float*, dw)                    \
+    FIELD(float*, db)                    \
     FIELD(float, relu)
 struct LayerBackward {
     SET_RECORD(LayerBackward, SET_LAYER_BACKWARD)
