@@ -101,6 +101,16 @@ COMMANDS: list[tuple[str, ...]] = [
     ("dataset=mnist_binary", "model=rbm", "dataset.binarize=threshold"),
     ("dataset=cifar10", "model=cnn", "model.channels=[8,16]", "model.sparse_convolutions=true"),
     ("dataset=cifar10", "data.augment.flip=false", "data.augment.rotation=7.5", "data.valid=100"),
+    ("recipe=modern", "train.epochs=9"),
+    (
+        "recipe=modern",
+        "dataset=cifar10",
+        "train.warmup=0",
+        "model.norm=null",
+        "data.augment.until=1.0",
+        "train.lr=0.01",
+    ),
+    ("recipe=modern", "method=dense", "model.dropout=0.2"),
     ("dataset=digits", "backend.engine=torch", "backend.precision=bfloat16", "method.regrow_init=random"),
 ]
 
@@ -109,14 +119,15 @@ COMMANDS: list[tuple[str, ...]] = [
 def test_the_command_of_a_row_trains_the_same_run(overrides: tuple[str, ...]) -> None:
     """The same folder: the hash of everything that decides the numbers."""
     config = from_mapping(compose_mapping(*overrides, "seed=3"))
-    command = shlex.split(reproduce_command(summary_of(config), [3]))
+    recipe = "modern" if "recipe=modern" in overrides else "paper"
+    command = shlex.split(reproduce_command(summary_of(config, recipe), [3]))
     assert command[0] == "set-train"
     assert identity(from_mapping(compose_mapping(*command[1:]))) == identity(config)
 
 
-def summary_of(config: Config) -> dict[str, Any]:
+def summary_of(config: Config, recipe: str = "paper") -> dict[str, Any]:
     with hydra.initialize_config_module("set_cli.conf", version_base="1.3"):
-        settings = composed.changed_settings(config)
+        settings = composed.changed_settings(config, recipe)
     names = {"dataset": config.dataset.name, "model": config.model.name, "method": config.method.name}
     epsilon = None if config.method.name == "dense" else config.epsilon
     return {**names, "epsilon": epsilon, "zeta": config.zeta if config.method.name == "set" else None,

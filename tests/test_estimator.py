@@ -283,7 +283,10 @@ def test_the_methods() -> None:
         ({"hidden_layer_sizes": ()}, "hidden_layer_sizes: expected a list that is not empty"),
         ({"hidden_layer_sizes": (3, -1)}, "hidden_layer_sizes.1: expected greater than or equal to 1, found -1"),
         ({"learning_rate": "adaptive"}, "learning_rate: expected a valid number, found 'adaptive'"),
-        ({"activation": "tanh"}, "activation=tanh is not known: expected 'srelu' or 'relu'"),
+        (
+            {"activation": "tanh"},
+            "activation=tanh is not known: expected 'srelu', 'relu', 'leaky_relu', 'all_relu' or 'gelu'",
+        ),
         ({"density": 0.1}, "expected epsilon or density, found both: epsilon=4, density=0.1"),
         ({"epsilon": None, "density": 20}, "density: expected a number above 0, at most 1, found 20"),
         ({"class_weight": "auto"}, "class_weight: expected None, 'balanced' or a dictionary, found 'auto'"),

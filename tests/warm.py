@@ -75,7 +75,7 @@ class Popen(subprocess.Popen[Any]):
     instead: ClassVar[str | None] = None
 
     def __new__(cls, command: Sequence[str], *arguments: Any, **options: Any) -> Any:
-        if command[:3] == [sys.executable, "-P", "-m"] and command[3].startswith("set_cli."):
+        if command[:3] == [sys.executable, "-P", "-m"] and "pass_fds" in options and command[3].startswith("set_cli."):
             return _Fork(cls.instead or command[3], options["env"], options["pass_fds"])
         return super().__new__(cls)
 

@@ -180,7 +180,7 @@ def _launcher(runs: int | None, *, elsewhere: bool) -> Launcher:
 
 def _checked(composed: DictConfig) -> tuple[Config, dict[str, Any]]:
     config = _config(composed)
-    return config, changed_settings(config)
+    return config, changed_settings(config, HydraConfig.get().runtime.choices.get("recipe") or PAPER)
 
 
 def _config(composed: DictConfig) -> Config:
@@ -194,20 +194,20 @@ def _config(composed: DictConfig) -> Config:
     return with_checksum(config)
 
 
-def changed_settings(config: Config) -> dict[str, Any]:
+def changed_settings(config: Config, recipe: str = PAPER) -> dict[str, Any]:
     """What differs from the defaults of this data set, model, method and recipe, by the names one types."""
-    recipe = HydraConfig.get().runtime.choices.get("recipe") or PAPER
     choices = {
         "dataset": config.dataset.name, "model": config.model.name, "method": config.method.name, "recipe": recipe
     }  # fmt: skip
     defaults = from_mapping(
         plain(hydra.compose(config_name="train", overrides=[f"{key}={value}" for key, value in choices.items()]))
     )
-    default_values = flatten(scientific(defaults))
+    default_values, values = flatten(scientific(defaults)), flatten(scientific(config))
+    everything = flatten(config.model_dump(mode="json"))
+    # A key that only a recipe sets has no place among the scientific ones where it was typed as it would be without.
+    values |= {key: everything[key] for key in default_values if key not in values and key in everything}
     settings = {
-        key: value
-        for key, value in flatten(scientific(config)).items()
-        if key not in SHOWN_ELSEWHERE and value != default_values.get(key)
+        key: value for key, value in values.items() if key not in SHOWN_ELSEWHERE and value != default_values.get(key)
     }
     if recipe != PAPER:
         settings["recipe"] = recipe

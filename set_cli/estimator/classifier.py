@@ -41,7 +41,7 @@ class SETClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                   less room for them than that is dense
     density       instead of epsilon: the share of the hidden layers' connections that there are
     zeta          fraction of the connections that an epoch removes and regrows
-    activation    'relu' or 'srelu' (four trained parameters per neuron)
+    activation    'relu', 'srelu' (four trained parameters per neuron), 'leaky_relu', 'all_relu' or 'gelu'
     dropout       fraction of the hidden neurons' outputs set to 0 in training
     learning_rate, momentum, weight_decay  of stochastic gradient descent; weight decay acts on connections
     batch_size    rows of a step

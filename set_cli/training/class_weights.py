@@ -8,7 +8,6 @@ import numpy as np
 
 from set_cli.config import Config
 from set_cli.config.reference import shown
-from set_cli.data.card import Card
 from set_cli.data.drawn import Drawn, balanced
 from set_cli.data.inputs import Batches, Inputs
 from set_cli.data.parts import Part
@@ -16,17 +15,6 @@ from set_cli.errors import ConfigError
 from set_cli.system import streams
 
 Weights = tuple[float, ...] | Literal["balanced"]
-
-
-def check_class_weights(config: Config, card: Card) -> None:
-    """ConfigError where the weights are not those of this data's classes."""
-    weights = config.train.class_weights
-    if weights is None or weights == "balanced" or len(weights) == card.classes:
-        return
-    name = card.title if card.name == "custom" else card.name
-    raise ConfigError(
-        f"train.class_weights: expected {card.classes} numbers, one for each class of {name}, found {len(weights)}"
-    )
 
 
 def check_weighted_rows(config: Config, train: Part) -> None:

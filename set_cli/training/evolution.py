@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +36,8 @@ class Change:
 
     @property
     def numbers(self) -> NDArray[np.float64]:
-        """The figures in their order, for a checkpoint; NaN for no zeta."""
-        zeta = math.nan if self.zeta is None else self.zeta
+        """The figures in their order, for a checkpoint; -1 for no zeta."""
+        zeta = -1.0 if self.zeta is None else self.zeta
         return np.array([self.connections, self.pruned, self.zeros, self.regrown, zeta])
 
     @classmethod
@@ -46,7 +45,7 @@ class Change:
         """The change with these `numbers`."""
         connections, pruned, zeros, regrown = (int(count) for count in numbers[:4])
         zeta = float(numbers[4])
-        return cls(connections, pruned, zeros, regrown, None if math.isnan(zeta) else zeta)
+        return cls(connections, pruned, zeros, regrown, None if zeta < 0 else zeta)
 
     def then(self, later: Change) -> Change:
         """This and a later change of the same epoch."""

@@ -12,7 +12,6 @@ from set_cli.data.files import data_folder
 from set_cli.data.sources import choose_form, identify, uses_imports
 from set_cli.errors import ConfigError, DataError, NotApplicable
 from set_cli.system.files import sha256
-from set_cli.training.class_weights import check_class_weights
 
 
 def check_pair(config: Config) -> None:
@@ -52,7 +51,7 @@ def check_card(config: Config, card: Card) -> None:
         )
     if model.facts.needs_images and card.shape is None:
         raise NotApplicable(no_images(card))
-    check_class_weights(config, card)
+    _check_class_weights(config, card)
 
 
 def _check_probabilities(config: Config) -> None:
@@ -69,6 +68,17 @@ def _check_probabilities(config: Config) -> None:
         )
     if config.train.ema is not None:
         raise ConfigError(f"train.ema is for model={others}; the log-probability of averages would take as long again")
+
+
+def _check_class_weights(config: Config, card: Card) -> None:
+    """ConfigError where the weights are not those of this data's classes."""
+    weights = config.train.class_weights
+    if weights is None or weights == "balanced" or len(weights) == card.classes:
+        return
+    name = card.title if card.name == "custom" else card.name
+    raise ConfigError(
+        f"train.class_weights: expected {card.classes} numbers, one for each class of {name}, found {len(weights)}"
+    )
 
 
 def _check_unlabelled(config: Config) -> None:
