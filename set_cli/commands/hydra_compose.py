@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from set_cli.commands.hydra_defaults import compose, plain
 from set_cli.commands.hydra_launcher import offer_launcher
@@ -89,6 +90,8 @@ def compose_and_run(
             note(f"set-train: {_lines(error, 1)}")
         sweep.wait_for_others()
     if task.failures:
+        if isinstance(task.failures[0], OmegaConfBaseException):  # which it makes of a signal that passes through it
+            stop.check("nothing was started")
         raise task.failures[0]
     return runs
 
