@@ -26,6 +26,7 @@ from set_cli.data import prepare
 from set_cli.data.card import Card, Split
 from set_cli.data.parts import Part, no_rows
 from set_cli.data.prepare import DataSet, load_data
+from set_cli.errors import Interrupted
 from set_cli.experiment import Outcome, run
 from set_cli.models.rbm import RBM
 from set_cli.report.collect import find_run_folders, read_run
@@ -93,6 +94,14 @@ def science(path: Path) -> dict[str, str]:
             if name != "meta":
                 arrays[f"{file.name}:{name}"] = hashlib.sha256(array.tobytes()).hexdigest()
     return arrays
+
+
+def interrupted(config: Config, moments: Sequence[tuple[int, int]]) -> Path:
+    """The folder of a run that is interrupted at each of these epochs and rows, and resumed."""
+    for epoch, rows in moments:
+        with pytest.raises(Interrupted):
+            train(config, StopAt(epoch, rows=rows))
+    return train(config).path
 
 
 SHORT_MLP = (

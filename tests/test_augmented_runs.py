@@ -16,7 +16,7 @@ from set_cli.config import Config, from_mapping, identity
 from set_cli.data.augment import check_images
 from set_cli.data.inputs import Inputs
 from set_cli.data.mixup import MixedLabels
-from set_cli.errors import ConfigError, Interrupted
+from set_cli.errors import ConfigError
 from set_cli.runs.summary import read_rows
 from set_cli.training.architectures import make_trainer
 from set_cli.training.augmentation import Augmented, last_augmented
@@ -25,7 +25,7 @@ from set_cli.training.group import ALONE
 from set_cli.training.network import build_network
 from set_cli.training.optimizer import build_optimizer
 from set_cli.training.pairs import check_pair, with_checksum
-from tests.builders import MODELS, TINY, StopAt, digits, load_own, science, train
+from tests.builders import MODELS, TINY, digits, interrupted, load_own, science, train
 from tests.conftest import Compose, compose_mapping
 
 CPU = torch.device("cpu")
@@ -47,10 +47,7 @@ def test_a_run_resumes_within_an_epoch_bit_for_bit(model: str, compose: Compose,
     words = (*TINY, *MODELS[model], *ALL, "data.augment.until=0.7")
     whole = train(compose(*words))
     config = compose(*words, f"runs_dir={tmp_path}/other")
-    for epoch, rows in ((1, 40), (2, 120), (3, 80)):
-        with pytest.raises(Interrupted):
-            train(config, StopAt(epoch, rows=rows))
-    assert science(train(config).path) == science(whole.path)
+    assert science(interrupted(config, ((1, 40), (2, 120), (3, 80)))) == science(whole.path)
 
 
 def test_the_defaults_are_no_part_of_a_runs_identity() -> None:

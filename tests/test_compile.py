@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.library import opcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -103,10 +102,10 @@ def test_the_operators_keep_the_rules_of_torchs_library(engine: str) -> None:
     layer = SparseLinear(30, 20, density=0.2, engine=engine, seed=0)
     x, dy = rows(7).requires_grad_(), rows(7, 20).requires_grad_()
     for bias in (layer.bias, None):
-        opcheck(product, (x, layer.weight, bias, layer.indptr, layer.indices, 20, engine))
+        library.opcheck(product, (x, layer.weight, bias, layer.indptr, layer.indices, 20, engine))
     for wanted in ([True, True, True], [False, True, False]):
         arguments = (x, dy, layer.weight, layer.indptr, layer.indices, engine, wanted)
-        opcheck(gradients, arguments)
+        library.opcheck(gradients, arguments)
 
 
 def test_a_compiled_layer_notices_indices_that_are_edited_or_lie_elsewhere() -> None:

@@ -12,12 +12,12 @@ from torch.optim import lr_scheduler
 
 import set_cli
 from set_cli.config import Config, from_mapping, identity
-from set_cli.errors import ConfigError, Interrupted
+from set_cli.errors import ConfigError
 from set_cli.runs.folder import locate
 from set_cli.runs.summary import read_rows
 from set_cli.system.files import read_json
 from set_cli.training.schedules import evolution_due, rate_of, scheduled_values
-from tests.builders import MODELS, TINY, StopAt, science, train
+from tests.builders import MODELS, TINY, interrupted, science, train
 from tests.conftest import Command, Compose, compose_mapping
 
 SCHEDULES = ("constant", "cosine", "linear", "exponential", "step")
@@ -112,10 +112,7 @@ def test_a_run_that_evolves_within_epochs_resumes_bit_for_bit(model: str, compos
     words = (*TINY, *MODELS[model], "evolve.every_steps=2", "evolve.schedule=linear")
     whole = train(compose(*words))
     config = compose(*words, f"runs_dir={tmp_path}/other")
-    for epoch, rows in ((1, 80), (2, 40), (2, 120), (3, 80)):
-        with pytest.raises(Interrupted):
-            train(config, StopAt(epoch, rows=rows))
-    assert science(train(config).path) == science(whole.path)
+    assert science(interrupted(config, ((1, 80), (2, 40), (2, 120), (3, 80)))) == science(whole.path)
     epochs = read_rows(whole.path / "metrics.jsonl")
     once = read_rows(train(compose(*TINY, *MODELS[model], "evolve.schedule=linear")).path / "metrics.jsonl")
     assert epochs[1]["pruned"] > 1.3 * once[1]["pruned"]  # after its first and its third step
@@ -194,10 +191,7 @@ def test_a_run_resumes_within_an_epoch_bit_for_bit(model: str, compose: Compose,
     words = (*TINY, *MODELS[model], *CHANGING)
     whole = train(compose(*words))
     config = compose(*words, f"runs_dir={tmp_path}/other")
-    for epoch, rows in ((1, 40), (2, 120), (3, 80)):
-        with pytest.raises(Interrupted):
-            train(config, StopAt(epoch, rows=rows))
-    assert science(train(config).path) == science(whole.path)
+    assert science(interrupted(config, ((1, 40), (2, 120), (3, 80)))) == science(whole.path)
     epochs = read_rows(whole.path / "metrics.jsonl")
     assert epochs[0]["lr"] > epochs[1]["lr"] > epochs[2]["lr"] > 0
     assert [("zeta" in row, row["pruned"] > 0, row["regrown"] > 0) for row in epochs] == [

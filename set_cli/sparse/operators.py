@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.library import custom_op
+from torch import Tensor, library
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from set_cli import native
@@ -79,7 +78,7 @@ def _like(x: Tensor, neurons: int, engine: str) -> Tensor:
     return x.new_empty(neurons, x.shape[0]).t() if engine == "native" else x.new_empty(x.shape[0], neurons)
 
 
-@custom_op("set_cli::product", mutates_args=())
+@library.custom_op("set_cli::product", mutates_args=())
 def product(
     x: Tensor, weight: Tensor, bias: Tensor | None, indptr: Tensor, indices: Tensor, n_out: int, engine: str
 ) -> Tensor:
@@ -96,7 +95,7 @@ def _(
     return _like(x, n_out, engine)
 
 
-@custom_op("set_cli::gradients", mutates_args=())
+@library.custom_op("set_cli::gradients", mutates_args=())
 def gradients(
     x: Tensor, dy: Tensor, weight: Tensor, indptr: Tensor, indices: Tensor, engine: str, wanted: Sequence[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
