@@ -15,7 +15,7 @@ from setuptools.command.build_ext import build_ext
 SOURCES = Path("set_cli/native/src")
 # Compiled once for each instruction set.
 PER_PROCESSOR = ("products", "elementwise", "normalization", "units", "inputs")
-ONCE = ("module", "calls", "stack", "rbm", "topology")
+ONCE = ("module", "calls", "stack", "steps", "rbm", "topology", "team")
 if platform.system() == "Darwin":
     # A universal Python would compile everything for both processors, and intrinsics are for one.
     os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
@@ -28,27 +28,16 @@ if IS_X86:
     INSTRUCTION_SETS[512] += ["-mprefer-vector-width=512"]
 # Not -ffast-math: it reorders sums, and makes GCC spill the register tile. Contraction is what FMA units are for.
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra", "-g0"]
+FLAGS += ["-pthread"]
 FLAGS += ["-Wno-maybe-uninitialized", "-Wno-unknown-warning-option"]  # of the compiler's own intrinsics
-
-
-def openmp_flags() -> tuple[list[str], list[str]]:
-    """For compiler and linker. On a Mac only where LIBOMP_PREFIX names a libomp: a second copy of it beside torch's in
-    one process is an error there, so by default the kernels have one thread."""
-    prefix = os.environ.get("LIBOMP_PREFIX")
-    if platform.system() != "Darwin":
-        return ["-fopenmp"], ["-fopenmp"]
-    if prefix:
-        return ["-Xpreprocessor", "-fopenmp", f"-I{prefix}/include"], [f"-L{prefix}/lib", "-lomp"]
-    return [], []
 
 
 class BuildKernels(build_ext):  # type: ignore[misc]
     """Compiles the numerical sources once per instruction set; the extension is optional, so a failure is a warning."""
 
     def build_extension(self, ext: Extension) -> None:
-        compiler_flags, linker_flags = openmp_flags()
         extra = os.environ.get("SET_SANITIZE", "").split()  # `make test-sanitized`
-        flags = FLAGS + compiler_flags + extra
+        flags = FLAGS + extra
 
         def compile_one(job: tuple[int, str]) -> list[str]:
             instruction_set, name = job
@@ -66,7 +55,7 @@ class BuildKernels(build_ext):  # type: ignore[misc]
             for objects in pool.map(compile_one, itertools.product(INSTRUCTION_SETS, PER_PROCESSOR)):
                 ext.extra_objects += objects
         ext.extra_compile_args = flags
-        ext.extra_link_args = linker_flags + extra
+        ext.extra_link_args = ["-pthread", *extra]
         super().build_extension(ext)
 
 

@@ -15,15 +15,21 @@ from pathlib import Path
 
 import torch
 
+from set_cli.bench.beside import neighbours
 from set_cli.bench.workloads import CPU, Precision, Task, prepare
 
 SECONDS_PER_TURN = 0.15  # at least, of one engine in one round
 MOST_CALLS = 200  # per turn
+SECONDS_BESIDE = 0.5  # of one engine in one round beside others
+WITH_NEIGHBOURS = ("ms_beside", "vs_alone")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the result; times in milliseconds, vs_* how many times faster, memory in MB above imports."""
+    """One line of the result; times in milliseconds, vs_* how many times faster, memory in MB above imports.
+
+    ms_beside, vs_alone  beside busy processes, where there were any: the median, and how many times the time alone
+    """
 
     workload: str
     engine: str
@@ -36,6 +42,8 @@ class Row:
     vs_torch_csr: float | None
     peak_memory_mb: float | None
     precision: str
+    ms_beside: float | None = None
+    vs_alone: float | None = None
 
 
 def measure(
@@ -46,22 +54,33 @@ def measure(
     progress: Callable[[str], None],
     device: torch.device = CPU,
     precision: Precision = "float32",
+    beside: int = 0,
 ) -> list[Row]:
-    """Every engine in turn, `repeats` rounds; a round's time is the median of its calls, a ratio that of a round."""
+    """Every engine in turn, `repeats` rounds; a round's time is the median of its calls, a ratio that of a round.
+
+    beside  busy processes; every round is then done a second time while they compute
+    """
     progress(f"{workload}: preparing {', '.join(engines)}")
     tasks = {engine: prepare(workload, engine, device, precision) for engine in engines}
     calls = {engine: _calls_per_turn(task) for engine, task in tasks.items()}
     rounds: dict[str, list[float]] = {engine: [] for engine in engines}
     best = dict.fromkeys(engines, float("inf"))
+    busy: dict[str, list[float]] = {engine: [] for engine in engines}
     gc.collect()
     gc.disable()
     try:
-        for number in range(repeats):
-            progress(f"{workload}: round {number + 1} of {repeats}")
-            for engine, task in tasks.items():
-                times = [_seconds(task) for _ in range(calls[engine])]
-                rounds[engine].append(statistics.median(times))
-                best[engine] = min(best[engine], *times)
+        with neighbours(beside) as others:
+            for number in range(repeats):
+                progress(f"{workload}: round {number + 1} of {repeats}")
+                for engine, task in tasks.items():
+                    times = [_seconds(task) for _ in range(calls[engine])]
+                    rounds[engine].append(statistics.median(times))
+                    best[engine] = min(best[engine], *times)
+                if beside:
+                    progress(f"{workload}: round {number + 1} of {repeats}, {beside} busy processes beside it")
+                    with others.computing():
+                        for engine, task in tasks.items():
+                            busy[engine].append(_mean_seconds(task))
     finally:
         gc.enable()
     connections = {engine: task.connections for engine, task in tasks.items()}
@@ -82,20 +101,37 @@ def measure(
                 ratio(rounds, engine, "torch"),
                 peak_memory(workload, engine, device, precision) if memory else None,
                 precision,
+                round(1e3 * statistics.median(busy[engine]), 4) if beside else None,
+                _times_alone(rounds[engine], busy[engine]) if beside else None,
             )
         )
     return rows
 
 
 def _seconds(task: Task) -> float:
+    """Seconds of one step, or whatever the task does."""
     start = time.perf_counter()
-    task.run()
-    return time.perf_counter() - start
+    times = task.run()
+    return (time.perf_counter() - start) / times
+
+
+def _mean_seconds(task: Task) -> float:
+    """Their mean over several turns of the system's scheduler: a median would not see the calls that were put aside."""
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < SECONDS_BESIDE:
+        done += task.run()
+    return (time.perf_counter() - start) / done
+
+
+def _times_alone(alone: Sequence[float], beside: Sequence[float]) -> float:
+    return round(statistics.median(b / a for a, b in zip(alone, beside, strict=True)), 3)
 
 
 def _calls_per_turn(task: Task) -> int:
     _seconds(task)  # caches, threads and lazy structures
-    once = max(_seconds(task), 1e-6)
+    start = time.perf_counter()
+    task.run()
+    once = max(time.perf_counter() - start, 1e-6)
     return min(MOST_CALLS, max(1, round(SECONDS_PER_TURN / once)))
 
 
@@ -157,7 +193,11 @@ def _resident(field: str) -> int:
 
 
 def as_json(rows: Sequence[Row]) -> str:
-    return json.dumps([asdict(row) for row in rows], indent=2) + "\n"
+    """JSON of these rows; what was measured beside others only where something was."""
+    found = [asdict(row) for row in rows]
+    if all(row.ms_beside is None for row in rows):
+        found = [{key: value for key, value in row.items() if key not in WITH_NEIGHBOURS} for row in found]
+    return json.dumps(found, indent=2) + "\n"
 
 
 if __name__ == "__main__":

@@ -49,14 +49,24 @@ COLUMNS: list[Column[Row]] = [
 ]
 
 
+BESIDE: list[Column[Row]] = [
+    Column("ms beside", lambda row: "" if row.ms_beside is None else f"{row.ms_beside:,.2f}", True, 5),
+    Column("vs alone", lambda row: _times(row.vs_alone), True, 1),
+]
+
+
+def _columns(rows: Sequence[Row]) -> list[Column[Row]]:
+    return COLUMNS + (BESIDE if any(row.ms_beside is not None for row in rows) else [])
+
+
 def render(rows: Sequence[Row], width: int | None = None) -> str:
     """A table for a terminal of this width (None: as wide as it is); an empty cell is what did not run."""
-    return render_table(COLUMNS, rows, width)
+    return render_table(_columns(rows), rows, width)
 
 
 def render_markdown(rows: Sequence[Row]) -> str:
     """The same as a table of Markdown."""
-    columns, cells = text_cells(COLUMNS, rows)
+    columns, cells = text_cells(_columns(rows), rows)
     sides = ["right" if column.right else "left" for column in columns]
     headers = [column.title for column in columns]
     return str(tabulate(cells, headers, tablefmt="github", disable_numparse=True, colalign=sides)) + "\n"

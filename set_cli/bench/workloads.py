@@ -32,7 +32,9 @@ from set_cli.sparse.rules import erdos_renyi
 from set_cli.training.contrastive import Divergence
 from set_cli.training.graphs import record
 from set_cli.training.loss import cross_entropy
+from set_cli.training.native_steps import NativeSteps, native_steps
 from set_cli.training.optimizer import build_optimizer, drop_gradients
+from set_cli.training.pace import Pace
 
 Precision = Literal["float32", "bfloat16"]
 SETTINGS = Train(epochs=1, batch_size=1, lr=1e-5, momentum=0.9, nesterov=False, weight_decay=2e-4, l1=0)
@@ -41,12 +43,12 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One engine at one workload: `run` does the work once; connections of the whole network.
+    """One engine at one workload: `run` does the work and says how often; connections of the whole network.
 
     streams  that the work draws from, where it may be recorded as a CUDA graph; None where not
     """
 
-    run: Callable[[], None]
+    run: Callable[[], int]
     connections: int
     streams: Sequence[RandomStream] | None = None
 
@@ -144,6 +146,7 @@ NETWORKS: dict[str, Network] = {
     "cifar10_mlp": Network((3072, 4000, 1000, 4000, 10), 20, 100, "srelu", 0.3),
     "cifar10_mlp_relu": Network((3072, 4000, 1000, 4000, 10), 20, 100),
     "mnist_mlp": Network((784, 1000, 1000, 1000, 10), 20, 100),
+    "mnist_mlp_10": Network((784, 1000, 1000, 1000, 10), 20, 10),
     "cifar10_cnn": Network((3072, 2048, 2048, 10), 20, 100, "relu", 0.3, (32, 64, 128), (3, 32, 32)),
     "higgs_mlp": Network((28, 1000, 1000, 1000, 2), 10, 100),
     "million": Network((65536, 500_000, 500_000, 10), 10, 32),
@@ -161,6 +164,7 @@ ENGINES = ("native", "torch", "triton", "masked", "dense", SPARSELAB)
 CPU = torch.device("cpu")
 ARRANGING = ("native", "torch", "triton")  # engines that read a batch fastest in a layout of their own
 LARGEST_DENSE = 8 << 30  # bytes
+MOST_STEPS = 256  # in one call
 
 
 def why_not(workload: str, engine: str, device: torch.device = CPU, precision: Precision = "float32") -> str | None:
@@ -202,7 +206,7 @@ def prepare(workload: str, engine: str, device: torch.device = CPU, precision: P
     task = _prepare(workload, engine, device, precision)
     if device.type == "cpu":
         return task
-    work = task.run
+    work: Callable[[], object] = task.run
     if task.streams is not None and engine != "torch":
         aside, here = torch.cuda.Stream(device), torch.cuda.current_stream(device)  # type: ignore[no-untyped-call]
         aside.wait_stream(here)
@@ -212,9 +216,10 @@ def prepare(workload: str, engine: str, device: torch.device = CPU, precision: P
         here.wait_stream(aside)
         work = record(work, [stream.generator for stream in task.streams], aside).replay
 
-    def run(kept: Task = task) -> None:  # a graph's tensors live as long as the task that it was recorded of
+    def run(kept: Task = task) -> int:  # a graph's tensors live as long as the task that it was recorded of
         work()
         torch.cuda.synchronize(device)
+        return 1
 
     return Task(run, task.connections)
 
@@ -227,7 +232,8 @@ def _prepare(workload: str, engine: str, device: torch.device, precision: Precis
     if workload in MACHINES:
         return _contrast(MACHINES[workload], engine, device)
     if workload in LAYERS:
-        return Task(*LAYERS[workload].prepare(engine, device))
+        passes, connections = LAYERS[workload].prepare(engine, device)
+        return Task(_once(passes), connections)
     network = NETWORKS[workload]
     model = network.build(engine).to(device)
     activations = [module for module in model if isinstance(module, Activation)]
@@ -237,6 +243,9 @@ def _prepare(workload: str, engine: str, device: torch.device, precision: Precis
     generator = torch.Generator().manual_seed(SEED)
     x = torch.randn(network.n_batch, network.widths[0], generator=generator).to(device)
     y = torch.randint(network.widths[-1], (network.n_batch,), generator=generator).to(device)
+    if steps := native_steps(model, optimizer, *x.shape):
+        steps.x.copy_(x)
+        return Task(_together(steps, y), count_connections(model))
     if engine in ARRANGING:
         x = find_engine(engine).arrange(x)  # as the input pipeline hands it over
 
@@ -251,7 +260,28 @@ def _prepare(workload: str, engine: str, device: torch.device, precision: Precis
     connections = count_connections(model)
     if engine == "masked":
         connections = sum(int(m.weight.count_nonzero()) for m in model.modules() if isinstance(m, nn.Linear))
-    return Task(step, connections, [activation.stream for activation in activations])
+    return Task(_once(step), connections, [activation.stream for activation in activations])
+
+
+def _once(work: Callable[[], None]) -> Callable[[], int]:
+    def run() -> int:
+        work()
+        return 1
+
+    return run
+
+
+def _together(native_steps: NativeSteps, y: torch.Tensor) -> Callable[[], int]:
+    """Steps on one batch as set-train does them: several in a call, with the threads that are fastest."""
+    pace, labels = Pace(torch.get_num_threads(), tried=True), y.repeat(MOST_STEPS)
+
+    def run() -> int:
+        steps = pace.steps(MOST_STEPS)
+        with pace.call(steps):
+            native_steps.run([SETTINGS.lr] * steps, labels, pace.threads)
+        return steps
+
+    return run
 
 
 def _optimizer(model: nn.Module, engine: str) -> torch.optim.Optimizer:
@@ -287,7 +317,7 @@ def _contrast(machine: Machine, engine: str, device: torch.device) -> Task:
             optimizer.step()
 
     connections = count_connections(model) if mask is None else int(mask.sum())
-    return Task(step, connections, [divergence.sampler.stream])
+    return Task(_once(step), connections, [divergence.sampler.stream])
 
 
 def _layers(network: Network) -> list[SparseLinear]:
@@ -308,7 +338,7 @@ def _evolve(network: Network, kernels: Callable[[], AbstractContextManager[None]
             for layer in layers:
                 layer.evolve(0.3, optimizer=optimizer, seed=rng, regrow_init="random")
 
-    return Task(run, sum(layer.nnz for layer in layers))
+    return Task(_once(run), sum(layer.nnz for layer in layers))
 
 
 def _init(network: Network, kernels: Callable[[], AbstractContextManager[None]], device: torch.device) -> Task:
@@ -319,4 +349,4 @@ def _init(network: Network, kernels: Callable[[], AbstractContextManager[None]],
             for layer in _layers(network):
                 layer(torch.empty(0, layer.in_features))  # derives the other order
 
-    return Task(run, sum(layer.nnz for layer in _layers(network)))
+    return Task(_once(run), sum(layer.nnz for layer in _layers(network)))

@@ -54,6 +54,13 @@ class SeveralNames(Command):
 )
 @click.option("--threads", type=click.IntRange(1, 4096), help="Default: every core this process may use.")
 @click.option("--repeats", type=click.IntRange(1, 1000), default=7, show_default=True, help="Interleaved rounds.")
+@click.option(
+    "--beside",
+    type=click.IntRange(0, 4096),
+    default=0,
+    metavar="N",
+    help="Measure also while N other processes compute, as on a shared machine.",
+)
 @click.option("--memory/--no-memory", default=True, help="Also measure peak memory, a child process per engine.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.version_option(set_cli.__version__, message="set-bench %(version)s")
@@ -64,12 +71,14 @@ def main(
     precision: Precision,
     threads: int | None,
     repeats: int,
+    beside: int,
     memory: bool,
     form: str,
 ) -> None:
     """Time the engines side by side on whole training steps, the update by SGD with momentum included.
 
-    Workloads: cifar10_mlp (SReLU, dropout), cifar10_mlp_relu, mnist_mlp, higgs_mlp, million (ReLU); cifar10_cnn, its
+    Workloads: cifar10_mlp (SReLU, dropout), cifar10_mlp_relu, mnist_mlp, mnist_mlp_10 (the same in batches of 10, as
+    the paper trains it), higgs_mlp, million (ReLU); cifar10_cnn, its
     convolutions dense; mnist_rbm (CD-1); evolve and init, with _million behind them also on that network; layer: two
     SparseLinear in a network of one's own, forward and backward without an update (layer_1024_0.01_32 for one of them:
     neurons, density, batch), there also beside the package `sparselab` where that is installed. `dense` is
@@ -79,9 +88,13 @@ def main(
     interleaved in one process; a ratio is the median over the rounds. On a GPU a step is a CUDA graph, as set-train has
     it, but not with torch's CSR products; each is waited for. vs dense 20 means twenty times faster than
     dense.
+
+    --threads is the most that are used: as set-train, `native` takes fewer where more do not make it faster. With
+    --beside, every round is done again while busy processes compute: `vs alone` 3 means that a step then takes three
+    times as long as alone, the mean over half a second.
     """
     with one_sentence("set-bench", out_of_memory="choose smaller workloads with --workload"):
-        rows = _measure(workloads, engines, device, precision, threads, repeats, memory)
+        rows = _measure(workloads, engines, device, precision, threads, repeats, beside, memory)
     from set_cli.bench.measure import as_json
     from set_cli.bench.table import render
 
@@ -95,6 +108,7 @@ def _measure(
     precision: Precision,
     threads: int | None,
     repeats: int,
+    beside: int,
     memory: bool,
 ) -> list[Row]:
     prepare_for_torch()
@@ -127,7 +141,7 @@ def _measure(
             else:
                 click.echo(f"{workload} with {engine}: not run: {reason}", err=True)
         if able:
-            rows += measure(workload, able, repeats, memory, _progress, place, precision)
+            rows += measure(workload, able, repeats, memory, _progress, place, precision, beside)
     _progress("")
     return rows
 

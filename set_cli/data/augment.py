@@ -38,6 +38,24 @@ class Changes:
     def to(self, device: torch.device) -> Changes:
         return Changes(*(None if each is None else each.to(device) for each in self._each()))
 
+    def for_kernels(self) -> Changes:
+        """The same on the CPU, each contiguous and of the type that it is said to have."""
+        dtypes = (torch.int32, torch.float32, torch.int32)
+        return Changes(
+            *(
+                None if each is None else each.to("cpu", dtype).contiguous()
+                for each, dtype in zip(self._each(), dtypes, strict=True)
+            )
+        )
+
+    def after(self, first: int) -> Changes:
+        """The changes from this image on."""
+        return Changes(*(None if each is None else each[first:] for each in self._each()))
+
+    @property
+    def is_nothing(self) -> bool:
+        return all(each is None for each in self._each())
+
     def check(self, rows: int) -> None:
         """ValueError where they are not those of so many images."""
         for name, each, shape in zip(("crops", "maps", "squares"), self._each(), ((2,), (2, 3), (4,)), strict=True):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from set_cli.data.augment import Changes
-from set_cli.data.inputs import Batches
+from set_cli.data.inputs import Batches, InOrder
 
 
 class Drawn:
@@ -36,6 +36,9 @@ class Drawn:
 
     def batch(self, rows: Tensor, changes: Changes | None = None) -> tuple[Tensor, Tensor]:
         return self._source.batch(self._order[rows], changes)
+
+    def in_order(self, rows: Tensor, changes: Changes | None = None) -> InOrder | None:
+        return self._source.in_order(self._order[rows], changes)
 
 
 def balanced(totals: NDArray[np.float64]) -> NDArray[np.float64]:

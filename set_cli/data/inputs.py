@@ -37,6 +37,31 @@ class Batches(Protocol):
 
     def batch(self, rows: Tensor, changes: Changes | None = None) -> tuple[Tensor, Tensor]: ...
 
+    def in_order(self, rows: Tensor, changes: Changes | None = None) -> InOrder | None: ...
+
+
+class InOrder:
+    """Rows one batch after the other, as the compiled kernels take them: many batches in one call.
+
+    features  of a row
+    labels    (n,) int64
+    """
+
+    def __init__(self, inputs: Inputs, rows: Tensor, changes: Changes | None) -> None:
+        self._inputs, self._rows = inputs, rows.contiguous()
+        self._changes = Changes() if changes is None else changes.for_kernels()
+        self.features: int = inputs.x.shape[1]
+        self.labels = inputs.y[rows]
+
+    @property
+    def clip(self) -> float:
+        """The largest absolute value of an input; 0: any."""
+        return self._inputs.clip or 0.0
+
+    def gathering(self, first: int, x: Tensor) -> records.GatherChanged:
+        """What gathers row `first` and those behind it into x (n_batch, features), columns."""
+        return self._inputs.gathering(self._rows[first:], self._changes.after(first), x)
+
 
 class Inputs:
     """A part of the data set, scaled batch by batch (the whole in float32 would be four times larger).
@@ -81,9 +106,7 @@ class Inputs:
         """
         if changes is not None:
             changes.check(len(rows))
-        if rows.is_cpu and len(rows) and int(rows.min()) < 0:  # too large ones are y's to refuse
-            raise IndexError(f"expected rows 0 to {len(self) - 1}, got {int(rows.min())}")
-        rows = rows.to(self.home, torch.int64)
+        rows = self._checked(rows)
         y = self.y[rows].to(self.device)
         if self._fused:
             x = self._gather(rows, changes)
@@ -93,47 +116,50 @@ class Inputs:
             x = x if changes is None else changed(x, changes.to(self.device), self.shape, self.blank)
         return x if self.clip is None else x.clamp_(-self.clip, self.clip), y
 
+    def in_order(self, rows: Tensor, changes: Changes | None = None) -> InOrder | None:
+        """These rows (n,) int64 for the compiled kernels, changed as in `batch`; None where they do not take them."""
+        return InOrder(self, self._checked(rows), changes) if self._fused else None
+
+    def _checked(self, rows: Tensor) -> Tensor:
+        if rows.is_cpu and len(rows) and int(rows.min()) < 0:  # too large ones are y's to refuse
+            raise IndexError(f"expected rows 0 to {len(self) - 1}, got {int(rows.min())}")
+        return rows.to(self.home, torch.int64)
+
     def _gather(self, rows: Tensor, changes: Changes | None) -> Tensor:
-        rows, features = rows.contiguous(), self.x.shape[1]
-        x = native.new_columns(len(rows), features)
-        is_bytes = self.x.dtype == torch.uint8
-        source = records.Source(
-            data=self.x.data_ptr(),
-            is_bytes=is_bytes,
-            features=features,
-            offset=self.offset.data_ptr(),
-            scale=self.scale.data_ptr(),
-        )
+        rows = rows.contiguous()
+        x = native.new_columns(len(rows), self.x.shape[1])
         work = x.numel() * native.ELEMENTWISE * (1 if changes is None else 4)  # four neighbours of every pixel
-        out, threads = records.columns(x), native.threads(work)
+        changes = Changes() if changes is None else changes.for_kernels()
+        record, threads = self.gathering(rows, changes, x), native.threads(work)
         assert native.core is not None
-        if changes is None:
-            native.core.gather(records.Gather(source=source, rows=rows.data_ptr(), out=out, n_batch=len(rows)), threads)
+        if changes.is_nothing:
+            plain = records.Gather(source=record.source, rows=record.rows, out=record.out, n_batch=record.n_batch)
+            native.core.gather(plain, threads)
         else:
-            height, width = self.shape[-2:]
-            image = records.Image(channels=features // (height * width), height=height, width=width)
-            crops = _for_kernels(changes.crops, torch.int32)
-            maps = _for_kernels(changes.maps, torch.float32)
-            squares = _for_kernels(changes.squares, torch.int32)
-            native.core.gather_changed(
-                records.GatherChanged(
-                    source=source,
-                    image=image,
-                    rows=rows.data_ptr(),
-                    crops=records.address(crops),
-                    maps=records.address(maps),
-                    squares=records.address(squares),
-                    blank=self.blank.data_ptr(),
-                    out=out,
-                    n_batch=len(rows),
-                ),
-                threads,
-            )
+            native.core.gather_changed(record, threads)
         return x
 
-
-def _for_kernels(values: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    return None if values is None else values.to("cpu", dtype).contiguous()
+    def gathering(self, rows: Tensor, changes: Changes, x: Tensor) -> records.GatherChanged:
+        """What gathers the first of rows (n,) into x (n_batch, features), columns; changes: as for_kernels has them."""
+        features = self.x.shape[1]
+        height, width = self.shape[-2:] if len(self.shape) > 1 else (1, features)
+        return records.GatherChanged(
+            source=records.Source(
+                data=self.x.data_ptr(),
+                is_bytes=self.x.dtype == torch.uint8,
+                features=features,
+                offset=self.offset.data_ptr(),
+                scale=self.scale.data_ptr(),
+            ),
+            image=records.Image(channels=features // (height * width), height=height, width=width),
+            rows=rows.data_ptr(),
+            crops=records.address(changes.crops),
+            maps=records.address(changes.maps),
+            squares=records.address(changes.squares),
+            blank=self.blank.data_ptr(),
+            out=records.columns(x),
+            n_batch=len(x),
+        )
 
 
 def _fits(size: int, device: torch.device) -> bool:

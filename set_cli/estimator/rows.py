@@ -40,6 +40,9 @@ class SparseRows:
     def batch(self, rows: Tensor, changes: Changes | None = None) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(self._scaling(self._x[rows.numpy()].toarray())), self._y[rows]
 
+    def in_order(self, rows: Tensor, changes: Changes | None = None) -> None:
+        """None: the compiled kernels take dense rows only."""
+
 
 def gathered(x: Any, y: NDArray[np.int64], scaling: Scaling) -> Batches:
     """Batches of these rows."""

@@ -61,11 +61,11 @@ class Activation(nn.Module):
         y: Tensor = FusedActivation.apply(rows.t(), self.draw())  # type: ignore[no-untyped-call]
         return y.t().view(len(x), *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
 
-    def draw(self) -> Draws:
-        """The dropout of the next forward in the compiled kernels."""
+    def draw(self, steps: int = 1) -> Draws:
+        """The dropout of the next forward in the compiled kernels, the first of so many steps."""
         if not self.training or not self.dropout:
             return Draws(0.0, 0, 0)
-        return Draws(self.dropout, self.stream.seed, self.stream.next_step())
+        return Draws(self.dropout, self.stream.seed, self.stream.next_step(steps))
 
     def check_width(self, x: Tensor) -> Tensor:
         """x itself; ValueError where it does not have the neurons that the parameters have."""

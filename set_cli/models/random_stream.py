@@ -14,10 +14,14 @@ class RandomStream:
         self.seed, self._step = seed, 0
         self.generator = torch.Generator(device).manual_seed(seed)
 
-    def next_step(self) -> int:
-        """The number of the next call of a compiled kernel, from 1 on: with the seed it says which numbers it draws."""
-        self._step += 1
-        return self._step
+    def next_step(self, steps: int = 1) -> int:
+        """The number of the next call of a compiled kernel, from 1 on: with the seed it says which numbers it draws.
+
+        steps  how many calls follow one another, each with the next number
+        """
+        first = self._step + 1
+        self._step += steps
+        return first
 
     def state(self) -> NDArray[np.uint8]:
         """State of the stream, for a checkpoint."""

@@ -121,7 +121,7 @@ class SparseSequential(nn.Sequential):
         modules = list(self._modules.values())
         at = 0
         while at < len(modules):
-            steps, tensors, after = _collect(modules, at, x)
+            steps, tensors, after = collect(modules, at, x)
             if not steps:
                 module = modules[at]
                 assert module is not None
@@ -136,8 +136,13 @@ class SparseSequential(nn.Sequential):
         return x
 
 
-def _collect(modules: Sequence[nn.Module | None], at: int, x: Tensor) -> tuple[list[Step], list[Tensor], int]:
-    """The steps from module `at` on that the kernels take as one, their tensors, and the module behind them."""
+def collect(
+    modules: Sequence[nn.Module | None], at: int, x: Tensor, forwards: int = 1
+) -> tuple[list[Step], list[Tensor], int]:
+    """The steps from module `at` on that the kernels take as one, their tensors, and the module behind them.
+
+    forwards  for how many of them dropout draws
+    """
     steps: list[Step] = []
     tensors: list[Tensor] = []
     width = x.shape[1] if x.ndim == 2 and not is_read() and native.takes(x) else -1
@@ -160,7 +165,7 @@ def _collect(modules: Sequence[nn.Module | None], at: int, x: Tensor) -> tuple[l
             own = activation.row_parameters
             if not native.takes(*own):
                 break
-            draws = activation.draw()
+            draws = activation.draw(forwards)
             after += 1
         at = after
         width = layer.out_features
@@ -233,59 +238,79 @@ class Stack(torch.autograd.Function):
             of_x, *others = differentiable_gradients(y, dy, ctx.inputs)
             return of_x, None, *others
         ctx.states = []
-        n_batch = len(dy)
-        gradients: list[Tensor] = []
-        calls: list[records.LayerBackward] = []
-        alive: list[Tensor] = []
-        dy = native.to_columns(dy)
-        dz = dy if states[-1].step.is_bare else native.new_columns(*dy.shape)
-        dy_at, dz_at = records.columns(dy), records.columns(dz)
-        relu_behind = False  # this step's ReLU was undone by the step behind it
-        for number, state in reversed(list(enumerate(states))):
-            n_in, n_out = state.step.pattern.shape
-            before = states[number - 1].step if number else None
-            dx: Tensor | None
-            if before is not None:
-                # Row i of dx is written by the thread that has just read row i of x for the last time.
-                dx, dx_at = state.x, state.layer.x
-            else:
-                dx = native.new_columns(n_batch, n_in) if ctx.needs_input_grad[0] else None
-                dx_at = records.columns(dx)
-            relu = 1 / (1 - before.draws.probability) if before and before.is_relu and before.draws else 0.0
-            own = [torch.empty_like(parameter) for parameter in (*state.scaling, *state.parameters)]
-            of_norm, of_slopes = own[: len(state.scaling)], own[len(state.scaling) :]
-            sums = new_moments(state.step.norm, n_out, n_batch) if state.step.norm.kind == records.BY_LAYER else None
-            dw, db = torch.empty_like(state.values), torch.empty_like(state.bias)
-            calls.append(
-                records.LayerBackward(
-                    layer=state.layer,
-                    values=state.values.data_ptr(),
-                    norm=normalization(state.step.norm, state.scaling, state.moments),
-                    norm_gradients=norm_gradients(of_norm),
-                    norm_sums=records.address(sums),
-                    shape=records.NO_SHAPE if relu_behind else state.step.shape,
-                    slopes=slopes(state.parameters),
-                    slope_gradients=slopes(of_slopes),
-                    dy=dy_at,
-                    dz=dz_at,
-                    dx=dx_at,
-                    dw=dw.data_ptr(),
-                    db=db.data_ptr(),
-                    relu=relu,
-                )
-            )
-            relu_behind = bool(relu)
-            alive += [dy, dz] if sums is None else [dy, dz, sums]  # the calls have addresses only
-            gradients = [dw.view(n_in, n_out).t() if state.step.transposed else dw, db, *own, *gradients]
-            if dx is not None:
-                dy = dz = dx  # an activation's gradient overwrites what came from behind
-                dy_at = dz_at = dx_at
+        back = backward_calls(states, native.to_columns(dy), wants_dx=ctx.needs_input_grad[0])
         assert native.core is not None
-        native.core.stack_backward(calls[::-1], n_batch, _threads(states, n_batch))
-        return dx, None, *gradients
+        native.core.stack_backward(back.calls, len(dy), threads_for(states, len(dy)))
+        return back.dx, None, *back.gradients
 
 
-def _by_step(
+class Backward(NamedTuple):
+    """The backward of a stack.
+
+    calls      of the kernels, the first layer first
+    dx         the gradient of the input, where it is wanted
+    gradients  of each step: of weight, bias, the norm's scale and shift, and the activation's parameters
+    memory     that the calls have the addresses of, beside that of the results
+    """
+
+    calls: list[records.LayerBackward]
+    dx: Tensor | None
+    gradients: list[Tensor]
+    memory: list[Tensor]
+
+
+def backward_calls(states: Sequence[State], dy: Tensor, *, wants_dx: bool) -> Backward:
+    """What gives the gradients once dy (n_batch, n_out), columns, is there; overwrites every x but the first."""
+    n_batch = len(dy)
+    gradients: list[Tensor] = []
+    calls: list[records.LayerBackward] = []
+    memory: list[Tensor] = []
+    dz = dy if states[-1].step.is_bare else native.new_columns(*dy.shape)
+    dy_at, dz_at = records.columns(dy), records.columns(dz)
+    dx: Tensor | None = None
+    relu_behind = False  # this step's ReLU was undone by the step behind it
+    for number, state in reversed(list(enumerate(states))):
+        n_in, n_out = state.step.pattern.shape
+        before = states[number - 1].step if number else None
+        if before is not None:
+            # Row i of dx is written by the thread that has just read row i of x for the last time.
+            dx, dx_at = state.x, state.layer.x
+        else:
+            dx = native.new_columns(n_batch, n_in) if wants_dx else None
+            dx_at = records.columns(dx)
+        relu = 1 / (1 - before.draws.probability) if before and before.is_relu and before.draws else 0.0
+        own = [torch.empty_like(parameter) for parameter in (*state.scaling, *state.parameters)]
+        of_norm, of_slopes = own[: len(state.scaling)], own[len(state.scaling) :]
+        sums = new_moments(state.step.norm, n_out, n_batch) if state.step.norm.kind == records.BY_LAYER else None
+        dw, db = torch.empty_like(state.values), torch.empty_like(state.bias)
+        calls.append(
+            records.LayerBackward(
+                layer=state.layer,
+                values=state.values.data_ptr(),
+                norm=normalization(state.step.norm, state.scaling, state.moments),
+                norm_gradients=norm_gradients(of_norm),
+                norm_sums=records.address(sums),
+                shape=records.NO_SHAPE if relu_behind else state.step.shape,
+                slopes=slopes(state.parameters),
+                slope_gradients=slopes(of_slopes),
+                dy=dy_at,
+                dz=dz_at,
+                dx=dx_at,
+                dw=dw.data_ptr(),
+                db=db.data_ptr(),
+                relu=relu,
+            )
+        )
+        relu_behind = bool(relu)
+        memory += [dy, dz] if sums is None else [dy, dz, sums]
+        gradients = [dw.view(n_in, n_out).t() if state.step.transposed else dw, db, *own, *gradients]
+        if dx is not None:
+            dy = dz = dx  # an activation's gradient overwrites what came from behind
+            dy_at = dz_at = dx_at
+    return Backward(calls[::-1], dx, gradients, memory)
+
+
+def by_step(
     steps: Sequence[Step], tensors: Sequence[Tensor]
 ) -> Iterator[tuple[Step, Tensor, Tensor, list[Tensor], list[Tensor]]]:
     """Each step with its weight and bias, its norm's scale and shift, and its activation's parameters."""
@@ -300,7 +325,7 @@ def _by_step(
 
 def _unfused(x: Tensor, steps: Sequence[Step], tensors: Sequence[Tensor]) -> Tensor:
     """The result of the last step, one operation after the other; each can be differentiated as often as one likes."""
-    for step, weight, bias, scaling, parameters in _by_step(steps, tensors):
+    for step, weight, bias, scaling, parameters in by_step(steps, tensors):
         if step.transposed:
             x = torch.addmm(bias, x, weight.t())
         else:
@@ -314,14 +339,23 @@ def _unfused(x: Tensor, steps: Sequence[Step], tensors: Sequence[Tensor]) -> Ten
 
 def _run(x: Tensor, steps: list[Step], tensors: Sequence[Tensor], *, keep: bool) -> tuple[Tensor, list[State]]:
     """The result of the last step, and what each step computed; without `keep` their memory is used again and again."""
+    calls, states = forward_calls(native.to_columns(x), steps, tensors, keep=keep)
+    assert native.core is not None
+    native.core.stack_forward(calls, len(x), threads_for(states, len(x)))
+    return states[-1].y, states
+
+
+def forward_calls(
+    x: Tensor, steps: Sequence[Step], tensors: Sequence[Tensor], *, keep: bool
+) -> tuple[list[records.LayerForward], list[State]]:
+    """What computes the result of the last step, `states[-1].y`, of x (n_batch, n_in), columns; keep as for `_run`."""
     n_batch, stride = len(x), native.row_stride(len(x))
-    x = native.to_columns(x)
     states: list[State] = []
     calls: list[records.LayerForward] = []
     widest = max(step.pattern.shape[1] for step in steps)
     turns = [native.empty(widest * stride) for _ in range(0 if keep else 2)]
     x_at = records.columns(x)
-    for number, (step, weight, bias, scaling, parameters) in enumerate(_by_step(steps, tensors)):
+    for number, (step, weight, bias, scaling, parameters) in enumerate(by_step(steps, tensors)):
         _check_step(step, weight, bias, [*scaling, *step.norm.averages, *parameters], x)
         n_out = step.pattern.shape[1]
         z = native.new_columns(n_batch, n_out) if keep else turns[number % 2].as_strided((n_batch, n_out), (1, stride))
@@ -348,9 +382,7 @@ def _run(x: Tensor, steps: list[Step], tensors: Sequence[Tensor], *, keep: bool)
         )
         states.append(State(step, values, bias, scaling, parameters, x, z, y, kept, moments, layer))
         x, x_at = y, y_at
-    assert native.core is not None
-    native.core.stack_forward(calls, n_batch, _threads(states, n_batch))
-    return x, states
+    return calls, states
 
 
 class State(NamedTuple):
@@ -373,7 +405,8 @@ class State(NamedTuple):
     layer: records.Layer
 
 
-def _threads(states: list[State], n_batch: int) -> int:
+def threads_for(states: Sequence[State], n_batch: int) -> int:
+    """Threads for one way through the stack."""
     return native.threads(n_batch * sum(state.values.numel() for state in states))
 
 

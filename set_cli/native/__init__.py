@@ -2,9 +2,6 @@
 
 Matrices meet the kernels as "columns": a tensor (n_batch, neurons) whose batch is contiguous in memory. `to_columns`
 makes one of any tensor; those that `new_columns` allocates have each neuron's row on a 64-byte boundary.
-
-Torch is imported first, so that the kernels find the OpenMP runtime that torch has loaded: one pool of threads wherever
-torch's copy is called libgomp.so.1, as in its CPU build.
 """
 
 from __future__ import annotations
@@ -41,9 +38,9 @@ if core is not None and (wanted := os.environ.get(SIMD_VARIABLE)) and not core.u
     raise ConfigError(f"{SIMD_VARIABLE}={wanted}: expected avx512, avx2 or portable, and a processor that has it")
 
 
-def describe() -> dict[str, str | bool]:
-    """What is here, for the record: the instruction set in use and whether there are threads, or why nothing is."""
-    return {"simd": core.simd(), "openmp": core.has_openmp()} if core is not None else {"missing": missing}
+def describe() -> dict[str, str]:
+    """What is here, for the record: the instruction set in use, or why nothing is."""
+    return {"simd": core.simd()} if core is not None else {"missing": missing}
 
 
 @contextmanager

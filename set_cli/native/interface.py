@@ -23,8 +23,6 @@ class Core(Protocol):
 
     def use_simd(self, name: str, /) -> bool: ...
 
-    def has_openmp(self) -> bool: ...
-
     def to_columns(self, record: records.ToColumns, threads: int, /) -> None: ...
 
     def product(self, record: records.Product, threads: int, /) -> None: ...
@@ -43,6 +41,17 @@ class Core(Protocol):
 
     def descend(
         self, parameters: list[records.Descent], rate: float, momentum: float, nesterov: bool, threads: int, /
+    ) -> None: ...
+
+    def train(
+        self,
+        steps: records.Steps,
+        forward: list[records.LayerForward],
+        backward: list[records.LayerBackward],
+        values: list[records.Descent],
+        others: list[records.OfOutputs],
+        threads: int,
+        /,
     ) -> None: ...
 
     def gather(self, record: records.Gather, threads: int, /) -> None: ...

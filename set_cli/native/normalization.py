@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from set_cli import native
@@ -34,7 +33,7 @@ def new_moments(norm: Norm, neurons: int, n_batch: int) -> Tensor:
         return native.empty(neurons if norm.kind else 0)
     assert native.core is not None
     blocks = -(-neurons // native.core.SUM_BLOCK)
-    return native.empty((blocks + torch.get_num_threads()) * 2 * native.row_stride(n_batch))
+    return native.empty((blocks + 1) * 2 * native.row_stride(n_batch))
 
 
 def normalization(norm: Norm, scaling: Sequence[Tensor], moments: Tensor) -> records.Normalization:

@@ -1,4 +1,5 @@
-"""Records that the compiled kernels take: what kernels.hpp, calls.hpp, stack.hpp and rbm.hpp in src/ describe.
+"""Records that the compiled kernels take: what kernels.hpp, calls.hpp, stack.hpp, steps.hpp and rbm.hpp in src/
+describe.
 
 The kernels read a record by position and see addresses only. So records are made by keyword, and `check` compares these
 fields with the compiled module's when the package is imported. A field is a number, an address as an integer (0: null)
@@ -191,6 +192,23 @@ class GatherChanged(NamedTuple):
     n_batch: int
 
 
+class Steps(NamedTuple):
+    inputs: GatherChanged
+    clip: float
+    loss: CrossEntropy
+    losses: int
+    rates: int
+    momentum: float
+    nesterov: bool
+    l1: float
+    steps: int
+
+
+class OfOutputs(NamedTuple):
+    layer: int
+    descent: Descent
+
+
 class Mix(NamedTuple):
     x: Columns
     partners: int
@@ -262,6 +280,11 @@ class SparseAnnealing(NamedTuple):
 RECORDS: dict[str, Any] = {name: record for name, record in globals().items() if hasattr(record, "_fields")}
 
 NO_COLUMNS = Columns(data=0, stride=0)
+NO_SOURCE = Source(data=0, is_bytes=False, features=0, offset=0, scale=0)
+NO_IMAGE = Image(channels=0, height=0, width=0)
+NO_GATHERING = GatherChanged(
+    source=NO_SOURCE, image=NO_IMAGE, rows=0, crops=0, maps=0, squares=0, blank=0, out=NO_COLUMNS, n_batch=0
+)
 NO_SLOPES = Slopes(t_left=0, a_left=0, right_width=0, a_right=0)
 NO_NORMALIZATION = Normalization(kind=NO_NORM, scale=0, shift=0, mean=0, variance=0, moments=0, momentum=0.0, eps=0.0)
 NO_NORM_GRADIENTS = NormGradients(scale=0, shift=0)

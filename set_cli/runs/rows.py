@@ -18,7 +18,7 @@ METRICS_KEYS = {
     *("epoch", "train_loss", "connections", "pruned", "pruned_zeros", "regrown"),
     *(f"{part}_{name}" for part in ("test", "valid") for name in (*MEASURED, *AVERAGED)),
 }
-TIMING_KEYS = {"epoch", "train_seconds", "evaluate_seconds", "evolve_seconds", "peak_memory_mb", "paused"}
+TIMING_KEYS = {"epoch", "train_seconds", "evaluate_seconds", "evolve_seconds", "peak_memory_mb", "threads", "paused"}
 
 
 def check_rows(folder: Path, lengths: Mapping[str, int], epochs: int) -> None:
@@ -29,7 +29,7 @@ def check_rows(folder: Path, lengths: Mapping[str, int], epochs: int) -> None:
             METRICS_KEYS,
             {key for key in METRICS_KEYS if not key.startswith(("test_", "valid_"))} - {*SCHEDULED},
         ),
-        (TIMING_FILE, TIMING_KEYS, TIMING_KEYS - {"paused"}),
+        (TIMING_FILE, TIMING_KEYS, TIMING_KEYS - {"threads", "paused"}),
     ):
         rows = read_rows(folder / name, lengths[name]) if lengths[name] else []
         if len(rows) != epochs:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from set_cli.config import Config
 from set_cli.data.augment import Changes, draw_changes
-from set_cli.data.inputs import Batches
+from set_cli.data.inputs import Batches, InOrder
 from set_cli.data.mixup import MixedLabels, Mixing, blend, draw_mixing, mix
 from set_cli.system import streams
 
@@ -51,6 +51,12 @@ class Augmented:
         x, y = self._as_they_are(torch.cat([rows, mixing.rows]))
         n = len(rows)
         return blend(x[:n], x[n:], shares), y[:n], MixedLabels(y[n:], shares)
+
+    def in_order(self, rows: Tensor) -> InOrder | None:
+        """These rows for the compiled kernels; None where they do not take them, as where rows are mixed."""
+        if self._mixing is not None:
+            return None
+        return self._inputs.in_order(rows, None if self._changes is None else self._changes.of(rows))
 
     def _as_they_are(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """x and y of rows that are not mixed."""

@@ -48,7 +48,7 @@ def can_record(model: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
 
 
 def record(
-    step: Callable[[], None],
+    step: Callable[[], object],
     generators: Iterable[torch.Generator] = (),
     stream: torch.cuda.Stream | None = None,
 ) -> torch.cuda.CUDAGraph:

@@ -32,7 +32,7 @@ class MomentumSGD(torch.optim.SGD):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        if closure is not None or not all(map(self._fits, self.param_groups)):
+        if closure is not None or not all(self._fits(group, _with_gradient(group)) for group in self.param_groups):
             return super().step(closure)
         alike: dict[tuple[float, float, bool], list[dict[str, Any]]] = {}
         for group in self.param_groups:
@@ -41,12 +41,30 @@ class MomentumSGD(torch.optim.SGD):
             self._descend(*settings, groups)
         return None
 
-    def _fits(self, group: dict[str, Any]) -> bool:
-        """Whether this is momentum SGD on float32 parameters on the CPU, and nothing else (no AMP scaler either)."""
-        tensors = [p for p in group["params"] if p.grad is not None]
+    @property
+    def is_one_call(self) -> bool:
+        """Whether a step of all parameters, were there gradients of them, is one call of the kernels."""
+        settings = {(group["lr"], group["momentum"], group["nesterov"]) for group in self.param_groups}
+        return len(settings) == 1 and all(self._fits(group, group["params"]) for group in self.param_groups)
+
+    def _fits(self, group: dict[str, Any], tensors: list[Tensor]) -> bool:
+        """Whether this is momentum SGD on float32 tensors on the CPU, and nothing else (no AMP scaler either)."""
         scaled = getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None
         plain = group["momentum"] and not (group["dampening"] or group["maximize"] or scaled)
         return bool(plain) and native.takes(*tensors) and all(p.is_contiguous() for p in tensors)
+
+    def momentum_of(self, p: Tensor) -> Tensor:
+        """The momentum of a parameter, 0 before the first step; ValueError where it is that of other connections."""
+        state = self.state[p]
+        buffer: Tensor | None = state.get("momentum_buffer")
+        if buffer is None:
+            buffer = state["momentum_buffer"] = torch.zeros_like(p)
+        if buffer.shape != p.shape or not buffer.is_contiguous() or not native.takes(buffer):
+            raise ValueError(
+                f"expected a momentum of shape {tuple(p.shape)} for every weight, got {tuple(buffer.shape)}: the "
+                "connections changed without this optimiser (pass optimizer= to evolve, or load its state_dict too)"
+            )
+        return buffer
 
     def _descend(self, lr: float, momentum: float, nesterov: bool, groups: list[dict[str, Any]]) -> None:
         """One call for all parameters of groups that differ in weight decay only."""
@@ -54,15 +72,7 @@ class MomentumSGD(torch.optim.SGD):
         for p, decay in ((p, group["weight_decay"]) for group in groups for p in group["params"]):
             if p.grad is None:
                 continue
-            state = self.state[p]
-            buffer = state.get("momentum_buffer")
-            if buffer is None:
-                buffer = state["momentum_buffer"] = torch.zeros_like(p)
-            if buffer.shape != p.shape or not buffer.is_contiguous() or not native.takes(buffer):
-                raise ValueError(
-                    f"expected a momentum of shape {tuple(p.shape)} for every weight, got {tuple(buffer.shape)}: the "
-                    "connections changed without this optimiser (pass optimizer= to evolve, or load its state_dict too)"
-                )
+            buffer = self.momentum_of(p)
             gradient = p.grad.contiguous()
             alive.append(gradient)
             calls.append(
@@ -79,6 +89,10 @@ class MomentumSGD(torch.optim.SGD):
         assert native.core is not None
         native.core.descend(calls, lr, momentum, nesterov, threads)
         increment_version(changed)  # so that a backward through an older forward is refused
+
+
+def _with_gradient(group: dict[str, Any]) -> list[Tensor]:
+    return [p for p in group["params"] if p.grad is not None]
 
 
 class Adam(torch.optim.Adam):

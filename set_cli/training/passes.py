@@ -45,7 +45,7 @@ class Pass:
         home: torch.device = CPU,
     ) -> None:
         self.order = torch.from_numpy(streams.generator(seed, "data", epoch).permutation(rows)).to(home)
-        self._batch_size, self._group = batch_size, group
+        self.batch_size, self._group = batch_size, group
         self.done = int(resume_from[ROWS]) if resume_from else 0
         self._loss = torch.tensor(float(resume_from[LOSS]) if resume_from else 0.0, dtype=torch.float64, device=device)
 
@@ -53,22 +53,39 @@ class Pass:
         return len(self.order)
 
     @property
+    def is_alone(self) -> bool:
+        """Whether no other process has a part of the batches."""
+        return self._group.size == 1
+
+    @property
     def steps(self) -> int:
         """Steps of a whole pass."""
-        return -(-len(self) // self._batch_size)
+        return -(-len(self) // self.batch_size)
+
+    @property
+    def whole_batches(self) -> int:
+        """Steps that are left and have as many rows as the others."""
+        return (len(self) - self.done) // self.batch_size
 
     @property
     def steps_done(self) -> int:
-        return -(-self.done // self._batch_size)
+        return -(-self.done // self.batch_size)
 
     def batches(self) -> Iterator[Tensor]:
         """Row numbers (n_batch,) of the steps that are left; the last batch may be smaller."""
         while self.done < len(self):
-            yield self.order[self.done : self.done + self._batch_size]
+            yield self.order[self.done : self.done + self.batch_size]
 
     def add(self, loss: Tensor | float) -> None:
         """Count a step's loss: the sum of the losses of the rows that are this process's."""
         self._loss += loss
+
+    def add_steps(self, losses: Tensor) -> None:
+        """Count several steps' losses (steps,), one after the other, as `add` would."""
+        total = self._loss.item()
+        for loss in losses.tolist():
+            total += loss
+        self._loss.fill_(total)
 
     def count(self, rows: int) -> None:
         """Count a step's rows."""

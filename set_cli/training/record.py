@@ -68,6 +68,7 @@ class Record:
         self.line = ""
         self.resume_from: State = FRESH
         self.clock, self.paused = Clock(), False
+        self.threads: int | None = None
         self._saved_at, self._within = time.monotonic(), False
         self._starts: list[dict[str, Any]] = []
         self._params: dict[str, Any] = {}
@@ -191,9 +192,12 @@ class Record:
             self._add_topology(epoch, is_last=ends or epoch == self._config.train.epochs)
         folder.append_row(METRICS_FILE, row)
         seconds = self.clock.take()
+        chosen = {} if self.threads is None else {"threads": self.threads}
         marked = {"paused": True} if self.paused else {}
         times = {f"{part}_seconds": round(value, 6) for part, value in seconds.items()}
-        folder.append_row(TIMING_FILE, {"epoch": epoch} | times | {"peak_memory_mb": peak_memory_mb()} | marked)
+        folder.append_row(
+            TIMING_FILE, {"epoch": epoch} | times | {"peak_memory_mb": peak_memory_mb()} | chosen | marked
+        )
         self.line, self.paused = epoch_line(row, self._config.train.epochs, sum(seconds.values())), False
         return row
 

@@ -22,6 +22,7 @@ class Recorder(Protocol):
     epoch        completed epochs
     resume_from  state of the epoch in progress, where a checkpoint within it is resumed; empty elsewhere
     clock        of the epoch in progress
+    threads      that the epoch's training took, where their number was chosen meanwhile
     paused       whether the process was stopped in it (Ctrl-Z): its times are then none of ours
     line         the epoch added last, in words
     is_due       whether it is time for a checkpoint within the epoch
@@ -31,6 +32,7 @@ class Recorder(Protocol):
     title: str
     resume_from: State
     clock: Clock
+    threads: int | None
     paused: bool
     line: str
 
@@ -73,6 +75,7 @@ class Following:
         self.path, self.title, self.epoch, self._epochs = path, str(path), done, epochs
         self.resume_from: State = {ROWS: np.array(rows), LOSS: np.array(0.0)} if rows else FRESH
         self.clock, self.paused = Clock(), False
+        self.threads: int | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         return []

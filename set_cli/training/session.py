@@ -107,7 +107,7 @@ class Session:
             loss = self._trainer.train(
                 self._inputs["train"], learner.optimizer, epoch, self._after_step, self._resume_from
             )
-        self._resume_from = {}
+        self._resume_from, self._record.threads = {}, self._trainer.threads
         if learner.group.is_first:
             self._divergence.check(epoch, loss)
         return loss

@@ -19,7 +19,9 @@ from set_cli.training.averaging import Averaging
 from set_cli.training.graphs import Step, recorded
 from set_cli.training.group import ALONE, Group
 from set_cli.training.loss import cross_entropy
+from set_cli.training.native_steps import Together
 from set_cli.training.optimizer import add_l1_gradient, clip_gradients, connection_weights, drop_gradients
+from set_cli.training.pace import Pace
 from set_cli.training.passes import FRESH, AfterStep, Pass, State
 from set_cli.training.schedules import follow_schedule
 
@@ -36,6 +38,7 @@ def train_epoch(
     resume_from: State = FRESH,
     group: Group = ALONE,
     parallel: nn.Module | None = None,
+    pace: Pace | None = None,
 ) -> float:
     """Mean training loss (nats per row) over one pass; every row is used once, the last partial batch too.
 
@@ -44,6 +47,7 @@ def train_epoch(
     resume_from  state of an interrupted epoch, from a checkpoint; empty at the start
     group        of processes that share each batch
     parallel     the model as the group trains it
+    pace         of calls that do several steps, as the epochs before have found it
     """
     forward = parallel or model
     train, seed = config.train, config.seed
@@ -85,13 +89,17 @@ def train_epoch(
 
     learn = prepared()
     follow_schedule(optimizer, train, epoch, one_pass)  # where no step is left, for the record
+    pace = pace or Pace(torch.get_num_threads(), tried=config.backend.threads is None)
+    together = Together(model, optimizer, config, epoch, one_pass, augmented, pace)
     for batch in one_pass.batches():
         follow_schedule(optimizer, train, epoch, one_pass)
         averaging.begin_step((epoch - 1) * one_pass.steps + one_pass.steps_done)
-        learn(batch)
-        one_pass.count(len(batch))
+        if not together.learn():
+            learn(batch)
+            one_pass.count(len(batch))
         if after_step(one_pass.done, len(one_pass), state):
             learn = prepared()
+            together.follow()
     return one_pass.mean_loss
 
 

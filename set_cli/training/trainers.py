@@ -19,6 +19,7 @@ from set_cli.system import streams
 from set_cli.training import annealing, contrastive, supervised
 from set_cli.training.class_weights import by_class
 from set_cli.training.group import ALONE, Group
+from set_cli.training.pace import Pace
 from set_cli.training.passes import AfterStep, State
 
 Scores = dict[str, dict[str, float]]  # by part, then by what was measured
@@ -32,7 +33,12 @@ class Trainer(Protocol):
     is_last      whether it may be the last epoch although it is not that of train.epochs
     resume_from  state of an interrupted epoch, from a checkpoint; empty at the start
     check        called every so often; may raise to stop
+
+    threads  that the latest epoch took, where their number was chosen while it was trained
     """
+
+    @property
+    def threads(self) -> int | None: ...
 
     def train(
         self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, resume_from: State
@@ -58,6 +64,11 @@ class Supervised:
     def __init__(self, config: Config, model: nn.Module, evaluation_rows: int, group: Group = ALONE) -> None:
         self._config, self._model, self._rows, self._group = config, model, evaluation_rows, group
         self._parallel = group.parallel(model)
+        self._pace = Pace(torch.get_num_threads(), tried=config.backend.threads is None)
+
+    @property
+    def threads(self) -> int | None:
+        return self._pace.chosen
 
     def train(
         self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, resume_from: State
@@ -65,7 +76,7 @@ class Supervised:
         config, group, parallel = self._config, self._group, self._parallel
         rows = by_class(inputs, config.train.class_weights, config.seed, epoch)
         return supervised.train_epoch(
-            self._model, rows, optimizer, config, epoch, after_step, resume_from, group, parallel
+            self._model, rows, optimizer, config, epoch, after_step, resume_from, group, parallel, self._pace
         )
 
     def measure(
@@ -85,6 +96,8 @@ class Contrastive:
     base_bias  (n_visible,) of the base-rate model that estimates of log Z start from
     rows       the epochs so far, of a run that is resumed
     """
+
+    threads = None
 
     def __init__(
         self, config: Config, model: RBM, base_bias: NDArray[np.float32], rows: Sequence[Mapping[str, Any]]

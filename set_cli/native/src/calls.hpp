@@ -150,8 +150,8 @@ void gather(const Kernels&, const Gather&, int64_t threads);
 struct GatherChanged {
     SET_RECORD(GatherChanged, SET_GATHER_CHANGED)
 };
-// False where there is no memory. O(features n_batch) time, changed_scratch() floats of memory for each thread.
-bool gather_changed(const Kernels&, const GatherChanged&, int64_t threads);
+// Throws std::bad_alloc. O(features n_batch) time, changed_scratch() floats of memory for each thread.
+void gather_changed(const Kernels&, const GatherChanged&, int64_t threads);
 
 // A batch whose rows become mixtures with others of it.
 //   x         (features, n_batch), changed: share x[b] + (1 - share) x[partner]
@@ -166,8 +166,8 @@ bool gather_changed(const Kernels&, const GatherChanged&, int64_t threads);
 struct Mix {
     SET_RECORD(Mix, SET_MIX)
 };
-// False where there is no memory. O(features n_batch) time, 3 n_batch floats of memory for each thread.
-bool mix(const Kernels&, const Mix&, int64_t threads);
+// Throws std::bad_alloc. O(features n_batch) time, 3 n_batch floats of memory for each thread.
+void mix(const Kernels&, const Mix&, int64_t threads);
 
 // A batch in any layout, as columns.
 //   x    element (b, f) of (n_batch, features) lies at b * stride_batch + f * stride_feature

@@ -49,8 +49,8 @@ enum class NormKind { none = 0, batch = 1, averages = 2, layer = 3 };
 //   scale, shift    (neurons,)
 //   mean, variance  (neurons,), the moving averages: read for NormKind::averages, updated for NormKind::batch
 //   moments         written by the forward, read by the backward. (neurons,): 1 / standard deviation. For a layer
-//                   (blocks + threads, 2, padded(n_batch)), blocks of sum_block neurons: their mean and sum of squared
-//                   deviations, then, once for every thread, the mean of all and 1 / standard deviation
+//                   (blocks + 1, 2, padded(n_batch)), blocks of sum_block neurons: their mean and sum of squared
+//                   deviations, then the mean of all and 1 / standard deviation
 #define SET_NORMALIZATION(FIELD) \
     FIELD(NormKind, kind)        \
     FIELD(const float*, scale)   \
@@ -133,12 +133,12 @@ struct Targets {
     SET_RECORD(Targets, SET_TARGETS)
 };
 
-// Rows [begin, end): the share of one thread.
+// Rows [begin, end): a piece of the work.
 struct Range {
     int64_t begin, end;
 };
 
-// Every function does the share of the calling thread; team.hpp divides the work and waits where it must.
+// Every function does a piece of the work; team.hpp divides it and waits where it must.
 struct Kernels {
     const char* name;
     // out[r] = bias[r] + sum_k values[order[k]] * in[indices[k]] for the rows of `mine`; bias may be null
@@ -192,7 +192,7 @@ struct Kernels {
     void (*weigh)(Range mine, const float* weights, double factor, Columns v, double* sums, int64_t n_batch);
     // out[f][b] = scaled feature f of source row rows[b], for the features of `mine`
     void (*gather)(const Source&, Range mine, const int64_t* rows, Columns out, int64_t n_batch);
-    // The same for the samples of `mine`, images that are changed; scratch has changed_scratch() floats for every thread
+    // The same for the samples of `mine`, images that are changed; scratch has changed_scratch() floats
     void (*gather_changed)(const Source&, Range mine, Image, const int64_t* rows, const Changes&, Columns out,
                            float* scratch);
     // x[f][b] = share x[f][b] + (1 - share) x[f][partner], for the features of `mine`; scratch has 3 n_batch floats

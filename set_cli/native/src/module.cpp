@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
+#include <new>
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -15,6 +16,7 @@
 #include "calls.hpp"
 #include "rbm.hpp"
 #include "stack.hpp"
+#include "steps.hpp"
 #include "topology.hpp"
 
 using namespace set_native;
@@ -293,15 +295,19 @@ bool take_all(PyObject* const* objects, Py_ssize_t count, Targets&... targets) {
     return false;
 }
 
-// The result of work(), without Python's lock.
+// Does the work without Python's lock; false, with Python's exception set, where there was no memory for it.
 template <typename Work>
-auto unlocked(Work work) -> decltype(work()) {
+bool unlocked(Work work) {
     PyThreadState* state = PyEval_SaveThread();
-    struct Lock {
-        PyThreadState* state;
-        ~Lock() { PyEval_RestoreThread(state); }
-    } lock{state};
-    return work();
+    bool has_memory = true;
+    try {
+        work();
+    } catch (const std::bad_alloc&) {
+        has_memory = false;
+    }
+    PyEval_RestoreThread(state);
+    if (!has_memory) PyErr_NoMemory();
+    return has_memory;
 }
 
 // What a function of the headers that takes a record and a number of threads looks like from Python.
@@ -310,17 +316,7 @@ PyObject* call(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     Record record{};
     int64_t threads;
     if (!take_all(objects, count, record, threads)) return nullptr;
-    unlocked([&] { function(*kernels, record, threads); });
-    Py_RETURN_NONE;
-}
-
-// Of one that may find no memory.
-template <typename Record, bool (*function)(const Kernels&, const Record&, int64_t)>
-PyObject* call(PyObject*, PyObject* const* objects, Py_ssize_t count) {
-    Record record{};
-    int64_t threads;
-    if (!take_all(objects, count, record, threads)) return nullptr;
-    if (!unlocked([&] { return function(*kernels, record, threads); })) return PyErr_NoMemory();
+    if (!unlocked([&] { function(*kernels, record, threads); })) return nullptr;
     Py_RETURN_NONE;
 }
 
@@ -330,7 +326,7 @@ PyObject* call(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     List<Record> layers;
     int64_t n_batch, threads;
     if (!take_all(objects, count, layers, n_batch, threads)) return nullptr;
-    unlocked([&] { function(*kernels, layers.records, layers.count, n_batch, threads); });
+    if (!unlocked([&] { function(*kernels, layers.records, layers.count, n_batch, threads); })) return nullptr;
     Py_RETURN_NONE;
 }
 
@@ -338,7 +334,9 @@ PyObject* call(PyObject*, PyObject* const* objects, Py_ssize_t count) {
 PyObject* py_cross_entropy(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     CrossEntropy record{};
     if (!take_all(objects, count, record)) return nullptr;
-    return PyFloat_FromDouble(unlocked([&] { return cross_entropy(*kernels, record); }));
+    double loss;
+    if (!unlocked([&] { loss = cross_entropy(*kernels, record); })) return nullptr;
+    return PyFloat_FromDouble(loss);
 }
 
 // descend([record], rate, momentum, nesterov, threads)
@@ -348,7 +346,30 @@ PyObject* py_descend(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     bool nesterov;
     int64_t threads;
     if (!take_all(objects, count, all, rate, momentum, nesterov, threads)) return nullptr;
-    unlocked([&] { descend(*kernels, all.records, all.count, rate, momentum, nesterov, threads); });
+    if (!unlocked([&] { descend(*kernels, all.records, all.count, rate, momentum, nesterov, threads); })) return nullptr;
+    Py_RETURN_NONE;
+}
+
+// train(steps, [forward], [backward], [values], [others], threads): the lists by layer, but for the last
+PyObject* py_train(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Steps steps{};
+    List<LayerForward> forward;
+    List<LayerBackward> backward;
+    List<Descent> values;
+    List<OfOutputs> others;
+    int64_t threads;
+    if (!take_all(objects, count, steps, forward, backward, values, others, threads)) return nullptr;
+    if (!forward.count || backward.count != forward.count || values.count != forward.count) {
+        PyErr_SetString(PyExc_ValueError, "expected a forward, a backward and values for every layer");
+        return nullptr;
+    }
+    for (int64_t i = 0; i < others.count; i++)
+        if (others.records[i].layer < 0 || others.records[i].layer >= forward.count) {
+            PyErr_SetString(PyExc_ValueError, "expected parameters of layers that there are");
+            return nullptr;
+        }
+    const Stack stack{forward.records, backward.records, values.records, forward.count, others.records, others.count};
+    if (!unlocked([&] { train(*kernels, steps, stack, threads); })) return nullptr;
     Py_RETURN_NONE;
 }
 
@@ -358,7 +379,7 @@ PyObject* py_contrast(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     int64_t threads;
     if (!take_all(objects, count, record, threads)) return nullptr;
     double loss;
-    if (!unlocked([&] { return contrast(*kernels, record, threads, loss); })) return PyErr_NoMemory();
+    if (!unlocked([&] { loss = contrast(*kernels, record, threads); })) return nullptr;
     return PyFloat_FromDouble(loss);
 }
 
@@ -368,7 +389,7 @@ PyObject* py_anneal_hidden(PyObject*, PyObject* const* objects, Py_ssize_t count
     float from, to;
     int64_t threads;
     if (!take_all(objects, count, record, from, to, threads)) return nullptr;
-    unlocked([&] { anneal_hidden(*kernels, record, from, to, threads); });
+    if (!unlocked([&] { anneal_hidden(*kernels, record, from, to, threads); })) return nullptr;
     Py_RETURN_NONE;
 }
 
@@ -379,7 +400,7 @@ PyObject* py_anneal_visible(PyObject*, PyObject* const* objects, Py_ssize_t coun
     float from, to;
     int64_t threads;
     if (!take_all(objects, count, record, z, from, to, threads)) return nullptr;
-    unlocked([&] { anneal_visible(*kernels, record, z, from, to, threads); });
+    if (!unlocked([&] { anneal_visible(*kernels, record, z, from, to, threads); })) return nullptr;
     Py_RETURN_NONE;
 }
 
@@ -466,14 +487,6 @@ PyObject* py_use_simd(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     Py_RETURN_FALSE;
 }
 
-PyObject* py_has_openmp(PyObject*, PyObject* const*, Py_ssize_t) {
-#ifdef _OPENMP
-    Py_RETURN_TRUE;
-#else
-    Py_RETURN_FALSE;
-#endif
-}
-
 // Adds a record's field names to the dictionary of them all.
 template <typename Record>
 bool add_names(PyObject* all) {
@@ -498,7 +511,7 @@ PyObject* names_of() {
 // Every record that crosses, alone or within another one.
 PyObject* names_of_all() {
     return names_of<Columns, Slopes, Normalization, NormGradients, Random, Dropout, Source, Image, Product, Gradients, Activation, ActivationBackward,
-                    Layer, LayerForward, LayerBackward, Targets, CrossEntropy, Descent, Gather, GatherChanged, Mix,
+                    Layer, LayerForward, LayerBackward, Targets, CrossEntropy, Descent, Gather, GatherChanged, Steps, OfOutputs, Mix,
                     ToColumns, Draw, Contrast, Annealing, SparseAnnealing>();
 }
 
@@ -514,6 +527,7 @@ PyMethodDef methods[] = {
     method("stack_backward", call<LayerBackward, stack_backward>),
     method("cross_entropy", py_cross_entropy),
     method("descend", py_descend),
+    method("train", py_train),
     method("draw", call<Draw, draw>),
     method("contrast", py_contrast),
     method("anneal", call<SparseAnnealing, anneal>),
@@ -527,7 +541,6 @@ PyMethodDef methods[] = {
     method("refill", py_refill),
     method("simd", py_simd),
     method("use_simd", py_use_simd),
-    method("has_openmp", py_has_openmp),
     {nullptr, nullptr, 0, nullptr},
 };
 PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_core", "Compiled kernels; see set_cli/native/__init__.py", -1,

@@ -63,7 +63,7 @@ INLINE float reciprocal_deviation(double variance, float eps) {
     return static_cast<float>(1 / sqrt((variance > 0 || variance != variance ? variance : 0) + eps));
 }
 
-// Two rows of n_batch floats for every block of sum_block neurons, then two for every thread.
+// Two rows of n_batch floats for every block of sum_block neurons, then two for all neurons.
 template <typename Float>
 INLINE Float* rows_of_block(Float* sums, int64_t block, int64_t n_batch) { return sums + 2 * block * padded(n_batch); }
 

@@ -1,6 +1,6 @@
 #include "rbm.hpp"
 
-#include <cstdlib>
+#include <vector>
 
 #include "team.hpp"
 
@@ -20,8 +20,8 @@ void for_blocks(Range mine, Work work) {
         work(Range{row, row + sum_block < mine.end ? row + sum_block : mine.end});
 }
 
-// A step of contrastive divergence; every thread of a team calls run().
-struct Phases : Contrast {
+// A step of contrastive divergence.
+struct Divergence : Contrast {
     const Kernels* kernels;
     double* losses;  // per block of visible units
     float* sums;     // of the data's visible, then hidden units
@@ -44,41 +44,45 @@ struct Phases : Contrast {
         });
     }
 
-    void run() const {
-        const Rows &by_input = pattern.by_input, &by_output = pattern.by_output;
-        const Range hidden = my_rows(by_output.indptr, by_output.count);
-        const Range visible = my_blocks(by_input.indptr, by_input.count);
+    void add_to(Phases& phases) const {
         const bool persistent = chain.data != nullptr;
         const Columns between = persistent ? chain : drawn;
-        see(hidden);
-        wait_for_team();
-        reconstruct(visible, drawn, n_batch, !persistent, true, 1);
-        if (persistent) reconstruct(visible, chain, n_chains, true, false, 1);
+        phases.add([=](const Piece& piece) { see(piece.rows(pattern.by_output)); });
+        phases.add([=](const Piece& piece) {
+            const Range visible = piece.blocks(pattern.by_input);
+            reconstruct(visible, drawn, n_batch, !persistent, true, 1);
+            if (persistent) reconstruct(visible, chain, n_chains, true, false, 1);
+        });
         for (int64_t step = 1; step < steps; step++) {
-            wait_for_team();
-            kernels->product(by_output, hidden, values, hidden_bias, v1, between, n_chains);
-            kernels->units({between, 1, nullptr, none, 1, between, at(2 * step)}, hidden, n_chains);
-            wait_for_team();
-            reconstruct(visible, between, n_chains, true, false, 2 * step + 1);
+            phases.add([=](const Piece& piece) {
+                const Range hidden = piece.rows(pattern.by_output);
+                kernels->product(pattern.by_output, hidden, values, hidden_bias, v1, between, n_chains);
+                kernels->units({between, 1, nullptr, none, 1, between, at(2 * step)}, hidden, n_chains);
+            });
+            phases.add([=](const Piece& piece) {
+                reconstruct(piece.blocks(pattern.by_input), between, n_chains, true, false, 2 * step + 1);
+            });
         }
-        wait_for_team();
-        kernels->product(by_output, hidden, values, hidden_bias, v1, h1, n_chains);
-        const float share = 1.0f / static_cast<float>(n_chains);
-        kernels->units({h1, 1, nullptr, h1, share, chain, at(2 * steps)}, hidden, n_chains);
-        wait_for_team();
-        compare(hidden, visible);
+        phases.add([=](const Piece& piece) {
+            const Range hidden = piece.rows(pattern.by_output);
+            kernels->product(pattern.by_output, hidden, values, hidden_bias, v1, h1, n_chains);
+            const float share = 1.0f / static_cast<float>(n_chains);
+            kernels->units({h1, 1, nullptr, h1, share, chain, at(2 * steps)}, hidden, n_chains);
+        });
+        phases.add([=](const Piece& piece) { compare(piece); });
     }
 
     // Minus the gradient of the log-probability: the model's statistics minus the data's.
-    void compare(Range hidden, Range visible) const {
+    void compare(const Piece& piece) const {
         const Rows& rows = pattern.by_input;
-        const Range mine = my_rows(rows.indptr, rows.count);
+        const Range mine = piece.rows(rows);
         kernels->gradients(rows, mine, values, v0, h0, none, dw, false, 0, n_batch);
         kernels->gradients(rows, mine, values, v1, h1, none, dw, true, 0, n_chains);
-        kernels->sum_rows(visible, v0, sums, n_batch);
-        kernels->sum_rows(visible, v1, db, n_chains);
-        for (int64_t i = visible.begin; i < visible.end; i++)
+        kernels->sum_rows(mine, v0, sums, n_batch);
+        kernels->sum_rows(mine, v1, db, n_chains);
+        for (int64_t i = mine.begin; i < mine.end; i++)
             db[i] = db[i] / static_cast<float>(n_chains) - sums[i] / static_cast<float>(n_batch);
+        const Range hidden = piece.share(pattern.by_output.count);
         kernels->sum_rows(hidden, h0, sums + rows.count, n_batch);
         kernels->sum_rows(hidden, h1, dc, n_chains);
         for (int64_t j = hidden.begin; j < hidden.end; j++) dc[j] += sums[rows.count + j];
@@ -106,62 +110,56 @@ void draw_visible(const Kernels& kernels, const Annealing& all, Range block, Col
 }  // namespace
 
 void draw(const Kernels& kernels, const Draw& all, int64_t threads) {
-    in_team(threads, [&] {
-        kernels.units({all.z, 1, nullptr, all.p, 1, all.drawn, all.random}, my_share(all.rows), all.n_batch);
+    in_pieces(threads, [&](const Piece& piece) {
+        kernels.units({all.z, 1, nullptr, all.p, 1, all.drawn, all.random}, piece.share(all.rows), all.n_batch);
     });
 }
 
-bool contrast(const Kernels& kernels, const Contrast& all, int64_t threads, double& loss) {
+double contrast(const Kernels& kernels, const Contrast& all, int64_t threads) {
     const int64_t n_visible = all.pattern.by_input.count, n_hidden = all.pattern.by_output.count;
-    const int64_t blocks = blocks_of(n_visible);
-    double* losses = static_cast<double*>(malloc(static_cast<size_t>(blocks) * sizeof(double)));
-    float* sums = static_cast<float*>(malloc(static_cast<size_t>(n_visible + n_hidden) * sizeof(float)));
-    const bool has_memory = losses && sums;
-    loss = 0;
-    if (has_memory) {
-        const Phases phases{all, &kernels, losses, sums};
-        in_team(threads, [&] { phases.run(); });
-        for (int64_t block = 0; block < blocks; block++) loss += losses[block];
-    }
-    free(losses);
-    free(sums);
-    return has_memory;
+    std::vector<double> losses(static_cast<size_t>(blocks_of(n_visible)));
+    std::vector<float> sums(static_cast<size_t>(n_visible + n_hidden));
+    const Divergence divergence{all, &kernels, losses.data(), sums.data()};
+    Phases phases(threads);
+    divergence.add_to(phases);
+    phases.run();
+    double loss = 0;
+    for (const double of_block : losses) loss += of_block;
+    return loss;
 }
 
 void anneal(const Kernels& kernels, const SparseAnnealing& rbm, int64_t threads) {
-    in_team(threads, [&] {
-        const Annealing& all = rbm.chains;
-        const Rows &by_input = rbm.pattern.by_input, &by_output = rbm.pattern.by_output;
-        const Range hidden = my_blocks(by_output.indptr, by_output.count);
-        const Range visible = my_blocks(by_input.indptr, by_input.count);
-        for (int64_t t = 1; t < rbm.temperatures; t++) {
-            const float from = rbm.betas[t - 1], to = rbm.betas[t];
-            const Random random = after(all.random, 2 * (t - 1));
-            for_blocks(hidden, [&](Range block) {
-                kernels.product(by_output, block, rbm.values, rbm.hidden_bias, all.v, all.h, all.n_chains);
-                draw_hidden(kernels, all, block, from, to, random);
-            });
-            wait_for_team();
-            for_blocks(visible, [&](Range block) {
-                weigh_visible(kernels, all, block, from, to);
-                kernels.product(by_input, block, rbm.values, nullptr, all.h, all.v, all.n_chains);
-                draw_visible(kernels, all, block, all.v, to, after(random, 1));
-            });
-            wait_for_team();
-        }
+    const Annealing& all = rbm.chains;
+    const Rows &by_input = rbm.pattern.by_input, &by_output = rbm.pattern.by_output;
+    const auto from = [&](const Piece& piece) { return rbm.betas[piece.round]; };
+    const auto to = [&](const Piece& piece) { return rbm.betas[piece.round + 1]; };
+    Phases phases(threads);
+    phases.add([&](const Piece& piece) {
+        for_blocks(piece.blocks(by_output), [&](Range block) {
+            kernels.product(by_output, block, rbm.values, rbm.hidden_bias, all.v, all.h, all.n_chains);
+            draw_hidden(kernels, all, block, from(piece), to(piece), after(all.random, 2 * piece.round));
+        });
     });
+    phases.add([&](const Piece& piece) {
+        for_blocks(piece.blocks(by_input), [&](Range block) {
+            weigh_visible(kernels, all, block, from(piece), to(piece));
+            kernels.product(by_input, block, rbm.values, nullptr, all.h, all.v, all.n_chains);
+            draw_visible(kernels, all, block, all.v, to(piece), after(all.random, 2 * piece.round + 1));
+        });
+    });
+    phases.run(rbm.temperatures - 1);
 }
 
 void anneal_hidden(const Kernels& kernels, const Annealing& all, float from, float to, int64_t threads) {
-    in_team(threads, [&] {
-        for_blocks(my_blocks(all.n_hidden),
+    in_pieces(threads, [&](const Piece& piece) {
+        for_blocks(piece.blocks(all.n_hidden),
                    [&](Range block) { draw_hidden(kernels, all, block, from, to, all.random); });
     });
 }
 
 void anneal_visible(const Kernels& kernels, const Annealing& all, Columns z, float from, float to, int64_t threads) {
-    in_team(threads, [&] {
-        for_blocks(my_blocks(all.n_visible), [&](Range block) {
+    in_pieces(threads, [&](const Piece& piece) {
+        for_blocks(piece.blocks(all.n_visible), [&](Range block) {
             weigh_visible(kernels, all, block, from, to);
             draw_visible(kernels, all, block, z, to, after(all.random, 1));
         });

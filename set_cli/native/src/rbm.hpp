@@ -60,9 +60,9 @@ struct Contrast {
     SET_RECORD(Contrast, SET_CONTRAST)
 };
 
-// Writes the gradients, and to `loss` the sum over the batch of the reconstruction's cross-entropy (nats). False where
-// there is no memory. O(steps (n_batch + n_chains) nnz) time, O(n_visible + n_hidden) memory.
-bool contrast(const Kernels&, const Contrast&, int64_t threads, double& loss);
+// Writes the gradients; the sum over the batch of the reconstruction's cross-entropy (nats). Throws std::bad_alloc.
+// O(steps (n_batch + n_chains) nnz) time, O(n_visible + n_hidden) memory.
+double contrast(const Kernels&, const Contrast&, int64_t threads);
 
 // Annealed chains on their way from the base-rate model, whose hidden units have no connections, to an RBM.
 //   base, shift  (n_visible,) the base-rate model's visible biases; those of the RBM minus these

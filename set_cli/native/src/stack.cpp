@@ -13,9 +13,9 @@ Affine affine_of(const Normalization& norm) {
     return norm.kind == NormKind::none ? Affine{} : Affine{norm.scale, norm.shift};
 }
 
-// The two rows of a norm's moments or sums that this thread has for itself.
-float* own_rows(float* sums, int64_t neurons, int64_t thread, int64_t n_batch) {
-    return sums + 2 * padded(n_batch) * ((neurons + sum_block - 1) / sum_block + thread);
+// The two rows of a norm's moments or sums that are of all neurons.
+float* merged_rows(float* sums, int64_t neurons, int64_t n_batch) {
+    return sums + 2 * padded(n_batch) * ((neurons + sum_block - 1) / sum_block);
 }
 
 template <typename Work>
@@ -24,25 +24,56 @@ void by_few(Range mine, Work work) {
         work(Range{row, row + few < mine.end ? row + few : mine.end});
 }
 
-// A thread's share of a layer's rows; in whole blocks where a norm sums over them.
-Range rows_for(const Normalization& norm, const Rows& rows) {
-    return is_over_layer(norm) ? my_blocks(rows.indptr, rows.count) : my_rows(rows.indptr, rows.count);
+// A piece's rows of a layer; in whole blocks where a norm sums over them.
+Range rows_for(const Normalization& norm, const Piece& piece, const Rows& rows) {
+    return is_over_layer(norm) ? piece.blocks(rows) : piece.rows(rows);
 }
 
-void normalize_and_activate(const Kernels& kernels, const LayerForward& each, Range mine, int64_t n_batch) {
+// The masks of the round: each has random numbers of its own.
+Dropout in_round(Dropout dropout, const Piece& piece) {
+    dropout.random.step += static_cast<uint64_t>(piece.round);
+    return dropout;
+}
+
+void activate(const Kernels& kernels, const LayerForward& each, const Piece& piece, Range mine, const float* merged,
+              int64_t n_batch) {
     const Layer& layer = each.layer;
-    const float* merged = nullptr;
-    if (is_over_layer(each.norm)) {
-        const int64_t neurons = layer.pattern.by_output.count;
-        float* own = own_rows(each.norm.moments, neurons, thread_number(), n_batch);
-        kernels.layer_moments(each.norm, mine, layer.z, n_batch);
-        wait_for_team();
-        kernels.merge_moments(each.norm, neurons, own, n_batch);
-        merged = own;
+    const Dropout dropout = in_round(layer.dropout, piece);
+    const auto run = [&](Range some) {
+        kernels.activate(each.shape, some, affine_of(each.norm), each.slopes, dropout, layer.z, each.y, n_batch);
+    };
+    if (each.norm.kind != NormKind::none) {
+        by_few(mine, [&](Range some) {
+            kernels.normalize(each.norm, some, merged, layer.z, n_batch);
+            run(some);
+        });
+    } else if (each.shape != Shape::none) {
+        run(mine);
     }
-    by_few(mine, [&](Range some) {
-        kernels.normalize(each.norm, some, merged, layer.z, n_batch);
-        kernels.activate(each.shape, some, affine_of(each.norm), each.slopes, layer.dropout, layer.z, each.y, n_batch);
+}
+
+// Each piece activates the rows that it has just computed.
+void add_layer(Phases& phases, const Kernels& kernels, const LayerForward& each, int64_t n_batch) {
+    const Rows& rows = each.layer.pattern.by_output;
+    if (!is_over_layer(each.norm)) {
+        phases.add([&, n_batch](const Piece& piece) {
+            const Range mine = piece.rows(rows);
+            kernels.product(rows, mine, each.values, each.bias, each.layer.x, each.layer.z, n_batch);
+            activate(kernels, each, piece, mine, nullptr, n_batch);
+        });
+        return;
+    }
+    float* merged = merged_rows(each.norm.moments, rows.count, n_batch);
+    phases.add([&, n_batch](const Piece& piece) {
+        const Range mine = piece.blocks(rows);
+        kernels.product(rows, mine, each.values, each.bias, each.layer.x, each.layer.z, n_batch);
+        kernels.layer_moments(each.norm, mine, each.layer.z, n_batch);
+    });
+    phases.add_whole([&, merged, n_batch](const Piece&) {
+        kernels.merge_moments(each.norm, rows.count, merged, n_batch);
+    });
+    phases.add([&, merged, n_batch](const Piece& piece) {
+        activate(kernels, each, piece, piece.blocks(rows), merged, n_batch);
     });
 }
 
@@ -53,78 +84,111 @@ void activate_backward(const Kernels& kernels, const LayerBackward& each, Range 
                                   layer.dropout, layer.z, each.dy, each.dz, n_batch);
 }
 
-// dz and db, with the gradients of the norm and of the activation.
-void undo_norm(const Kernels& kernels, const LayerBackward& each, Range mine, int64_t n_batch) {
-    const Columns z = each.layer.z, before = each.shape == Shape::none ? each.dy : each.dz;
-    if (!is_over_layer(each.norm)) {
+Columns before_activation(const LayerBackward& each) { return each.shape == Shape::none ? each.dy : each.dz; }
+
+// dz and db of these rows, with the gradients of the activation and the norm; over a layer only up to its sums.
+void undo(const Kernels& kernels, const LayerBackward& each, Range mine, int64_t n_batch) {
+    const Columns z = each.layer.z, before = before_activation(each);
+    if (is_over_layer(each.norm)) {
+        for (int64_t row = mine.begin; row < mine.end; row += sum_block) {
+            const Range block{row, row + sum_block < mine.end ? row + sum_block : mine.end};
+            activate_backward(kernels, each, block, n_batch);
+            kernels.layer_sums(each.norm, each.norm_gradients, each.norm_sums, block, z, before, n_batch);
+        }
+    } else if (each.norm.kind != NormKind::none) {
         by_few(mine, [&](Range some) {
             activate_backward(kernels, each, some, n_batch);
             kernels.normalize_backward(each.norm, each.norm_gradients, some, z, before, each.dz, n_batch);
             kernels.sum_rows(some, each.dz, each.db, n_batch);
         });
-        return;
+    } else {
+        activate_backward(kernels, each, mine, n_batch);
+        kernels.sum_rows(mine, each.dz, each.db, n_batch);
     }
+}
+
+// The rest of it for a norm over the layer, when `undo` has come through all rows.
+void add_rest_of_undo(Phases& phases, const Kernels& kernels, const LayerBackward& each, int64_t n_batch,
+                      std::function<void(Range, const Piece&)> then) {
     const int64_t neurons = each.layer.pattern.by_output.count;
-    float* own = own_rows(each.norm_sums, neurons, thread_number(), n_batch);
-    const float* rstd = own_rows(each.norm.moments, neurons, 0, n_batch) + padded(n_batch);
-    for (int64_t row = mine.begin; row < mine.end; row += sum_block) {
-        const Range block{row, row + sum_block < mine.end ? row + sum_block : mine.end};
-        activate_backward(kernels, each, block, n_batch);
-        kernels.layer_sums(each.norm, each.norm_gradients, each.norm_sums, block, z, before, n_batch);
-    }
-    wait_for_team();
-    kernels.merge_sums(each.norm_sums, neurons, own, n_batch);
-    by_few(mine, [&](Range some) {
-        kernels.layer_backward(each.norm, some, rstd, own, z, before, each.dz, n_batch);
-        kernels.sum_rows(some, each.dz, each.db, n_batch);
+    float* merged = merged_rows(each.norm_sums, neurons, n_batch);
+    const float* rstd = merged_rows(each.norm.moments, neurons, n_batch) + padded(n_batch);
+    phases.add_whole([&, neurons, merged, n_batch](const Piece&) {
+        kernels.merge_sums(each.norm_sums, neurons, merged, n_batch);
+    });
+    phases.add([&, neurons, merged, rstd, n_batch, then](const Piece& piece) {
+        const Range mine = piece.blocks(neurons);
+        by_few(mine, [&](Range some) {
+            kernels.layer_backward(each.norm, some, rstd, merged, each.layer.z, before_activation(each), each.dz,
+                                   n_batch);
+            kernels.sum_rows(some, each.dz, each.db, n_batch);
+        });
+        then(mine, piece);
     });
 }
 
 }  // namespace
 
+void add_forward(Phases& phases, const Kernels& kernels, const LayerForward* layers, int64_t count, int64_t n_batch) {
+    for (int64_t i = 0; i < count; i++) add_layer(phases, kernels, layers[i], n_batch);
+}
+
+void add_backward(Phases& phases, const Kernels& kernels, const LayerBackward* layers, int64_t count, int64_t n_batch,
+                  const AfterGradients& then) {
+    const auto after_undo = [&](int64_t i) {
+        return [i, call = then.of_outputs](Range mine, const Piece& piece) {
+            if (call) call(i, mine, piece);
+        };
+    };
+    const auto undo_layer = [&](int64_t i) {
+        const LayerBackward& each = layers[i];
+        return [&each, &kernels, n_batch, finish = after_undo(i)](Range mine, const Piece& piece) {
+            undo(kernels, each, mine, n_batch);
+            if (!is_over_layer(each.norm)) finish(mine, piece);
+        };
+    };
+    const LayerBackward& last = layers[count - 1];
+    phases.add([&last, run = undo_layer(count - 1)](const Piece& piece) {
+        const int64_t n_out = last.layer.pattern.by_output.count;
+        run(is_over_layer(last.norm) ? piece.blocks(n_out) : piece.share(n_out), piece);
+    });
+    if (is_over_layer(last.norm)) add_rest_of_undo(phases, kernels, last, n_batch, after_undo(count - 1));
+    for (int64_t i = count; i-- > 0;) {
+        const LayerBackward& each = layers[i];
+        const auto gradients = [&each, &kernels, i, n_batch, call = then.of_values](Range mine, const Piece& piece) {
+            kernels.gradients(each.layer.pattern.by_input, mine, each.values, each.layer.x, each.dz, each.dx, each.dw,
+                              false, each.relu, n_batch);
+            if (call) call(i, mine, piece);
+        };
+        const Rows& rows = each.layer.pattern.by_input;
+        if (i == 0) {
+            phases.add([&rows, gradients](const Piece& piece) { gradients(piece.rows(rows), piece); });
+            continue;
+        }
+        // A layer's inputs are the outputs of the one before it, which goes on with the rows that are at hand.
+        const LayerBackward& before = layers[i - 1];
+        phases.add([&rows, &before, gradients, run = undo_layer(i - 1)](const Piece& piece) {
+            const Range mine = rows_for(before.norm, piece, rows);
+            gradients(mine, piece);
+            run(mine, piece);
+        });
+        if (is_over_layer(before.norm)) add_rest_of_undo(phases, kernels, before, n_batch, after_undo(i - 1));
+    }
+}
+
 void stack_forward(const Kernels& kernels, const LayerForward* layers, int64_t count, int64_t n_batch,
                    int64_t threads) {
-    in_team(threads, [=, &kernels] {
-        for (int64_t i = 0; i < count; i++) {
-            const LayerForward& each = layers[i];
-            const Layer& layer = each.layer;
-            if (i) wait_for_team();
-            const Rows& rows = layer.pattern.by_output;
-            // Each thread activates the rows that it has just computed.
-            const Range mine = rows_for(each.norm, rows);
-            kernels.product(rows, mine, each.values, each.bias, layer.x, layer.z, n_batch);
-            if (each.norm.kind != NormKind::none)
-                normalize_and_activate(kernels, each, mine, n_batch);
-            else if (each.shape != Shape::none)
-                kernels.activate(each.shape, mine, {}, each.slopes, layer.dropout, layer.z, each.y, n_batch);
-        }
-    });
+    Phases phases(threads);
+    add_forward(phases, kernels, layers, count, n_batch);
+    phases.run();
 }
 
 void stack_backward(const Kernels& kernels, const LayerBackward* layers, int64_t count, int64_t n_batch,
                     int64_t threads) {
-    in_team(threads, [=, &kernels] {
-        for (int64_t i = count; i-- > 0;) {
-            const LayerBackward& each = layers[i];
-            const Layer& layer = each.layer;
-            // This layer's outputs are the inputs of the one behind it: each thread continues with the rows whose dx
-            // it has just computed.
-            const int64_t n_out = layer.pattern.by_output.count;
-            Range outputs = is_over_layer(each.norm) ? my_blocks(n_out) : my_share(n_out);
-            if (i + 1 < count) outputs = rows_for(each.norm, layers[i + 1].layer.pattern.by_input);
-            if (each.norm.kind != NormKind::none) {
-                undo_norm(kernels, each, outputs, n_batch);
-            } else {
-                activate_backward(kernels, each, outputs, n_batch);
-                kernels.sum_rows(outputs, each.dz, each.db, n_batch);
-            }
-            wait_for_team();
-            const Rows& rows = layer.pattern.by_input;
-            const Range inputs = i ? rows_for(layers[i - 1].norm, rows) : my_rows(rows.indptr, rows.count);
-            kernels.gradients(rows, inputs, each.values, layer.x, each.dz, each.dx, each.dw, false, each.relu,
-                              n_batch);
-        }
-    });
+    if (!count) return;
+    Phases phases(threads);
+    add_backward(phases, kernels, layers, count, n_batch, {});
+    phases.run();
 }
 
 }  // namespace set_native

@@ -1,9 +1,12 @@
-// A stack of sparse layers, each with its activation, in one call each way: one team of threads for all of them.
+// A stack of sparse layers, each with its activation, in one call each way.
 //
 // Addresses are of float32 arrays, columns as in kernels.hpp. A layer has n_in inputs, n_out outputs and nnz
 // connections, a batch n_batch rows.
 #pragma once
+#include <functional>
+
 #include "kernels.hpp"
+#include "team.hpp"
 
 namespace set_native {
 
@@ -40,7 +43,7 @@ struct LayerForward {
 
 //   values, norm, slopes  as in the forward
 //   norm_gradients   written, where there is a norm
-//   norm_sums        (blocks + threads, 2, padded(n_batch)), written, for a norm over the layer: see Normalization
+//   norm_sums        (blocks + 1, 2, padded(n_batch)), written, for a norm over the layer: see Normalization
 //   shape            as in the forward; Shape::none also where the layer behind this one takes care of a ReLU
 //   slope_gradients  (n_out,) each, written: of SReLU's parameters
 //   dy               (n_out, n_batch), the gradient of the output
@@ -68,12 +71,25 @@ struct LayerBackward {
     SET_RECORD(LayerBackward, SET_LAYER_BACKWARD)
 };
 
+// Called by a piece of the backward when gradients are written and what they belong to has been read for the last time:
+// those of the values of a layer's inputs in `rows`, and those of the parameters of its outputs in `rows`.
+struct AfterGradients {
+    using Call = std::function<void(int64_t layer, Range rows, const Piece&)>;
+    Call of_values, of_outputs;
+};
+
+// What stack_forward and stack_backward do, as phases; the layers must stay where they are. In every round but the first
+// dropout draws the masks of the step that comes next.
+void add_forward(Phases&, const Kernels&, const LayerForward* layers, int64_t count, int64_t n_batch);
+void add_backward(Phases&, const Kernels&, const LayerBackward* layers, int64_t count, int64_t n_batch,
+                  const AfterGradients& then);
+
 // Writes z, y and the masks of all `count` layers, the first layer first; each layer's y is the x of the next.
-// O(n_batch nnz) time, no memory of its own.
+// O(n_batch nnz) time.
 void stack_forward(const Kernels&, const LayerForward* layers, int64_t count, int64_t n_batch, int64_t threads);
 
 // Writes the gradients of all `count` layers, the last layer first: each layer's dx is the dy of the one before it.
-// O(n_batch nnz) time, no memory of its own.
+// O(n_batch nnz) time.
 void stack_backward(const Kernels&, const LayerBackward* layers, int64_t count, int64_t n_batch, int64_t threads);
 
 }  // namespace set_native
