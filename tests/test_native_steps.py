@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,20 @@ from torch import Tensor, nn
 from set_cli import native
 from set_cli.config import Config
 from set_cli.data.inputs import Inputs
+from set_cli.data.parts import Part
+from set_cli.data.scaling import unscaled
+from set_cli.models.rbm import RBM
 from set_cli.models.stack import SparseSequential
-from set_cli.training import native_steps
+from set_cli.training import contrastive, native_steps, supervised
 from set_cli.training.class_weights import by_class
 from set_cli.training.contents import model_arrays
 from set_cli.training.evolution import evolve_model
-from set_cli.training.native_steps import can_train
 from set_cli.training.network import build_network
 from set_cli.training.optimizer import MomentumSGD, build_optimizer
 from set_cli.training.pace import Pace
 from set_cli.training.passes import State
 from set_cli.training.supervised import train_epoch
+from set_cli.training.together import is_ours
 from tests.builders import digits
 from tests.conftest import Compose
 
@@ -113,7 +117,7 @@ def test_many_steps_in_one_call_have_the_bits_of_steps_with_autograd(
     epochs = 1 if "train.batch_size=1" in settings else 3
     found = [trained(config, FixedPace(*pace), epochs) for pace in ((7, 1), (1000, 2), (1, 3))]
     assert max(calls) > 5
-    monkeypatch.setattr(native_steps, "can_train", lambda *_: False)
+    monkeypatch.setattr(supervised, "can_train", lambda *_: False)
     before = len(calls)
     losses, arrays = trained(config, FixedPace(7, 1), epochs)
     assert len(calls) == before
@@ -129,7 +133,7 @@ def test_inputs_are_clipped_as_ever(
     config = compose(*SMALL, *changed)
     found = trained(config, FixedPace(7, 2), 1, clip=0.25)
     assert found[0] != trained(config, FixedPace(7, 2), 1)[0]
-    monkeypatch.setattr(native_steps, "can_train", lambda *_: False)
+    monkeypatch.setattr(supervised, "can_train", lambda *_: False)
     losses, arrays = trained(config, FixedPace(7, 1), 1, clip=0.25)
     assert found[0] == losses
     assert same(found[1], arrays)
@@ -189,7 +193,7 @@ def test_where_somebody_looks_on_a_step_is_an_ordinary_one(who: str, compose: Co
     config = compose(*SMALL)
     model = build_network(config, digits(config), CPU).model
     optimizer = build_optimizer(model, config.train)
-    assert can_train(model, optimizer)
+    assert is_ours(model, optimizer)
     first = next(model.parameters())
     if who == "module":
         model.register_forward_hook(lambda *_: None)
@@ -210,7 +214,7 @@ def test_where_somebody_looks_on_a_step_is_an_ordinary_one(who: str, compose: Co
         optimizer = build_optimizer(model, config.train)
     else:
         optimizer.param_groups[1]["lr"] = 0.5
-    assert not can_train(model, optimizer)
+    assert native_steps.native_steps(model, optimizer, config.train, 50, 64) is None
 
 
 def test_a_hook_of_a_layer_is_called_in_every_step(compose: Compose, calls: list[int]) -> None:
@@ -243,3 +247,53 @@ def test_a_backward_through_an_older_forward_is_refused(compose: Compose) -> Non
     train_epoch(model, Inputs(data.train, data, CPU), build_optimizer(model, config.train), config, 1, lambda *_: None)
     with pytest.raises(RuntimeError, match="modified"):
         older.backward()
+
+
+def divergence_of(config: Config, pace: Pace, epochs: int = 3) -> tuple[list[float], dict[str, np.ndarray[Any, Any]]]:
+    """Losses, and everything that a checkpoint has of an RBM, after epochs that evolve."""
+    data = digits(config)
+    binary = replace(data, train=Part((data.train.x > 7).astype(np.uint8), None), scaling=unscaled(64))
+    model = build_network(config, data, CPU).model
+    assert isinstance(model, RBM)
+    optimizer = build_optimizer(model, config.train)
+    inputs = Inputs(binary.train, binary, CPU)
+    inputs.is_binary = True
+    losses = []
+    for epoch in range(1, epochs + 1):
+        losses.append(contrastive.train_epoch(model, inputs, optimizer, config, epoch, lambda *_: None, pace=pace))
+        evolve_model(model, optimizer, config, epoch)
+    return losses, model_arrays(model, optimizer)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (),
+        ("model.cd_steps=3", "train.l1=0.001"),
+        ("model.persistent=true",),
+        ("model.persistent=true", "model.cd_steps=2", "train.nesterov=true", "train.schedule=linear"),
+        ("train.batch_size=1",),
+    ],
+    ids=lambda settings: " ".join(settings) or "as they are",
+)
+def test_many_steps_of_contrastive_divergence_have_the_bits_of_single_ones(
+    settings: tuple[str, ...], compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose("model=rbm", "model.hidden=[70]", "train.batch_size=50", *settings, "train.epochs=3")
+    done: list[int] = []
+    train = contrastive.ContrastSteps.train
+
+    def counted(self: contrastive.ContrastSteps, rates: list[float], *rest: Any) -> Tensor:
+        done.append(len(rates))
+        return train(self, rates, *rest)
+
+    monkeypatch.setattr(contrastive.ContrastSteps, "train", counted)
+    found = [divergence_of(config, FixedPace(*pace)) for pace in ((7, 1), (1000, 2), (1, 3))]
+    assert max(done) > 5
+    monkeypatch.setattr(contrastive, "can_train", lambda *_: False)
+    before = len(done)
+    losses, arrays = divergence_of(config, FixedPace(7, 1))
+    assert len(done) == before
+    for other_losses, others in found:
+        assert other_losses == losses
+        assert same(others, arrays)

@@ -243,7 +243,7 @@ def _prepare(workload: str, engine: str, device: torch.device, precision: Precis
     generator = torch.Generator().manual_seed(SEED)
     x = torch.randn(network.n_batch, network.widths[0], generator=generator).to(device)
     y = torch.randint(network.widths[-1], (network.n_batch,), generator=generator).to(device)
-    if steps := native_steps(model, optimizer, *x.shape):
+    if steps := native_steps(model, optimizer, SETTINGS, *x.shape):
         steps.x.copy_(x)
         return Task(_together(steps, y), count_connections(model))
     if engine in ARRANGING:

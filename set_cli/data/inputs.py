@@ -58,6 +58,10 @@ class InOrder:
         """The largest absolute value of an input; 0: any."""
         return self._inputs.clip or 0.0
 
+    def are_labels_below(self, classes: int) -> bool:
+        """Whether every label is one of so many classes."""
+        return bool(len(self.labels)) and 0 <= int(self.labels.min()) <= int(self.labels.max()) < classes
+
     def gathering(self, first: int, x: Tensor) -> records.GatherChanged:
         """What gathers row `first` and those behind it into x (n_batch, features), columns."""
         return self._inputs.gathering(self._rows[first:], self._changes.after(first), x)

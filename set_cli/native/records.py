@@ -192,15 +192,23 @@ class GatherChanged(NamedTuple):
     n_batch: int
 
 
-class Steps(NamedTuple):
-    inputs: GatherChanged
+class Feed(NamedTuple):
+    gather: GatherChanged
     clip: float
-    loss: CrossEntropy
-    losses: int
+
+
+class Update(NamedTuple):
     rates: int
     momentum: float
     nesterov: bool
     l1: float
+
+
+class Steps(NamedTuple):
+    feed: Feed
+    loss: CrossEntropy
+    losses: int
+    update: Update
     steps: int
 
 
@@ -253,6 +261,17 @@ class Contrast(NamedTuple):
     n_chains: int
     steps: int
     random: Random
+
+
+class ContrastSteps(NamedTuple):
+    feed: Feed
+    contrast: Contrast
+    values: Descent
+    hidden_bias: Descent
+    visible_bias: Descent
+    losses: int
+    update: Update
+    steps: int
 
 
 class Annealing(NamedTuple):

@@ -76,41 +76,55 @@ class Statistics(NamedTuple):
     loss: float
 
 
+class Contrast(NamedTuple):
+    """A step of contrastive divergence: its call, where that writes the gradients, and the other memory it works in."""
+
+    record: records.Contrast
+    weight: Tensor
+    hidden_bias: Tensor
+    visible_bias: Tensor
+    memory: tuple[Tensor, ...]
+
+
 def contrast(rbm: Connections, v: Tensor, chain: Tensor | None, steps: int, seed: int, step: int) -> Statistics:
     """CD-k for a batch v (n, n_visible) of 0s and 1s, columns; with a chain, persistent.
 
     chain  hidden units (m, n_hidden) of 0s and 1s from which the model's phase starts, columns; moved on in place
     step   the first of the random steps; takes 2 steps + 1 of them
     """
+    found = new_contrast(rbm, v, chain, steps, seed, step)
+    assert native.core is not None
+    loss = native.core.contrast(found.record, rbm.threads(max(found.record.n_batch, found.record.n_chains)))
+    return Statistics(found.weight, found.hidden_bias, found.visible_bias, loss)
+
+
+def new_contrast(rbm: Connections, v: Tensor, chain: Tensor | None, steps: int, seed: int, step: int) -> Contrast:
+    """What `contrast` does, with memory of its own."""
     n, m = len(v), len(v) if chain is None else len(chain)
     n_visible, n_hidden = rbm.shape
     v1 = native.new_columns(max(n, m), n_visible)
     h0, drawn, h1 = (native.new_columns(rows, n_hidden) for rows in (n, n, m))
     dw, dc, db = torch.empty_like(rbm.weight), native.empty(n_hidden), native.empty(n_visible)
-    assert native.core is not None
-    loss = native.core.contrast(
-        records.Contrast(
-            pattern=rbm.pattern,
-            values=rbm.weight.data_ptr(),
-            hidden_bias=rbm.hidden_bias.data_ptr(),
-            visible_bias=rbm.visible_bias.data_ptr(),
-            v0=records.columns(v),
-            v1=records.columns(v1),
-            h0=records.columns(h0),
-            h1=records.columns(h1),
-            drawn=records.columns(drawn),
-            chain=records.columns(chain),
-            dw=dw.data_ptr(),
-            dc=dc.data_ptr(),
-            db=db.data_ptr(),
-            n_batch=n,
-            n_chains=m,
-            steps=steps,
-            random=records.Random(seed=seed, step=step),
-        ),
-        rbm.threads(max(n, m)),
+    record = records.Contrast(
+        pattern=rbm.pattern,
+        values=rbm.weight.data_ptr(),
+        hidden_bias=rbm.hidden_bias.data_ptr(),
+        visible_bias=rbm.visible_bias.data_ptr(),
+        v0=records.columns(v),
+        v1=records.columns(v1),
+        h0=records.columns(h0),
+        h1=records.columns(h1),
+        drawn=records.columns(drawn),
+        chain=records.columns(chain),
+        dw=dw.data_ptr(),
+        dc=dc.data_ptr(),
+        db=db.data_ptr(),
+        n_batch=n,
+        n_chains=m,
+        steps=steps,
+        random=records.Random(seed=seed, step=step),
     )
-    return Statistics(dw, dc, db, loss)
+    return Contrast(record, dw, dc, db, (v, v1, h0, drawn, h1))
 
 
 class Chains:

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from set_cli import native
-from set_cli.config import Config
-from set_cli.data.inputs import Inputs
+from set_cli.config import Config, Train
+from set_cli.data.inputs import InOrder, Inputs
 from set_cli.models.rbm import RBM
-from set_cli.native import units
+from set_cli.native import records, units
 from set_cli.system import streams
 from set_cli.training.graphs import Step, recorded
-from set_cli.training.optimizer import add_l1_gradient, clip_gradients, connection_weights, drop_gradients
+from set_cli.training.native_steps import descent, update
+from set_cli.training.optimizer import (
+    MomentumSGD,
+    add_l1_gradient,
+    clip_gradients,
+    connection_weights,
+    drop_gradients,
+)
+from set_cli.training.pace import Pace
 from set_cli.training.passes import FRESH, AfterStep, Pass, State
 from set_cli.training.sampling import Sampler
 from set_cli.training.schedules import follow_schedule
+from set_cli.training.together import Together, can_train
 
 EVALUATION_ROWS = 1000  # per batch
 
@@ -33,11 +44,13 @@ def train_epoch(
     epoch: int,
     after_step: AfterStep,
     resume_from: State = FRESH,
+    pace: Pace | None = None,
 ) -> float:
     """One pass of CD-k or persistent CD; mean reconstruction cross-entropy (nats per row), every row used once.
 
     Values between 0 and 1 are probabilities: each batch draws its visible units anew.
     resume_from  state of an interrupted epoch, from a checkpoint; empty at the start
+    pace         of calls that do several steps, as the epochs before have found it
     """
     assert config.model.cd_steps is not None
     seed = streams.torch_seed(config.seed, "rbm", epoch)
@@ -68,13 +81,21 @@ def train_epoch(
 
     learn = prepared()
     follow_schedule(optimizer, config.train, epoch, one_pass)  # where no step is left, for the record
+    is_possible = inputs.is_binary and can_train(model, optimizer, config, one_pass)
+    in_order = inputs.in_order(one_pass.order) if is_possible else None
+    pace = pace or Pace(torch.get_num_threads(), tried=config.backend.threads is None)
+    together = Together(
+        config, epoch, one_pass, in_order, lambda: divergence.steps(optimizer, config.train), optimizer, pace
+    )
     for rows in one_pass.batches():
         follow_schedule(optimizer, config.train, epoch, one_pass)
-        learn(rows)
-        one_pass.count(len(rows))
+        if not together.learn():
+            learn(rows)
+            one_pass.count(len(rows))
         if after_step(one_pass.done, len(one_pass), state):
             divergence.follow()
             learn = prepared()
+            together.follow()
     return one_pass.mean_loss
 
 
@@ -118,22 +139,86 @@ class Divergence:
         model.set_gradients(v, h0, v1, h1)
         return loss
 
-    def _in_one_call(self, kernels: units.Connections, v: Tensor) -> float:
-        """Differentiate in one call of the kernels, with random numbers of their own."""
+    def steps(self, optimizer: torch.optim.Optimizer, train: Train) -> ContrastSteps | None:
+        """Whole steps in one call; None where the kernels do not do them."""
+        if self._kernels is None or not isinstance(optimizer, MomentumSGD):
+            return None
+        v = native.new_columns(train.batch_size, self._model.n_visible)
+        self._check(v)
+        call = units.new_contrast(self._kernels, v, self._model.chains, self._steps, self._seed, 0)
+        return ContrastSteps(self._model, optimizer, train, call, self._next_random)
+
+    def _next_random(self, batches: int) -> int:
+        """The first of the random steps of so many batches."""
+        step = self._batches * (2 * self._steps + 1)
+        self._batches += batches
+        return step
+
+    def _check(self, v: Tensor) -> None:
         model = self._model
         model.check_units(v, model.n_visible)  # the kernels see addresses only
         if model.chains is not None:
             model.check_units(model.chains, model.n_hidden)
         if model.chains is not None and not native.is_columns(model.chains):  # as one chain may lie
             model.chains = native.to_columns(model.chains)
-        step = self._batches * (2 * self._steps + 1)
-        self._batches += 1
-        found = units.contrast(kernels, v, model.chains, self._steps, self._seed, step)
+
+    def _in_one_call(self, kernels: units.Connections, v: Tensor) -> float:
+        """Differentiate in one call of the kernels, with random numbers of their own."""
+        model = self._model
+        self._check(v)
+        found = units.contrast(kernels, v, model.chains, self._steps, self._seed, self._next_random(1))
         assert model.layer1.bias is not None
         model.layer1.weight.grad = found.weight
         model.layer1.bias.grad = found.hidden_bias
         model.visible.bias.grad = found.visible_bias
         return found.loss
+
+
+class ContrastSteps:
+    """Whole steps of an RBM with its optimiser, for the time between two evolutions.
+
+    call         of one step, on v (n_batch, n_visible), where a step gathers its rows
+    next_random  the first of the random steps of so many batches, which are then taken
+    """
+
+    def __init__(
+        self, model: RBM, optimizer: MomentumSGD, train: Train, call: units.Contrast, next_random: Callable[[int], int]
+    ) -> None:
+        assert model.layer1.bias is not None
+        self._call, self._next_random, self._optimizer, self._l1 = call, next_random, optimizer, train.l1
+        decays = {id(p): float(g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+        self._parameters = [model.layer1.weight, model.layer1.bias, model.visible.bias]
+        self._descents = [
+            descent(parameter, gradient, optimizer.momentum_of(parameter), decays[id(parameter)])
+            for parameter, gradient in zip(
+                self._parameters, (call.weight, call.hidden_bias, call.visible_bias), strict=True
+            )
+        ]
+
+    @torch.no_grad()
+    def train(self, rates: Sequence[float], threads: int, rows: InOrder, first: int) -> Tensor:
+        """Do a step for each of these learning rates, on the rows from `first` on; the loss of each, summed."""
+        record, steps = self._call.record, len(rates)
+        losses, rate = native.empty(steps, torch.float64), torch.tensor(rates, dtype=torch.float32)
+        values, hidden_bias, visible_bias = self._descents
+        v, *_ = self._call.memory
+        drop_gradients(self._optimizer)
+        assert native.core is not None
+        native.core.train_rbm(
+            records.ContrastSteps(
+                feed=records.Feed(gather=rows.gathering(first, v), clip=rows.clip),
+                contrast=record._replace(random=record.random._replace(step=self._next_random(steps))),
+                values=values,
+                hidden_bias=hidden_bias,
+                visible_bias=visible_bias,
+                losses=losses.data_ptr(),
+                update=update(self._optimizer, rate, self._l1),
+                steps=steps,
+            ),
+            threads,
+        )
+        increment_version(self._parameters)
+        return losses
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ LONGEST_CALL = 0.03  # seconds: so long a signal, the display and a checkpoint t
 COMPARED_CALL = 0.01  # seconds, of calls whose threads are compared
 ROUNDS = 3  # of a comparison: calls of each number of threads in turn
 WORTH = 0.95  # of the time: what takes more of it is not worth more threads
-HOLDS = 30.0  # seconds of training until the number of threads is tried again: others come and go on the machine
+HOLDS = 30.0  # seconds of training until the threads are compared again: others come to the machine and leave it
 
 
 class Pace:

@@ -19,11 +19,12 @@ from set_cli.training.averaging import Averaging
 from set_cli.training.graphs import Step, recorded
 from set_cli.training.group import ALONE, Group
 from set_cli.training.loss import cross_entropy
-from set_cli.training.native_steps import Together
+from set_cli.training.native_steps import native_steps
 from set_cli.training.optimizer import add_l1_gradient, clip_gradients, connection_weights, drop_gradients
 from set_cli.training.pace import Pace
 from set_cli.training.passes import FRESH, AfterStep, Pass, State
 from set_cli.training.schedules import follow_schedule
+from set_cli.training.together import Steps, Together, can_train
 
 EVALUATION_ROWS = 1000  # per batch
 
@@ -90,7 +91,16 @@ def train_epoch(
     learn = prepared()
     follow_schedule(optimizer, train, epoch, one_pass)  # where no step is left, for the record
     pace = pace or Pace(torch.get_num_threads(), tried=config.backend.threads is None)
-    together = Together(model, optimizer, config, epoch, one_pass, augmented, pace)
+    is_possible = can_train(model, optimizer, config, one_pass)
+    in_order = augmented.in_order(one_pass.order) if is_possible else None
+
+    def steps() -> Steps | None:
+        assert in_order is not None
+        found = native_steps(model, optimizer, train, train.batch_size, in_order.features)
+        # Where a label is none of the classes, the step alone says which.
+        return found if found and in_order.are_labels_below(found.classes) else None
+
+    together = Together(config, epoch, one_pass, in_order, steps, optimizer, pace)
     for batch in one_pass.batches():
         follow_schedule(optimizer, train, epoch, one_pass)
         averaging.begin_step((epoch - 1) * one_pass.steps + one_pass.steps_done)

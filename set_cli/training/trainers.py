@@ -97,20 +97,25 @@ class Contrastive:
     rows       the epochs so far, of a run that is resumed
     """
 
-    threads = None
-
     def __init__(
         self, config: Config, model: RBM, base_bias: NDArray[np.float32], rows: Sequence[Mapping[str, Any]]
     ) -> None:
         self._config, self._model, self._base_bias = config, model, base_bias
         self._best_on = "valid" if config.data.valid else "test"
+        self._pace = Pace(torch.get_num_threads(), tried=config.backend.threads is None)
         key = f"{self._best_on}_log_probability"
         self._best = max((row[key] for row in rows if key in row), default=-math.inf)
+
+    @property
+    def threads(self) -> int | None:
+        return self._pace.chosen
 
     def train(
         self, inputs: Inputs, optimizer: torch.optim.Optimizer, epoch: int, after_step: AfterStep, resume_from: State
     ) -> float:
-        return contrastive.train_epoch(self._model, inputs, optimizer, self._config, epoch, after_step, resume_from)
+        return contrastive.train_epoch(
+            self._model, inputs, optimizer, self._config, epoch, after_step, resume_from, self._pace
+        )
 
     def measure(
         self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None], *, is_last: bool = False

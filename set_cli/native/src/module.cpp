@@ -511,7 +511,7 @@ PyObject* names_of() {
 // Every record that crosses, alone or within another one.
 PyObject* names_of_all() {
     return names_of<Columns, Slopes, Normalization, NormGradients, Random, Dropout, Source, Image, Product, Gradients, Activation, ActivationBackward,
-                    Layer, LayerForward, LayerBackward, Targets, CrossEntropy, Descent, Gather, GatherChanged, Steps, OfOutputs, Mix,
+                    Layer, LayerForward, LayerBackward, Targets, CrossEntropy, Descent, Gather, GatherChanged, Feed, Update, Steps, OfOutputs, ContrastSteps, Mix,
                     ToColumns, Draw, Contrast, Annealing, SparseAnnealing>();
 }
 
@@ -528,6 +528,7 @@ PyMethodDef methods[] = {
     method("cross_entropy", py_cross_entropy),
     method("descend", py_descend),
     method("train", py_train),
+    method("train_rbm", call<ContrastSteps, train_rbm>),
     method("draw", call<Draw, draw>),
     method("contrast", py_contrast),
     method("anneal", call<SparseAnnealing, anneal>),

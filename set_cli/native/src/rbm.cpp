@@ -1,7 +1,5 @@
 #include "rbm.hpp"
 
-#include <vector>
-
 #include "team.hpp"
 
 namespace set_native {
@@ -19,75 +17,6 @@ void for_blocks(Range mine, Work work) {
     for (int64_t row = mine.begin; row < mine.end; row += sum_block)
         work(Range{row, row + sum_block < mine.end ? row + sum_block : mine.end});
 }
-
-// A step of contrastive divergence.
-struct Divergence : Contrast {
-    const Kernels* kernels;
-    double* losses;  // per block of visible units
-    float* sums;     // of the data's visible, then hidden units
-
-    Random at(int64_t step) const { return after(random, step); }
-
-    // The data's phase; the draws for the reconstruction in `drawn`.
-    void see(Range hidden) const {
-        kernels->product(pattern.by_output, hidden, values, hidden_bias, v0, h0, n_batch);
-        kernels->units({h0, 1, nullptr, h0, -1.0f / static_cast<float>(n_batch), drawn, random}, hidden, n_batch);
-    }
-
-    // Visible units given hidden ones, in blocks, and where asked for the loss of the reconstruction.
-    void reconstruct(Range visible, Columns hidden, int64_t columns, bool draw, bool measure, int64_t step) const {
-        for_blocks(visible, [&](Range block) {
-            kernels->product(pattern.by_input, block, values, visible_bias, hidden, v1, columns);
-            if (measure)
-                losses[block.begin / sum_block] = kernels->cross_entropy_of_units(block, v1, v0, columns);
-            if (draw) kernels->units({v1, 1, nullptr, none, 1, v1, at(step)}, block, columns);
-        });
-    }
-
-    void add_to(Phases& phases) const {
-        const bool persistent = chain.data != nullptr;
-        const Columns between = persistent ? chain : drawn;
-        phases.add([=](const Piece& piece) { see(piece.rows(pattern.by_output)); });
-        phases.add([=](const Piece& piece) {
-            const Range visible = piece.blocks(pattern.by_input);
-            reconstruct(visible, drawn, n_batch, !persistent, true, 1);
-            if (persistent) reconstruct(visible, chain, n_chains, true, false, 1);
-        });
-        for (int64_t step = 1; step < steps; step++) {
-            phases.add([=](const Piece& piece) {
-                const Range hidden = piece.rows(pattern.by_output);
-                kernels->product(pattern.by_output, hidden, values, hidden_bias, v1, between, n_chains);
-                kernels->units({between, 1, nullptr, none, 1, between, at(2 * step)}, hidden, n_chains);
-            });
-            phases.add([=](const Piece& piece) {
-                reconstruct(piece.blocks(pattern.by_input), between, n_chains, true, false, 2 * step + 1);
-            });
-        }
-        phases.add([=](const Piece& piece) {
-            const Range hidden = piece.rows(pattern.by_output);
-            kernels->product(pattern.by_output, hidden, values, hidden_bias, v1, h1, n_chains);
-            const float share = 1.0f / static_cast<float>(n_chains);
-            kernels->units({h1, 1, nullptr, h1, share, chain, at(2 * steps)}, hidden, n_chains);
-        });
-        phases.add([=](const Piece& piece) { compare(piece); });
-    }
-
-    // Minus the gradient of the log-probability: the model's statistics minus the data's.
-    void compare(const Piece& piece) const {
-        const Rows& rows = pattern.by_input;
-        const Range mine = piece.rows(rows);
-        kernels->gradients(rows, mine, values, v0, h0, none, dw, false, 0, n_batch);
-        kernels->gradients(rows, mine, values, v1, h1, none, dw, true, 0, n_chains);
-        kernels->sum_rows(mine, v0, sums, n_batch);
-        kernels->sum_rows(mine, v1, db, n_chains);
-        for (int64_t i = mine.begin; i < mine.end; i++)
-            db[i] = db[i] / static_cast<float>(n_chains) - sums[i] / static_cast<float>(n_batch);
-        const Range hidden = piece.share(pattern.by_output.count);
-        kernels->sum_rows(hidden, h0, sums + rows.count, n_batch);
-        kernels->sum_rows(hidden, h1, dc, n_chains);
-        for (int64_t j = hidden.begin; j < hidden.end; j++) dc[j] += sums[rows.count + j];
-    }
-};
 
 // From inputs h to draws, a block of hidden units.
 void draw_hidden(const Kernels& kernels, const Annealing& all, Range block, float from, float to, Random random) {
@@ -115,17 +44,96 @@ void draw(const Kernels& kernels, const Draw& all, int64_t threads) {
     });
 }
 
+// A step of contrastive divergence.
+struct Divergence : Contrast {
+    const Kernels* kernels;
+    const DivergenceMemory* memory;
+
+    Random at(const Piece& piece, int64_t step) const { return after(random, piece.round * (2 * steps + 1) + step); }
+
+    // The data's phase; the draws for the reconstruction in `drawn`.
+    void see(const Piece& piece) const {
+        const Range hidden = piece.rows(pattern.by_output);
+        kernels->product(pattern.by_output, hidden, values, hidden_bias, v0, h0, n_batch);
+        kernels->units({h0, 1, nullptr, h0, -1.0f / static_cast<float>(n_batch), drawn, at(piece, 0)}, hidden, n_batch);
+    }
+
+    // Visible units given hidden ones, in blocks, and where asked for the loss of the reconstruction.
+    void reconstruct(const Piece& piece, Columns hidden, int64_t columns, bool draw, bool measure, int64_t step) const {
+        double* losses = memory->losses.data() + piece.round * memory->blocks;
+        for_blocks(piece.blocks(pattern.by_input), [&](Range block) {
+            kernels->product(pattern.by_input, block, values, visible_bias, hidden, v1, columns);
+            if (measure)
+                losses[block.begin / sum_block] = kernels->cross_entropy_of_units(block, v1, v0, columns);
+            if (draw) kernels->units({v1, 1, nullptr, none, 1, v1, at(piece, step)}, block, columns);
+        });
+    }
+
+    // Hidden units given the model's visible ones: their draws, and where asked their probabilities.
+    void infer(const Piece& piece, Columns z, Columns p, Columns draws, int64_t step) const {
+        const Range hidden = piece.rows(pattern.by_output);
+        kernels->product(pattern.by_output, hidden, values, hidden_bias, v1, z, n_chains);
+        const float share = p.data ? 1.0f / static_cast<float>(n_chains) : 1.0f;
+        kernels->units({z, 1, nullptr, p, share, draws, at(piece, step)}, hidden, n_chains);
+    }
+
+    // Minus the gradient of the log-probability: the model's statistics minus the data's.
+    void compare(Range visible, Range hidden) const {
+        const Rows& rows = pattern.by_input;
+        float* sums = memory->sums.data();
+        kernels->gradients(rows, visible, values, v0, h0, none, dw, false, 0, n_batch);
+        kernels->gradients(rows, visible, values, v1, h1, none, dw, true, 0, n_chains);
+        kernels->sum_rows(visible, v0, sums, n_batch);
+        kernels->sum_rows(visible, v1, db, n_chains);
+        for (int64_t i = visible.begin; i < visible.end; i++)
+            db[i] = db[i] / static_cast<float>(n_chains) - sums[i] / static_cast<float>(n_batch);
+        kernels->sum_rows(hidden, h0, sums + rows.count, n_batch);
+        kernels->sum_rows(hidden, h1, dc, n_chains);
+        for (int64_t j = hidden.begin; j < hidden.end; j++) dc[j] += sums[rows.count + j];
+    }
+};
+
+DivergenceMemory::DivergenceMemory(const Contrast& all, int64_t rounds)
+    : blocks(blocks_of(all.pattern.by_input.count)),
+      losses(static_cast<size_t>(rounds * blocks)),
+      sums(static_cast<size_t>(all.pattern.by_input.count) + static_cast<size_t>(all.pattern.by_output.count)) {}
+
+double DivergenceMemory::loss(int64_t round) const {
+    double total = 0;
+    for (int64_t block = 0; block < blocks; block++) total += losses[static_cast<size_t>(round * blocks + block)];
+    return total;
+}
+
+void add_contrast(Phases& phases, const Kernels& kernels, const Contrast& contrast, const DivergenceMemory& memory,
+                  const AfterContrast& then) {
+    const Divergence all{contrast, &kernels, &memory};
+    const bool persistent = all.chain.data != nullptr;
+    const Columns between = persistent ? all.chain : all.drawn;
+    phases.add([=](const Piece& piece) { all.see(piece); });
+    phases.add([=](const Piece& piece) {
+        all.reconstruct(piece, all.drawn, all.n_batch, !persistent, true, 1);
+        if (persistent) all.reconstruct(piece, all.chain, all.n_chains, true, false, 1);
+    });
+    for (int64_t step = 1; step < all.steps; step++) {
+        phases.add([=](const Piece& piece) { all.infer(piece, between, none, between, 2 * step); });
+        phases.add([=](const Piece& piece) {
+            all.reconstruct(piece, between, all.n_chains, true, false, 2 * step + 1);
+        });
+    }
+    phases.add([=](const Piece& piece) { all.infer(piece, all.h1, all.h1, all.chain, 2 * all.steps); });
+    phases.add([=](const Piece& piece) {
+        const Range visible = piece.rows(all.pattern.by_input), hidden = piece.share(all.pattern.by_output.count);
+        all.compare(visible, hidden);
+        if (then) then(visible, hidden, piece);
+    });
+}
+
 double contrast(const Kernels& kernels, const Contrast& all, int64_t threads) {
-    const int64_t n_visible = all.pattern.by_input.count, n_hidden = all.pattern.by_output.count;
-    std::vector<double> losses(static_cast<size_t>(blocks_of(n_visible)));
-    std::vector<float> sums(static_cast<size_t>(n_visible + n_hidden));
-    const Divergence divergence{all, &kernels, losses.data(), sums.data()};
+    const DivergenceMemory memory(all, 1);
     Phases phases(threads);
-    divergence.add_to(phases);
+    add_contrast(phases, kernels, all, memory, {});
     phases.run();
-    double loss = 0;
-    for (const double of_block : losses) loss += of_block;
-    return loss;
+    return memory.loss(0);
 }
 
 void anneal(const Kernels& kernels, const SparseAnnealing& rbm, int64_t threads) {

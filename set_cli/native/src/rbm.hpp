@@ -4,7 +4,11 @@
 // and nnz connections between them; the visible units are the inputs of its pattern. Random numbers are those of a seed
 // and of consecutive steps, one step for every half step from one side to the other.
 #pragma once
+#include <functional>
+#include <vector>
+
 #include "kernels.hpp"
+#include "team.hpp"
 
 namespace set_native {
 
@@ -63,6 +67,26 @@ struct Contrast {
 // Writes the gradients; the sum over the batch of the reconstruction's cross-entropy (nats). Throws std::bad_alloc.
 // O(steps (n_batch + n_chains) nnz) time, O(n_visible + n_hidden) memory.
 double contrast(const Kernels&, const Contrast&, int64_t threads);
+
+// What a step needs beside that, of `rounds` of them.
+class DivergenceMemory {
+    friend struct Divergence;
+    int64_t blocks;
+    mutable std::vector<double> losses;  // (rounds, blocks of visible units)
+    mutable std::vector<float> sums;     // of the data's visible, then hidden units
+
+  public:
+    DivergenceMemory(const Contrast&, int64_t rounds);
+    double loss(int64_t round) const;  // as contrast returns it
+};
+
+// Called by a piece when the gradients that belong to some visible and some hidden units are written, and their parameters
+// have been read for the last time.
+using AfterContrast = std::function<void(Range visible, Range hidden, const Piece&)>;
+
+// What contrast does, as phases; contrast and memory must stay where they are. Each round takes the random steps behind
+// those of the one before.
+void add_contrast(Phases&, const Kernels&, const Contrast&, const DivergenceMemory&, const AfterContrast& then);
 
 // Annealed chains on their way from the base-rate model, whose hidden units have no connections, to an RBM.
 //   base, shift  (n_visible,) the base-rate model's visible biases; those of the RBM minus these

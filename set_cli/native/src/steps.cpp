@@ -19,8 +19,13 @@ void clip(const GatherChanged& inputs, Range features, float largest) {
     }
 }
 
-void add_inputs(Phases& phases, const Kernels& kernels, const Steps& steps, const Scratch& scratch) {
-    const GatherChanged& inputs = steps.inputs;
+// Memory for the images of a feed.
+Scratch scratch_of(const Feed& feed, int64_t threads) {
+    return {is_changed(feed.gather) ? changed_scratch(feed.gather.source, feed.gather.image) : 0, threads};
+}
+
+void add_feed(Phases& phases, const Kernels& kernels, const Feed& feed, const Scratch& scratch) {
+    const GatherChanged& inputs = feed.gather;
     const int64_t n_batch = inputs.n_batch;
     if (!inputs.source.data) return;
     if (is_changed(inputs)) {
@@ -30,37 +35,41 @@ void add_inputs(Phases& phases, const Kernels& kernels, const Steps& steps, cons
             kernels.gather_changed(inputs.source, piece.share(n_batch), inputs.image,
                                    of_round(inputs.rows, piece, n_batch, 1), changes, inputs.out, scratch.of(piece));
         });
-        if (steps.clip != 0)
-            phases.add([&](const Piece& piece) { clip(inputs, piece.share(inputs.source.features), steps.clip); });
+        if (feed.clip != 0)
+            phases.add([&](const Piece& piece) { clip(inputs, piece.share(inputs.source.features), feed.clip); });
     } else {
         phases.add([&, n_batch](const Piece& piece) {
             const Range features = piece.share(inputs.source.features);
             kernels.gather(inputs.source, features, of_round(inputs.rows, piece, n_batch, 1), inputs.out, n_batch);
-            if (steps.clip != 0) clip(inputs, features, steps.clip);
+            if (feed.clip != 0) clip(inputs, features, feed.clip);
         });
     }
 }
 
-void descend(const Kernels& kernels, const Steps& steps, const Descent& each, Range elements, const Piece& piece) {
-    kernels.descend(elements, each.parameter, each.gradient, each.momentum, steps.rates[piece.round], steps.momentum,
-                    each.decay, steps.nesterov);
+void descend(const Kernels& kernels, const Update& update, const Descent& each, Range elements, const Piece& piece) {
+    kernels.descend(elements, each.parameter, each.gradient, each.momentum, update.rates[piece.round], update.momentum,
+                    each.decay, update.nesterov);
 }
 
-void add_l1(const Descent& each, float* gradient, Range elements, float strength) {
-    for (int64_t k = elements.begin; k < elements.end; k++) {
-        const float w = each.parameter[k];
-        gradient[k] += w > 0 ? strength : w < 0 ? -strength : 0.0f;
-    }
+// The values of the connections of some inputs; `gradient` is where their gradient is.
+void descend_values(const Kernels& kernels, const Update& update, const Descent& each, float* gradient, const Rows& rows,
+                    Range mine, const Piece& piece) {
+    const Range values{rows.indptr[mine.begin], rows.indptr[mine.end]};
+    if (update.l1 != 0)
+        for (int64_t k = values.begin; k < values.end; k++) {
+            const float w = each.parameter[k];
+            gradient[k] += w > 0 ? update.l1 : w < 0 ? -update.l1 : 0.0f;
+        }
+    descend(kernels, update, each, values, piece);
 }
 
 }  // namespace
 
 void train(const Kernels& kernels, const Steps& steps, const Stack& stack, int64_t threads) {
-    const GatherChanged& inputs = steps.inputs;
-    const int64_t n_batch = inputs.n_batch;
-    const Scratch scratch(is_changed(inputs) ? changed_scratch(inputs.source, inputs.image) : 0, threads);
+    const int64_t n_batch = steps.feed.gather.n_batch;
+    const Scratch scratch = scratch_of(steps.feed, threads);
     Phases phases(threads);
-    add_inputs(phases, kernels, steps, scratch);
+    add_feed(phases, kernels, steps.feed, scratch);
     add_forward(phases, kernels, stack.forward, stack.layers, n_batch);
     phases.add_whole([&, n_batch](const Piece& piece) {
         const CrossEntropy& loss = steps.loss;
@@ -70,19 +79,32 @@ void train(const Kernels& kernels, const Steps& steps, const Stack& stack, int64
             kernels.cross_entropy(loss.logits, targets, loss.classes, n_batch, loss.gradient, loss.scale);
     });
     // Nobody reads a value any more when its gradient is there, which is still in the nearest cache.
-    AfterGradients update;
-    update.of_values = [&](int64_t layer, Range rows, const Piece& piece) {
-        const int32_t* indptr = stack.backward[layer].layer.pattern.by_input.indptr;
-        const Range values{indptr[rows.begin], indptr[rows.end]};
-        if (steps.l1 != 0) add_l1(stack.values[layer], stack.backward[layer].dw, values, steps.l1);
-        descend(kernels, steps, stack.values[layer], values, piece);
+    AfterGradients then;
+    then.of_values = [&](int64_t layer, Range rows, const Piece& piece) {
+        const LayerBackward& each = stack.backward[layer];
+        descend_values(kernels, steps.update, stack.values[layer], each.dw, each.layer.pattern.by_input, rows, piece);
     };
-    update.of_outputs = [&](int64_t layer, Range rows, const Piece& piece) {
+    then.of_outputs = [&](int64_t layer, Range rows, const Piece& piece) {
         for (int64_t i = 0; i < stack.number_of_others; i++)
-            if (stack.others[i].layer == layer) descend(kernels, steps, stack.others[i].descent, rows, piece);
+            if (stack.others[i].layer == layer) descend(kernels, steps.update, stack.others[i].descent, rows, piece);
     };
-    add_backward(phases, kernels, stack.backward, stack.layers, n_batch, update);
+    add_backward(phases, kernels, stack.backward, stack.layers, n_batch, then);
     phases.run(steps.steps);
+}
+
+void train_rbm(const Kernels& kernels, const ContrastSteps& steps, int64_t threads) {
+    const Connections& pattern = steps.contrast.pattern;
+    const Scratch scratch = scratch_of(steps.feed, threads);
+    const DivergenceMemory memory(steps.contrast, steps.steps);
+    Phases phases(threads);
+    add_feed(phases, kernels, steps.feed, scratch);
+    add_contrast(phases, kernels, steps.contrast, memory, [&](Range visible, Range hidden, const Piece& piece) {
+        descend_values(kernels, steps.update, steps.values, steps.contrast.dw, pattern.by_input, visible, piece);
+        descend(kernels, steps.update, steps.visible_bias, visible, piece);
+        descend(kernels, steps.update, steps.hidden_bias, hidden, piece);
+    });
+    phases.run(steps.steps);
+    for (int64_t step = 0; step < steps.steps; step++) steps.losses[step] = memory.loss(step);
 }
 
 }  // namespace set_native
