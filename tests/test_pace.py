@@ -63,12 +63,12 @@ def test_the_fastest_number_of_threads_is_kept(
     most: int, seconds: dict[int, float], expected: int, clock: Clock
 ) -> None:
     pace = Pace(most, tried=True)
-    train(pace, clock, lambda threads: 1e-3 * seconds[threads], 40)
+    train(pace, clock, lambda threads: 1e-3 * seconds[threads], 80)
     assert {threads for _, threads in train(pace, clock, lambda threads: 1e-3 * seconds[threads], 20)} == {expected}
 
 
 def test_a_single_slow_call_decides_nothing(clock: Clock) -> None:
-    pace, slow = Pace(2, tried=True), iter([1e-3] * 4 + [9e-3] + [1e-3] * 100)
+    pace, slow = Pace(2, tried=True), iter([1e-3] * 6 + [9e-3] + [1e-3] * 100)
     train(pace, clock, lambda threads: next(slow) * (0.6 if threads == 2 else 1.0), 20)
     assert pace.threads == 2
 

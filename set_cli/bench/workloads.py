@@ -32,7 +32,7 @@ from set_cli.sparse.rules import erdos_renyi
 from set_cli.training.contrastive import Divergence
 from set_cli.training.graphs import record
 from set_cli.training.loss import cross_entropy
-from set_cli.training.native_steps import NativeSteps, native_steps
+from set_cli.training.native_steps import native_steps
 from set_cli.training.optimizer import build_optimizer, drop_gradients
 from set_cli.training.pace import Pace
 
@@ -245,7 +245,8 @@ def _prepare(workload: str, engine: str, device: torch.device, precision: Precis
     y = torch.randint(network.widths[-1], (network.n_batch,), generator=generator).to(device)
     if steps := native_steps(model, optimizer, SETTINGS, *x.shape):
         steps.x.copy_(x)
-        return Task(_together(steps, y), count_connections(model))
+        labels = y.repeat(MOST_STEPS)
+        return Task(_together(lambda rates, threads: steps.run(rates, labels, threads)), count_connections(model))
     if engine in ARRANGING:
         x = find_engine(engine).arrange(x)  # as the input pipeline hands it over
 
@@ -271,14 +272,17 @@ def _once(work: Callable[[], None]) -> Callable[[], int]:
     return run
 
 
-def _together(native_steps: NativeSteps, y: torch.Tensor) -> Callable[[], int]:
-    """Steps on one batch as set-train does them: several in a call, with the threads that are fastest."""
-    pace, labels = Pace(torch.get_num_threads(), tried=True), y.repeat(MOST_STEPS)
+def _together(work: Callable[[list[float], int], object]) -> Callable[[], int]:
+    """Steps on one batch as set-train does them: several in a call, with the threads that are fastest.
+
+    work  takes the learning rate of each step, and the threads
+    """
+    pace = Pace(torch.get_num_threads(), tried=True)
 
     def run() -> int:
         steps = pace.steps(MOST_STEPS)
         with pace.call(steps):
-            native_steps.run([SETTINGS.lr] * steps, labels, pace.threads)
+            work([SETTINGS.lr] * steps, pace.threads)
         return steps
 
     return run
@@ -306,6 +310,10 @@ def _contrast(machine: Machine, engine: str, device: torch.device) -> Task:
         model.layer1.weight.data.mul_(mask)
     with kernels():
         divergence = Divergence(model, 1, SEED)
+        steps = divergence.steps(optimizer, SETTINGS, machine.n_batch)
+    if steps is not None:
+        steps.v.copy_(v)
+        return Task(_together(steps.run), count_connections(model))
 
     def step() -> None:
         with kernels():

@@ -315,6 +315,11 @@ def columns(x: Tensor | None) -> Columns:
     return NO_COLUMNS if x is None else Columns(data=x.data_ptr(), stride=x.stride(1))
 
 
+def no_feed(n_batch: int) -> Feed:
+    """The feed of steps whose inputs are there already."""
+    return Feed(gather=NO_GATHERING._replace(n_batch=n_batch), clip=0.0)
+
+
 def address(x: Tensor | None) -> int:
     """The address of a tensor's values; 0 for None."""
     return 0 if x is None else x.data_ptr()

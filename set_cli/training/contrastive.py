@@ -84,9 +84,11 @@ def train_epoch(
     is_possible = inputs.is_binary and can_train(model, optimizer, config, one_pass)
     in_order = inputs.in_order(one_pass.order) if is_possible else None
     pace = pace or Pace(torch.get_num_threads(), tried=config.backend.threads is None)
-    together = Together(
-        config, epoch, one_pass, in_order, lambda: divergence.steps(optimizer, config.train), optimizer, pace
-    )
+
+    def steps() -> ContrastSteps | None:
+        return divergence.steps(optimizer, config.train, config.train.batch_size)
+
+    together = Together(config, epoch, one_pass, in_order, steps, optimizer, pace)
     for rows in one_pass.batches():
         follow_schedule(optimizer, config.train, epoch, one_pass)
         if not together.learn():
@@ -139,11 +141,11 @@ class Divergence:
         model.set_gradients(v, h0, v1, h1)
         return loss
 
-    def steps(self, optimizer: torch.optim.Optimizer, train: Train) -> ContrastSteps | None:
-        """Whole steps in one call; None where the kernels do not do them."""
+    def steps(self, optimizer: torch.optim.Optimizer, train: Train, n_batch: int) -> ContrastSteps | None:
+        """Whole steps on batches of n_batch rows in one call; None where the kernels do not do them."""
         if self._kernels is None or not isinstance(optimizer, MomentumSGD):
             return None
-        v = native.new_columns(train.batch_size, self._model.n_visible)
+        v = native.new_columns(n_batch, self._model.n_visible)
         self._check(v)
         call = units.new_contrast(self._kernels, v, self._model.chains, self._steps, self._seed, 0)
         return ContrastSteps(self._model, optimizer, train, call, self._next_random)
@@ -195,18 +197,29 @@ class ContrastSteps:
             )
         ]
 
-    @torch.no_grad()
+    @property
+    def v(self) -> Tensor:
+        """The batch (n_batch, n_visible) that a step is done on, columns."""
+        return self._call.memory[0]
+
     def train(self, rates: Sequence[float], threads: int, rows: InOrder, first: int) -> Tensor:
         """Do a step for each of these learning rates, on the rows from `first` on; the loss of each, summed."""
+        return self.run(rates, threads, records.Feed(gather=rows.gathering(first, self.v), clip=rows.clip))
+
+    @torch.no_grad()
+    def run(self, rates: Sequence[float], threads: int, feed: records.Feed | None = None) -> Tensor:
+        """Do a step for each of these learning rates; their losses (steps,), nats, summed over the batch.
+
+        feed  what gathers the rows of each step into v; None: they are there
+        """
         record, steps = self._call.record, len(rates)
         losses, rate = native.empty(steps, torch.float64), torch.tensor(rates, dtype=torch.float32)
         values, hidden_bias, visible_bias = self._descents
-        v, *_ = self._call.memory
         drop_gradients(self._optimizer)
         assert native.core is not None
         native.core.train_rbm(
             records.ContrastSteps(
-                feed=records.Feed(gather=rows.gathering(first, v), clip=rows.clip),
+                feed=feed or records.no_feed(len(self.v)),
                 contrast=record._replace(random=record.random._replace(step=self._next_random(steps))),
                 values=values,
                 hidden_bias=hidden_bias,

@@ -94,9 +94,8 @@ class NativeSteps:
         """
         n_batch, steps = len(self.x), len(rates)
         losses, rate = native.empty(steps, torch.float64), torch.tensor(rates, dtype=torch.float32)
-        there = records.Feed(gather=records.NO_GATHERING._replace(n_batch=n_batch), clip=0.0)
         record = records.Steps(
-            feed=feed or there,
+            feed=feed or records.no_feed(n_batch),
             loss=records.CrossEntropy(
                 logits=records.columns(self._logits),
                 targets=records.Targets(labels=labels.data_ptr(), others=0, shares=0, smoothing=self._smoothing),

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 LONGEST_CALL = 0.03  # seconds: so long a signal, the display and a checkpoint that is due wait, or one step
 COMPARED_CALL = 0.01  # seconds, of calls whose threads are compared
-ROUNDS = 3  # of a comparison: calls of each number of threads in turn
+ROW = 4  # calls in a row with as many threads; the first does not count, the system has yet to place the threads
+ROUNDS = 2  # of a row with fewer and a row with more threads
 WORTH = 0.95  # of the time: what takes more of it is not worth more threads
 HOLDS = 30.0  # seconds of training until the threads are compared again: others come to the machine and leave it
 
@@ -21,23 +22,29 @@ class Pace:
 
     most_threads  that may be used
     tried         whether fewer are tried too: one, two, four and so on, as long as they make it faster
+
+    threads       of the next call
     """
 
     def __init__(self, most_threads: int, *, tried: bool) -> None:
         self._most = max(1, most_threads)
-        self._is_tried = tried and self._most > 1
+        self._is_tried = tried
         self._per_step: float | None = None
-        self._held = 0.0
-        self._start_comparing()
-        self.threads = 1 if self._is_tried else self._most
+        self.threads = self._most
+        self._fewer = self._most
+        self._start()
 
-    def _start_comparing(self) -> None:
-        self._best, self._next = 1, min(2, self._most)
-        self._seconds: dict[int, list[float]] = {}
+    def _start(self) -> None:
+        self._held, self._plan = 0.0, list[int]()
+        if self._is_tried and self._most > 1:
+            self._compare(1)
 
-    @property
-    def _is_comparing(self) -> bool:
-        return self._is_tried and self._next > self._best
+    def _compare(self, fewer: int) -> None:
+        """Plan calls with so many threads and with twice as many."""
+        self._fewer, self._more = fewer, min(2 * fewer, self._most)
+        self._plan = ([fewer] * ROW + [self._more] * ROW) * ROUNDS
+        self._seconds: dict[int, list[float]] = {fewer: [], self._more: []}
+        self.threads = fewer
 
     @property
     def chosen(self) -> int | None:
@@ -48,7 +55,7 @@ class Pace:
         """How many steps the next call does, where so many are left."""
         if self._per_step is None:
             return 1
-        longest = COMPARED_CALL if self._is_comparing else LONGEST_CALL
+        longest = COMPARED_CALL if self._plan else LONGEST_CALL
         return max(1, min(left, int(longest / self._per_step)))
 
     @contextmanager
@@ -57,27 +64,23 @@ class Pace:
         start = time.perf_counter()
         yield
         seconds = time.perf_counter() - start
-        is_first, self._per_step = self._per_step is None, seconds / steps
-        if self._is_comparing:
-            if not is_first:  # memory is touched for the first time
-                self._add(seconds / steps)
-        elif self._is_tried:
+        self._per_step = seconds / steps
+        if self._plan:
+            self._add(seconds / steps)
+        else:
             self._held += seconds
             if self._held > HOLDS:
-                self._held = 0.0
-                self._start_comparing()
-                self.threads = 1
+                self._start()
 
     def _add(self, per_step: float) -> None:
-        """Count a call, and choose the threads of the next one."""
-        best, larger = self._best, self._next
-        self._seconds.setdefault(self.threads, []).append(per_step)
-        if min(len(self._seconds.get(threads, ())) for threads in (best, larger)) < ROUNDS:
-            self.threads = larger if self.threads == best else best
+        """Count a call of a comparison, and choose the threads of the next one."""
+        if len(self._plan) % ROW:
+            self._seconds[self.threads].append(per_step)
+        self._plan.pop(0)
+        if self._plan:
+            self.threads = self._plan[0]
             return
-        of_best, of_larger = (statistics.median(self._seconds.pop(threads)[-ROUNDS:]) for threads in (best, larger))
-        if of_larger < WORTH * of_best:
-            self._best, self._next = larger, min(2 * larger, self._most)
-        else:
-            self._next = best
-        self.threads = self._best
+        of_fewer, of_more = (statistics.median(self._seconds[threads]) for threads in (self._fewer, self._more))
+        self.threads = self._more if of_more < WORTH * of_fewer else self._fewer
+        if self._fewer < self.threads < self._most:
+            self._compare(self.threads)
