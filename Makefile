@@ -55,15 +55,27 @@ test-slurm: $(INSTALLED) ## start a Slurm cluster of this machine (root, Debian)
 # A copy of the package, its kernels built with the sanitizers; `optional` would hide a failed build, so that is checked.
 SANITIZED := build/sanitized
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
-test-sanitized: $(INSTALLED) ## run the kernels' tests under AddressSanitizer and UBSan
-	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
-	cp -r set_cli tests conf setup.py pyproject.toml README.md LICENSE $(SANITIZED)
-	rm -f $(SANITIZED)/set_cli/native/*.so && ln -sf ../conf $(SANITIZED)/set_cli/conf
-	cd $(SANITIZED) && SET_SANITIZE="$(SANITIZERS)" $(abspath $(BIN))/python setup.py -q build_ext --inplace
-	ls $(SANITIZED)/set_cli/native/_core*.so
+THREAD_SANITIZER := -fsanitize=thread -fno-omit-frame-pointer -g
+SANITIZED_TESTS := tests/test_native.py tests/test_native_steps.py tests/test_native_normalization.py tests/test_units.py
+SANITIZED_TESTS += tests/test_team.py tests/test_evolve.py tests/test_augment.py tests/test_mixup.py tests/test_sparse_linear.py
+SANITIZED_PYTEST := SET_SANITIZED=1 $(abspath $(BIN))/python -m pytest -p no:cacheprovider
+define build-sanitized
+rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
+cp -r set_cli tests conf setup.py pyproject.toml README.md LICENSE $(SANITIZED)
+rm -f $(SANITIZED)/set_cli/native/*.so && ln -sf ../conf $(SANITIZED)/set_cli/conf
+cd $(SANITIZED) && SET_SANITIZE="$(1)" $(abspath $(BIN))/python setup.py -q build_ext --inplace
+ls $(SANITIZED)/set_cli/native/_core*.so
+endef
+test-sanitized: $(INSTALLED) ## run the kernels' tests under AddressSanitizer and UBSan, their threads' under ThreadSanitizer
+	$(call build-sanitized,$(SANITIZERS))
 	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 SET_SANITIZED=1 $(abspath $(BIN))/python -m pytest \
-	-p no:cacheprovider tests/test_native.py tests/test_native_normalization.py tests/test_units.py tests/test_evolve.py tests/test_augment.py tests/test_mixup.py tests/test_sparse_linear.py
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 $(SANITIZED_PYTEST) $(SANITIZED_TESTS)
+	$(call build-sanitized,$(THREAD_SANITIZER))
+	cd $(SANITIZED) && g++ -std=c++17 -O1 $(THREAD_SANITIZER) -pthread -Iset_cli/native/src tests/native/team.cpp \
+	set_cli/native/src/team.cpp -o team && ./team
+	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" TSAN_OPTIONS="exitcode=66 halt_on_error=1 \
+	ignore_noninstrumented_modules=1" $(SANITIZED_PYTEST) -k "thread or together or bits" \
+	tests/test_native.py tests/test_native_steps.py tests/test_units.py
 
 benchmarks: $(INSTALLED) ## measure this machine and write docs/benchmarks.md (with SET_DATA_DIR: epochs too)
 	GOMP_SPINCOUNT=10000 THP_MEM_ALLOC_ENABLE=1 $(BIN)/python tools/benchmarks.py

@@ -282,7 +282,7 @@ def waiting() -> str:
         )
     headers = ["waiting threads", "alone s", "two at once s", "cifar10_mlp step ms"]
     return (
-        "## Waiting threads\n\nTorch and the kernels share one OpenMP runtime, torch's. An epoch on the digits (median "
+        "## Waiting threads\n\nTorch's threads; the compiled kernels have their own, which sleep after 0.05 ms. An epoch on the digits (median "
         f"of 12), and a step of `set-bench`:\n\n{markdown(rows, headers)}"
     )
 

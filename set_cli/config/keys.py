@@ -320,7 +320,7 @@ class Backend(Section):
     ]
     threads: Annotated[
         Annotated[int, Field(ge=1, le=4096)] | None,
-        about("threads on the CPU; null: every core this process may use", "threads"),
+        about("threads on the CPU; null: as many of the cores as make it faster, by measurement", "threads"),
     ]
     precision: Annotated[
         Literal["float32", "bfloat16"], about("of activations on a GPU; weights and sums are float32 (mlp, cnn)")

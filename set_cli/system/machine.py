@@ -30,8 +30,9 @@ def prepare_for_torch() -> None:
     """Environment variables that torch reads when it is first imported; what the user has set stays.
 
     GOMP_SPINCOUNT   waiting threads sleep after some 0.1 ms: by default they spin for milliseconds, which takes the
-                     cores from everybody else (docs/benchmarks.md, "Waiting threads"). Torch's own products wait far
-                     more often than our kernels, so without those a tenth of it.
+                     cores from everybody else (docs/benchmarks.md, "Waiting threads"). These are torch's threads, of
+                     dense products; the compiled kernels have their own (native/src/team.hpp), and without those torch
+                     waits so often that it gets a tenth of it.
     THP_MEM_ALLOC_ENABLE  tensors of megabytes on huge pages: rows are read at random, and the TLB is small
     """
     if "OMP_WAIT_POLICY" not in os.environ:

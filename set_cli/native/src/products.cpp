@@ -15,21 +15,21 @@ constexpr int64_t ahead = 12;  // connections; the caller's arrays are not read 
 
 template <int N>
 INLINE void load_row(vec (&into)[N], const float* p, tail_mask tail) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int v = 0; v < N - 1; v++) into[v] = load(p + v * width);
     into[N - 1] = load_tail(p + (N - 1) * width, tail);
 }
 
 template <int N>
 INLINE void store_row(float* p, const vec (&from)[N], tail_mask tail) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int v = 0; v < N - 1; v++) store(p + v * width, from[v]);
     store_tail(p + (N - 1) * width, from[N - 1], tail);
 }
 
 template <int N>
 INLINE void fetch_row(const float* p) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int v = 0; v < N; v += 64 / (4 * width) ? 64 / (4 * width) : 1) __builtin_prefetch(p + v * width);
 }
 
@@ -43,7 +43,7 @@ void product_tile(const Rows& rows, Range mine, Spans spans, bool is_first, cons
     for (int64_t r = mine.begin; r < mine.end; r++) {
         vec acc[N];
         if (is_first)
-#pragma GCC unroll 8
+#pragma GCC unroll 16
             for (int v = 0; v < N; v++) acc[v] = broadcast(bias ? bias[r] : 0.0f);
         else load_row<N>(acc, out.row(r), tail);
         for (int64_t k = spans.begins[r - mine.begin], end = spans.ends[r - mine.begin]; k < end; k++) {
@@ -53,7 +53,7 @@ void product_tile(const Rows& rows, Range mine, Spans spans, bool is_first, cons
             }
             const float* p = in + indices[k] * in_stride;
             const vec w = broadcast(values[order ? order[k] : k]);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
             for (int v = 0; v < N - 1; v++) acc[v] = fma(w, load(p + v * width), acc[v]);
             acc[N - 1] = fma(w, load_tail(p + (N - 1) * width, tail), acc[N - 1]);
         }
@@ -72,7 +72,7 @@ void product_tile(const Rows& rows, Range mine, Spans spans, bool is_first, cons
 
 template <int N, bool Dx>
 INLINE void connection(const float* d, vec w, const vec (&x)[N], vec (&acc)[N], vec& dot, tail_mask tail) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int v = 0; v < N; v++) {
         const vec t = v < N - 1 ? load(d + v * width) : load_tail(d + v * width, tail);
         dot = fma(x[v], t, dot);
@@ -94,7 +94,7 @@ void gradients_tile(const Rows& rows, Range mine, Spans spans, bool is_first, bo
         vec xs[N], acc[N];
         load_row<N>(xs, x.row(i), tail);
         if (is_first || !Dx)
-#pragma GCC unroll 8
+#pragma GCC unroll 16
             for (int v = 0; v < N; v++) acc[v] = zero();
         else load_row<N>(acc, dx.row(i), tail);
         int64_t k = spans.begins[i - mine.begin];
@@ -118,7 +118,7 @@ void gradients_tile(const Rows& rows, Range mine, Spans spans, bool is_first, bo
             else dw[k] = sum(dot);
         }
         if (Dx && relu != 0 && is_last) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
             for (int v = 0; v < N; v++) acc[v] = where_less(zero(), xs[v], mul(acc[v], broadcast(relu)));
         }
         if (Dx) store_row<N>(dx.row(i), acc, tail);
@@ -148,7 +148,12 @@ void product_columns(int vectors, const Rows& rows, Range mine, Blocks& blocks, 
         const Spans spans = blocks.spans(block);
 #define CASE(n) \
     case n: product_tile<n, Fetch>(rows, mine, spans, block == 0, values, bias, in, in_stride, out, tail); break
-        switch (vectors) { CASE(1); CASE(2); CASE(3); CASE(4); CASE(5); CASE(6); CASE(7); CASE(8); }
+        switch (vectors) {
+            CASE(1); CASE(2); CASE(3); CASE(4); CASE(5); CASE(6); CASE(7); CASE(8);
+#if SET_ISA == 2
+            CASE(9); CASE(10); CASE(11); CASE(12); CASE(13);
+#endif
+        }
 #undef CASE
     }
 }
@@ -166,7 +171,7 @@ void gradients_columns(int vectors, const Rows& rows, Range mine, Blocks& blocks
         break
         switch (vectors) {
             CASE(1); CASE(2); CASE(3); CASE(4);
-#if SET_ISA == 512 || defined(__aarch64__)
+#if SET_ISA || defined(__aarch64__)
             CASE(5); CASE(6); CASE(7); CASE(8);
 #endif
         }

@@ -111,8 +111,9 @@ INLINE unsigned bits_at_least(words a, uint32_t threshold) {
 
 #elif SET_ISA == 2
 using vec = __m256;
-// 16 registers: an eight-vector forward tile leaves room for weight and load, the backward has two tiles.
-constexpr int width = 8, forward_vectors = 8, backward_vectors = 4;
+// 16 registers: a forward tile of 13 vectors leaves room for weight, tail and load; of the backward's two tiles the
+// inputs' may be spilled, since an FMA reads it from the nearest cache as fast.
+constexpr int width = 8, forward_vectors = 13, backward_vectors = 7;
 using tail_mask = __m256i;
 INLINE tail_mask make_tail(int lanes) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
