@@ -282,7 +282,8 @@ def waiting() -> str:
         )
     headers = ["waiting threads", "alone s", "two at once s", "cifar10_mlp step ms"]
     return (
-        "## Waiting threads\n\nTorch's threads; the compiled kernels have their own, which sleep after 0.05 ms. An epoch on the digits (median "
+        "## Waiting threads\n\nTorch's threads; the compiled kernels' own sleep after 0.05 ms. "
+        f"An epoch on the digits (median "
         f"of 12), and a step of `set-bench`:\n\n{markdown(rows, headers)}"
     )
 
