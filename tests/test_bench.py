@@ -26,6 +26,7 @@ KEYS = "workload engine device threads connections ms_median ms_best vs_dense vs
 pytestmark = pytest.mark.skipif(native.core is None, reason=f"no compiled kernels here: {native.missing}")
 
 
+@pytest.mark.slow  # a process for each engine's memory
 def test_json_has_the_contracts_rows_and_nothing_else_on_stdout(tmp_path: Path) -> None:
     arguments = ["--workload", "higgs_mlp", "init", "--engine", "native", "dense", "--threads", "1", "--repeats", "1"]
     result = run_command(BENCH, *arguments, "--format", "json", folder=tmp_path)

@@ -612,6 +612,7 @@ print(hashlib.sha256(rows["train"].x.tobytes() + rows["test"].x.tobytes()).hexdi
 """
 
 
+@pytest.mark.slow  # eight processes that import torch
 def test_of_eight_processes_one_fetches(mnist: dict[str, bytes], server: Server, tmp_path: Path) -> None:
     said = tmp_path / "said"
 

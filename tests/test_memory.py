@@ -30,6 +30,7 @@ print("trained", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000, "MB
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+@pytest.mark.slow  # fills two gigabytes
 def test_a_hundred_thousand_square_layer_trains_in_two_gigabytes(optimizer: str, tmp_path: Path) -> None:
     result = run_python("-c", TRAIN_UNDER_CAP.format(optimizer=optimizer), folder=tmp_path, OMP_NUM_THREADS="2")
     assert result.returncode == 0, result.stderr

@@ -719,6 +719,7 @@ def test_a_layer_adapts_to_its_type() -> None:
     assert copy.deepcopy(layer).float()(torch.ones(3, 40)).shape == (3, 30)
 
 
+@pytest.mark.slow  # a process that trains on torch's products
 def test_everything_works_without_the_compiled_module(tmp_path: Path) -> None:
     program = "import sys; sys.modules['set_cli.native._core'] = None\nfrom set_cli.commands.train import main; main()"
     result = run_python("-c", program, "train.epochs=1", "progress=plain", folder=tmp_path)

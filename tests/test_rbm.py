@@ -441,6 +441,7 @@ def test_settings_of_another_architecture_are_refused(overrides: list[str], sent
     assert str(caught.value) == sentence
 
 
+@pytest.mark.slow  # trains scikit-learn's RBM too
 def test_persistent_chains_learn_as_well_as_scikit_learns(compose: Compose, tmp_path: Path) -> None:
     """The same rows, hidden units, batches, learning rate and epochs; the same annealing measures all of them."""
     sampler, parts = Sampler(0, torch.device("cpu")), bundled_digits()[0]

@@ -23,6 +23,7 @@ def test_the_papers_recipe_changes_nothing() -> None:
 
 @pytest.mark.parametrize("epochs", [1, 10, 1000])
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.slow  # every pair
 def test_a_recipe_suits_every_pair_however_long_it_trains(model: str, epochs: int) -> None:
     for dataset in DATASETS:
         words = (f"dataset={dataset}", f"model={model}", f"train.epochs={epochs}")

@@ -434,6 +434,7 @@ def test_the_time_left_is_in_a_unit_that_one_would_say(seconds: float, left: str
     assert left in pace_line(1, 3, outcomes("done", "lost", seconds=seconds), 1)
 
 
+@pytest.mark.slow  # three sweeps
 def test_every_run_of_a_sweep_is_announced(tmp_path: Path, set_train: Command) -> None:
     run = ("train.epochs=1", "model.hidden=[20]", ONE_THREAD)
     result = set_train("-m", "seed=0,1", *run)

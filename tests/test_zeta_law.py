@@ -174,6 +174,7 @@ def test_p_is_the_share_of_samples_that_igraph_finds_further_away(monkeypatch: p
     assert found.p == np.mean([distance > found.distance for distance in theirs])
 
 
+@pytest.mark.slow  # many samples
 def test_p_of_true_power_laws_is_anything() -> None:
     """Below 0.1 one time in ten: a test that rejected more would say of true power laws that they are none."""
     fits = [fit_power_law(draw(3.0, 5, 100, np.random.default_rng(seed)), samples=40) for seed in range(60)]
