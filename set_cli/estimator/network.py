@@ -23,6 +23,7 @@ from set_cli.system import streams
 from set_cli.training.architectures import evaluation_rows
 from set_cli.training.evolution import evolve_model
 from set_cli.training.optimizer import build_optimizer
+from set_cli.training.pace import Pace
 from set_cli.training.supervised import is_finite, train_epoch
 
 
@@ -44,6 +45,7 @@ class Network:
         self.optimizer = build_optimizer(self.model, config.train)
         self.built_as = _structure(config, features, classes)
         self.losses: list[float] = []
+        self._pace = Pace(torch.get_num_threads(), tried=config.backend.threads is None)
 
     def continue_as(self, config: Config, features: int, classes: int) -> None:
         """Train with other settings from here on; ValueError where they ask for another network."""
@@ -62,7 +64,9 @@ class Network:
         """Train an epoch and return its mean loss; DivergedError where that makes no sense."""
         epoch = len(self.losses) + 1
         rows.draw(streams.generator(config.seed, "data", epoch, 1))
-        loss = train_epoch(self.model, rows, self.optimizer, config, epoch, lambda done, of, state: None)
+        loss = train_epoch(
+            self.model, rows, self.optimizer, config, epoch, lambda done, of, state: None, pace=self._pace
+        )
         if not is_finite(self.model, [loss]):
             raise DivergedError(
                 f"the loss or a weight became NaN or infinite in epoch {epoch}: expected a learning_rate that this "

@@ -47,8 +47,9 @@ class Together:
 
     def follow(self) -> None:
         """Train the connections that the network has now."""
-        is_possible = self._rows is not None and self._pass.whole_batches > 0
-        self._steps = self._make() if is_possible else None
+        self._steps: Steps | None = None  # whose memory is free before others take theirs
+        if self._rows is not None and self._pass.whole_batches:
+            self._steps = self._make()
 
     def learn(self) -> bool:
         """Do the next steps; False where the next one has to be done alone."""
