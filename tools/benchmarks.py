@@ -377,10 +377,10 @@ of that when their data lie in the caches, so what is left to gain is traffic, n
 nearly as fast as AVX-512). Within a whole step they are 20 to 40 % slower than alone: weights, momenta, gradients, both
 index structures and the activations are some 20 MB, and the L3 is shared with other machines of the host.
 
-Python does not bound the step of a small network any more: several are one call. A second thread makes it 1.2 to 1.5 times
-faster and not twice, since half of the activations that a layer reads were written by the other core and lie in its cache.
-Dividing the batch instead of the neurons would avoid that, but each connection's overhead would be spent on fewer rows. The
-dense step beside it varies by a half from run to run.
+Python does not bound the step of a small network any more: several are one call. A second thread makes it 1.2 to 1.5
+times faster and not twice: half of the activations that a layer reads were written by the other core and lie in its
+cache. Dividing the batch instead of the neurons would avoid that; it was not tried, since a sum over the batch would
+then have to be in the same parts with one thread too. The dense step beside it varies by a half from run to run.
 
 A layer alone (`layer_…`) is bound by the same traffic, a cache line in 0.6 ns on the Xeon that its table is from. Per
 connection and 16 rows of the batch that is one line forward and one backward, and forward one more for the weight,
