@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,11 @@ import torch
 from torch import nn
 
 from set_cli import native
+from set_cli.bench import measure as measuring
+from set_cli.bench.beside import neighbours
 from set_cli.bench.layers import LAYERS, SPARSELAB, Layers, why_no_sparselab
 from set_cli.bench.measure import as_json, measure, ratio
+from set_cli.bench.table import render
 from set_cli.bench.workloads import ENGINES, MACHINES, NETWORKS, Machine, Network, prepare, why_not
 from set_cli.models.counts import sparse_layers
 from set_cli.models.rbm import RBM
@@ -214,3 +219,43 @@ def test_sparselab_is_compared_where_it_is() -> None:
     assert why_not("higgs_mlp", SPARSELAB) == "it is compared in the workload layer"
     assert why_not("layer_1024_0.1_32", SPARSELAB) == why_no_sparselab()
     assert why_not("layer_1024_0.1_32", SPARSELAB, torch.device("cuda")) == "it computes on the CPU"
+
+
+def test_beside_busy_processes_there_is_a_second_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "small", SMALL)
+    monkeypatch.setattr(measuring, "SECONDS_PER_TURN", 0.02)
+    monkeypatch.setattr(measuring, "SECONDS_BESIDE", 0.02)
+    alone, beside = (measure("small", ["native", "dense"], 2, False, lambda _: None, beside=n) for n in (0, 1))
+    assert all(row.ms_beside is row.vs_alone is None for row in alone)
+    assert all((row.ms_beside or 0) > 0 and (row.vs_alone or 0) > 0 for row in beside)
+    assert "ms_beside" not in as_json(alone)
+    assert [row["vs_alone"] for row in json.loads(as_json(beside))] == [row.vs_alone for row in beside]
+    assert "vs alone" not in render(alone, 200)
+    assert "vs alone" in render(beside, 200)
+
+
+def test_busy_processes_compute_when_they_are_let_and_end_with_the_context() -> None:
+    def seconds(pid: int) -> float:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    with neighbours(2) as others:
+        pids = [process.pid for process in others._processes]
+        with others.computing():
+            deadline = time.monotonic() + 60
+            while min(map(seconds, pids)) < 0.3 and time.monotonic() < deadline:
+                time.sleep(0.05)
+        assert min(map(seconds, pids)) >= 0.3
+        time.sleep(0.3)  # the last round of what they count
+        before = list(map(seconds, pids))
+        time.sleep(0.3)
+        assert list(map(seconds, pids)) == pytest.approx(before, abs=0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_threads_are_chosen_before_anything_is_measured() -> None:
+    task = prepare("higgs_mlp", "native")
+    assert task.pace is not None
+    assert not task.pace.is_settled
+    measuring._calls_per_turn(task)
+    assert task.pace.is_settled

@@ -16,6 +16,7 @@ from set_cli.config import Config
 from set_cli.data.inputs import Inputs
 from set_cli.data.parts import Part
 from set_cli.data.scaling import unscaled
+from set_cli.models.activations import SReLU
 from set_cli.models.rbm import RBM
 from set_cli.models.stack import SparseSequential
 from set_cli.training import contrastive, native_steps, supervised
@@ -297,3 +298,14 @@ def test_many_steps_of_contrastive_divergence_have_the_bits_of_single_ones(
     for other_losses, others in found:
         assert other_losses == losses
         assert same(others, arrays)
+
+
+def test_a_parameter_of_two_layers_is_left_to_autograd(compose: Compose) -> None:
+    config = compose("model.hidden=[64,64]", "train.batch_size=50")
+    model = build_network(config, digits(config), CPU).model
+    optimizer = build_optimizer(model, config.train)
+    assert native_steps.native_steps(model, optimizer, config.train, 50, 64) is not None
+    first, second = [module for module in model.modules() if isinstance(module, SReLU)][:2]
+    second.t_left = first.t_left
+    optimizer = build_optimizer(model, config.train)
+    assert native_steps.native_steps(model, optimizer, config.train, 50, 64) is None

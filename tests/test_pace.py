@@ -87,3 +87,46 @@ def test_it_is_tried_again_when_others_may_have_come_or_gone(clock: Clock) -> No
 def test_a_number_that_was_asked_for_is_not_questioned(clock: Clock) -> None:
     pace = Pace(3, tried=False)
     assert {threads for _, threads in train(pace, clock, lambda threads: 1e-3 * threads, 30)} == {3}
+
+
+def test_it_finds_its_way_down_as_well(clock: Clock) -> None:
+    pace, busy = Pace(16, tried=True), {n: 1e-3 / n for n in (1, 2, 4, 8, 16)}
+    train(pace, clock, busy.__getitem__, 200)
+    assert pace.chosen == 16
+    busy.update({n: 1e-3 * n for n in busy})
+    while pace.chosen != 1:
+        assert clock.now < 20 * HOLDS
+        train(pace, clock, busy.__getitem__, 1)
+
+
+def test_comparing_takes_a_small_part_of_a_training_with_long_steps(clock: Clock) -> None:
+    pace, counts = Pace(32, tried=True), {n: 0 for n in (1, 2, 4, 8, 16, 32)}
+    while clock.now < 3600:
+        ((steps, threads),) = train(pace, clock, lambda threads: 2.0 / threads, 1)
+        counts[threads] += steps
+    fastest = counts[32] * 2.0 / 32
+    assert fastest > 0.9 * 3600
+    assert pace.chosen == 32
+
+
+def test_no_number_is_chosen_before_two_were_compared(clock: Clock) -> None:
+    pace = Pace(2, tried=True)
+    found = []
+    for calls in (0, 3, 20):
+        train(pace, clock, lambda threads: 1e-3, calls)
+        found.append((pace.chosen, pace.is_settled))
+    assert found == [(None, False), (None, False), (1, True)]
+    fixed = Pace(2, tried=False)
+    train(fixed, clock, lambda threads: 1e-3, 3)
+    assert fixed.chosen is None
+    assert fixed.is_settled
+
+
+def test_after_a_change_a_call_is_no_longer_than_before(clock: Clock) -> None:
+    pace = Pace(16, tried=True)
+    lengths = []
+    for _ in range(400):
+        before = clock.now
+        train(pace, clock, lambda threads: 4e-3 / threads, 1)
+        lengths.append(clock.now - before)
+    assert max(lengths) <= LONGEST_CALL * 1.001

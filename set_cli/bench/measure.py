@@ -28,7 +28,8 @@ WITH_NEIGHBOURS = ("ms_beside", "vs_alone")
 class Row:
     """One line of the result; times in milliseconds, vs_* how many times faster, memory in MB above imports.
 
-    ms_beside, vs_alone  beside busy processes, where there were any: the median, and how many times the time alone
+    threads              that were used
+    ms_beside, vs_alone  beside busy processes, where there were any: the mean, and how many times the mean alone
     """
 
     workload: str
@@ -65,6 +66,7 @@ def measure(
     calls = {engine: _calls_per_turn(task) for engine, task in tasks.items()}
     rounds: dict[str, list[float]] = {engine: [] for engine in engines}
     best = dict.fromkeys(engines, float("inf"))
+    means: dict[str, list[float]] = {engine: [] for engine in engines}
     busy: dict[str, list[float]] = {engine: [] for engine in engines}
     gc.collect()
     gc.disable()
@@ -75,6 +77,7 @@ def measure(
                 for engine, task in tasks.items():
                     times = [_seconds(task) for _ in range(calls[engine])]
                     rounds[engine].append(statistics.median(times))
+                    means[engine].append(statistics.fmean(times))
                     best[engine] = min(best[engine], *times)
                 if beside:
                     progress(f"{workload}: round {number + 1} of {repeats}, {beside} busy processes beside it")
@@ -84,6 +87,7 @@ def measure(
     finally:
         gc.enable()
     connections = {engine: task.connections for engine, task in tasks.items()}
+    threads = {engine: task.pace.threads if task.pace else torch.get_num_threads() for engine, task in tasks.items()}
     del tasks
     rows = []
     for engine in engines:
@@ -93,7 +97,7 @@ def measure(
                 workload,
                 engine,
                 device.type,
-                torch.get_num_threads(),
+                threads[engine],
                 connections[engine],
                 round(1e3 * statistics.median(rounds[engine]), 4),
                 round(1e3 * best[engine], 4),
@@ -102,7 +106,7 @@ def measure(
                 peak_memory(workload, engine, device, precision) if memory else None,
                 precision,
                 round(1e3 * statistics.median(busy[engine]), 4) if beside else None,
-                _times_alone(rounds[engine], busy[engine]) if beside else None,
+                _times_alone(means[engine], busy[engine]) if beside else None,
             )
         )
     return rows
@@ -129,6 +133,8 @@ def _times_alone(alone: Sequence[float], beside: Sequence[float]) -> float:
 
 def _calls_per_turn(task: Task) -> int:
     _seconds(task)  # caches, threads and lazy structures
+    while task.pace is not None and not task.pace.is_settled:
+        task.run()
     start = time.perf_counter()
     task.run()
     once = max(time.perf_counter() - start, 1e-6)

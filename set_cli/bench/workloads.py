@@ -7,6 +7,7 @@ is one fixed batch, the learning rate so small that nothing saturates while the 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -46,11 +47,13 @@ class Task:
     """One engine at one workload: `run` does the work and says how often; connections of the whole network.
 
     streams  that the work draws from, where it may be recorded as a CUDA graph; None where not
+    pace     what chooses its threads; None: torch's
     """
 
     run: Callable[[], int]
     connections: int
     streams: Sequence[RandomStream] | None = None
+    pace: Pace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +249,7 @@ def _prepare(workload: str, engine: str, device: torch.device, precision: Precis
     if steps := native_steps(model, optimizer, SETTINGS, *x.shape):
         steps.x.copy_(x)
         labels = y.repeat(MOST_STEPS)
-        return Task(_together(lambda rates, threads: steps.run(rates, labels, threads)), count_connections(model))
+        return _together(lambda rates, threads: steps.run(rates, labels, threads), count_connections(model))
     if engine in ARRANGING:
         x = find_engine(engine).arrange(x)  # as the input pipeline hands it over
 
@@ -272,12 +275,12 @@ def _once(work: Callable[[], None]) -> Callable[[], int]:
     return run
 
 
-def _together(work: Callable[[list[float], int], object]) -> Callable[[], int]:
+def _together(work: Callable[[list[float], int], object], connections: int) -> Task:
     """Steps on one batch as set-train does them: several in a call, with the threads that are fastest.
 
     work  takes the learning rate of each step, and the threads
     """
-    pace = Pace(torch.get_num_threads(), tried=True)
+    pace = Pace(torch.get_num_threads(), tried=True, holds=math.inf)
 
     def run() -> int:
         steps = pace.steps(MOST_STEPS)
@@ -285,7 +288,7 @@ def _together(work: Callable[[list[float], int], object]) -> Callable[[], int]:
             work([SETTINGS.lr] * steps, pace.threads)
         return steps
 
-    return run
+    return Task(run, connections, pace=pace)
 
 
 def _optimizer(model: nn.Module, engine: str) -> torch.optim.Optimizer:
@@ -313,7 +316,7 @@ def _contrast(machine: Machine, engine: str, device: torch.device) -> Task:
         steps = divergence.steps(optimizer, SETTINGS, machine.n_batch)
     if steps is not None:
         steps.v.copy_(v)
-        return Task(_together(steps.run), count_connections(model))
+        return _together(steps.run, count_connections(model))
 
     def step() -> None:
         with kernels():

@@ -45,7 +45,13 @@ class Network:
         self.optimizer = build_optimizer(self.model, config.train)
         self.built_as = _structure(config, features, classes)
         self.losses: list[float] = []
-        self._pace = Pace(torch.get_num_threads(), tried=config.backend.threads is None)
+        self._pace: Pace | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_pace"}  # another machine has another
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state | {"_pace": None}
 
     def continue_as(self, config: Config, features: int, classes: int) -> None:
         """Train with other settings from here on; ValueError where they ask for another network."""
@@ -64,6 +70,9 @@ class Network:
         """Train an epoch and return its mean loss; DivergedError where that makes no sense."""
         epoch = len(self.losses) + 1
         rows.draw(streams.generator(config.seed, "data", epoch, 1))
+        threads, is_open = torch.get_num_threads(), config.backend.threads is None
+        if self._pace is None or self._pace.asked != (threads, is_open):
+            self._pace = Pace(threads, tried=is_open)
         loss = train_epoch(
             self.model, rows, self.optimizer, config, epoch, lambda done, of, state: None, pace=self._pace
         )

@@ -143,7 +143,8 @@ def native_steps(
     x = native.new_columns(n_batch, features)
     modules = list(model._modules.values())
     steps, tensors, after = collect(modules, 0, x, forwards=0)
-    if not steps or after < len(modules):
+    is_shared = len({id(tensor) for tensor in tensors}) < len(tensors)  # its gradient would be a sum over layers
+    if not steps or after < len(modules) or is_shared:
         return None
     return NativeSteps(model, optimizer, train, steps, tensors, x)
 

@@ -55,7 +55,9 @@ class Together:
         """Do the next steps; False where the next one has to be done alone."""
         one_pass, train = self._pass, self._config.train
         left = one_pass.whole_batches
-        if self._steps is None or self._rows is None or not left:
+        if not left:
+            self._steps = None  # its memory, which the last step may need
+        if self._steps is None or self._rows is None:
             return False
         done = (self._epoch - 1) * one_pass.steps + one_pass.steps_done
         if every := self._config.evolve.every_steps:

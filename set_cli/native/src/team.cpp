@@ -7,9 +7,9 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <memory>
 #include <mutex>
-#include <system_error>
 #include <thread>
 
 namespace set_native {
@@ -202,9 +202,9 @@ class Pool {
         while (helpers < wanted && start_helper()) {  // with fewer it takes longer, no more
         }
         posted.fetch_add(1);
-        const bool is_needed = asleep > 0;
+        int64_t needed = std::min(asleep, job->helpers());
         lock.unlock();
-        if (is_needed) is_posted.notify_all();
+        for (; needed > 0; needed--) is_posted.notify_one();
     }
 
     void remove(const std::shared_ptr<Job>& job) {
@@ -226,7 +226,7 @@ class Pool {
         bool is_started = true;
         try {
             std::thread([this] { serve(); }).detach();
-        } catch (const std::system_error&) {
+        } catch (const std::exception&) {  // no thread, or no memory for one
             is_started = false;
         }
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -288,7 +288,7 @@ Pool& the_pool() {
 
 void Phases::run(int64_t rounds) const {
     const FlushToZero mode;
-    if (all.empty()) return;
+    if (all.empty() || rounds < 1) return;
     if (threads == 1) {
         for (int64_t round = 0; round < rounds; round++)
             for (const Phase& each : all)

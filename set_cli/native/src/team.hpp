@@ -2,7 +2,7 @@
 //
 // A phase is a number of pieces, to be done in any order; the next phase begins when all of them are done. Threads claim
 // pieces, so the caller does whatever nobody else has begun, and waits only for pieces that another thread is doing: one
-// that the system has put aside, or that has not woken up yet, holds nobody up.
+// that has not woken up yet holds nobody up, and one that the system has put aside only until it has ended its piece.
 #pragma once
 #include <algorithm>
 #include <cstdint>
