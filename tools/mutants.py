@@ -129,14 +129,14 @@ MUTANTS = (
     Mutant(
         "pace: the slower number of threads",
         "training/pace.py",
-        "if of_more < WORTH * of_fewer",
-        "if of_more > WORTH * of_fewer",
+        "is_faster = of_more < WORTH * of_fewer",
+        "is_faster = of_more > WORTH * of_fewer",
         "tests/test_pace.py",
     ),
     Mutant(
         "pace: never compared again",
         "training/pace.py",
-        "            if self._held > HOLDS:\n",
+        "            if self._held > max(self._holds, self._spent / SHARE):\n",
         "            if False:\n",
         "tests/test_pace.py",
     ),
