@@ -14,7 +14,7 @@ from set_cli.config.keys import Method
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.evolve import LastStep, evolve
 from set_cli.sparse.pattern import Csr, check_pattern
-from set_cli.sparse.rules import REGROWTH, REMOVAL, WIRING, View, magnitude
+from set_cli.sparse.rules import REGROWTH, REMOVAL, WIRING, Site, View, magnitude
 from tests.builders import layers
 from tests.oracles import cells_of, view_of
 
@@ -58,7 +58,8 @@ def test_every_pair_of_rules_keeps_the_number_of_connections(removal: str, regro
 
 @pytest.mark.parametrize("wiring", WIRING)
 def test_every_wiring_has_the_expected_number_of_connections(wiring: str) -> None:
-    counts = [check_pattern(WIRING[wiring](300, 200, 5, np.random.default_rng(seed))).nnz for seed in range(20)]
+    site = Site(300, 200, 2500 / 60000)
+    counts = [check_pattern(WIRING[wiring](site, np.random.default_rng(seed))).nnz for seed in range(20)]
     assert abs(np.mean(counts) - 2500) < 60
 
 

@@ -273,7 +273,7 @@ def method_facts(method: str) -> MethodFacts:
 
 
 class Method(Section):
-    """A named configuration of rules: SET, or one of the paper's baselines. The rules are in sparse/rules.py."""
+    """A named configuration of rules: SET, or one of the paper's baselines. The rules are in sparse/rules/."""
 
     name: Annotated[
         MethodName,

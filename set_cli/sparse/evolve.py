@@ -1,8 +1,8 @@
 """SET's algorithm: remove connections of a layer, then grow as many elsewhere.
 
 Mocanu et al., Nature Communications 9:2383 (2018), Algorithm 1 (Box 1). Which connections go and which come is up to
-the rules (rules.py). The code runs in torch's operations, on any device; on the CPU the compiled kernels take over
-SET's removal (in rules.py) and `splice`, with the same result.
+the rules (rules/). The code runs in torch's operations, on any device; on the CPU the compiled kernels take over
+SET's removal (in rules/removal.py) and `splice`, with the same result.
 """
 
 from __future__ import annotations

@@ -1,0 +1,53 @@
+"""The rules of which a method is made: how a layer is wired, which connections are removed, and where others grow.
+
+A rule is a pure function of a view of the layer and a random generator. To add one, write the function in removal.py,
+regrowth.py or wiring.py, name it in its table here, and add that name to its key in config/keys.py. Nothing here
+allocates the n_in x n_out matrix: time and memory grow with the connections. Random numbers are always NumPy's, so a
+seed gives the same topology on every device.
+
+SET's rules are from Mocanu et al., Nature Communications 9:2383 (2018), Eq. 1 and Algorithm 1 (Box 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from set_cli.sparse.rules.regrowth import random_cells
+from set_cli.sparse.rules.removal import magnitude, signed_magnitude
+from set_cli.sparse.rules.view import Options, Regrowth, Removal, Removed, Site, View, Wiring
+from set_cli.sparse.rules.wiring import connection_probability, erdos_renyi, random_wiring
+
+__all__ = [
+    "REGROWTH",
+    "REMOVAL",
+    "WIRING",
+    "Options",
+    "Regrowth",
+    "Removal",
+    "Removed",
+    "Site",
+    "View",
+    "Wiring",
+    "connection_probability",
+    "erdos_renyi",
+    "find_rule",
+    "magnitude",
+    "random_cells",
+    "signed_magnitude",
+]
+
+Rule = TypeVar("Rule", Removal, Regrowth)
+
+WIRING: dict[str, Wiring] = {"erdos_renyi": random_wiring}
+REMOVAL: dict[str, Removal] = {"signed": signed_magnitude, "magnitude": magnitude}
+REGROWTH: dict[str, Regrowth] = {"random": random_cells}
+
+
+def find_rule(key: str, rule: str | Rule, table: Mapping[str, Rule]) -> Rule:
+    """The rule of this name, or the function itself; ValueError where the table has no such name."""
+    if not isinstance(rule, str):
+        return rule
+    if rule not in table:
+        raise ValueError(f"{key}: expected one of {', '.join(table)}, or a function, got {rule!r}")
+    return table[rule]
