@@ -51,7 +51,7 @@ SMALL = (
 def network(config: Config, shape: tuple[int, ...], engine: str = "native", classes: int = 10) -> nn.Sequential:
     epsilon = None if config.method.name == "dense" else config.epsilon
     plans = plan_cnn(config.model, epsilon, shape, classes)
-    return build_cnn(plans, config.model, epsilon, {plan.name: engine for plan in plans}, config.seed, shape)
+    return build_cnn(plans, config.model, {plan.name: engine for plan in plans}, config.seed, shape)
 
 
 def test_the_dense_network_has_exactly_the_papers_parameters(compose: Compose) -> None:

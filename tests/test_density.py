@@ -11,11 +11,14 @@ import torch
 
 import set_cli
 from set_cli.config import Config, from_mapping, identity
+from set_cli.data.catalog import CATALOG
 from set_cli.errors import ConfigError
 from set_cli.runs.summary import read_rows
 from set_cli.sparse import SparseLinear
+from set_cli.sparse.rules import connection_probability
 from set_cli.system.files import read_json
 from set_cli.training.density import connections_after, remaining_share
+from set_cli.training.network import plan_network
 from tests.builders import MODELS, TINY, interrupted, science, train
 from tests.conftest import Compose, compose_mapping
 
@@ -99,7 +102,9 @@ def test_a_run_starts_denser_and_resumes_within_an_epoch_bit_for_bit(
 
 def test_other_methods_start_as_they_stay(compose: Compose) -> None:
     fixed = compose(*TINY, *MODELS["mlp"], "method=fixprob", *FALLING)
-    assert fixed.starting_epsilon == fixed.epsilon
+    plans = plan_network(fixed, CATALOG["digits"])
+    asked = [connection_probability(plan.n_in, plan.n_out, 2) for plan in plans if plan.sparse]
+    assert [plan.probability for plan in plans if plan.sparse] == asked
     assert identity(fixed) == identity(compose(*TINY, *MODELS["mlp"], "method=fixprob", "epsilon=2"))
     assert len({identity(composed(*words)) for words in ((), ("evolve.epsilon_start=9",))}) == 2
 

@@ -296,9 +296,9 @@ def test_a_moved_network_computes_on_its_device_only(overrides: tuple[str, ...],
     on_masked = {plan.name: "masked" for plan in plans}
     model: nn.Module
     if config.model.name == "cnn":
-        model = build_cnn(plans, config.model, config.epsilon, on_masked, 0, shape)
+        model = build_cnn(plans, config.model, on_masked, 0, shape)
     else:
-        model = build_mlp(plans, config.model, config.epsilon, on_masked, 0)
+        model = build_mlp(plans, config.model, on_masked, 0)
     model.to(META).eval()
     logits = model(torch.empty(7, 64, device=META))
     assert (logits.device, logits.shape) == (META, (7, 10))
@@ -350,7 +350,7 @@ torch.set_num_threads(1)
 engine, config = sys.argv[1], from_mapping(json.loads(sys.argv[2]))
 plans = plan_mlp(config.model, 20, 64, 10)
 def step(plans):
-    model = build_mlp(plans, config.model, 20, {plan.name: engine for plan in plans}, 0)
+    model = build_mlp(plans, config.model, {plan.name: engine for plan in plans}, 0)
     optimizer = build_optimizer(model, config.train)
     for _ in range(2):
         optimizer.zero_grad()

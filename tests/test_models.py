@@ -33,7 +33,7 @@ def on_torch(plans: list[LayerPlan]) -> dict[str, str]:
 def test_connections_are_the_papers(dataset: str, features: int, asked: int, dense: int, compose: Compose) -> None:
     config = compose(f"dataset={dataset}")
     plans = plan_mlp(config.model, config.epsilon, features, 10)
-    model = build_mlp(plans, config.model, config.epsilon, on_torch(plans), 0)
+    model = build_mlp(plans, config.model, on_torch(plans), 0)
     totals = count_totals(count_layers(model, 1))
     deviation = math.sqrt(sum(p.connections_asked * (1 - p.probability) for p in plans if p.sparse))
     assert round(sum(plan.connections_asked for plan in plans)) == asked
@@ -51,7 +51,7 @@ def test_a_probability_of_one_makes_a_dense_layer_that_says_so(compose: Compose)
     plans = plan_mlp(config.model, config.epsilon, 784, 10)
     assert [plan.sparse for plan in plans] == [True, False, False, False]
     assert "connection probability 2.02 is 1 or more: dense, does not evolve" in plans[1].reason
-    assert list(sparse_layers(build_mlp(plans, config.model, 20, on_torch(plans), 0))) == ["layer1"]
+    assert list(sparse_layers(build_mlp(plans, config.model, on_torch(plans), 0))) == ["layer1"]
 
 
 def test_set_and_fixprob_start_from_the_same_network(compose: Compose) -> None:
@@ -66,7 +66,7 @@ def test_set_and_fixprob_start_from_the_same_network(compose: Compose) -> None:
 
 def test_dense_has_every_connection(compose: Compose) -> None:
     config = compose()
-    model = build_mlp(plan_mlp(config.model, None, 64, 10), config.model, None, {}, 0)
+    model = build_mlp(plan_mlp(config.model, None, 64, 10), config.model, {}, 0)
     assert not sparse_layers(model)
     assert count_connections(model) == 64 * 300 + 300 * 300 + 300 * 10
     limit = math.sqrt(6 / 364)

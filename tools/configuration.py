@@ -50,6 +50,14 @@ def text() -> str:
         "",
     ]
     lines += ["| recipe | settings |", "|---|---|", *_recipes()]
+    lines += [
+        "",
+        "## When each method evolves",
+        "",
+        "`conf/method_time/`, over the settings of the pair and the recipe. Its rules are in `conf/method/`.",
+        "",
+    ]
+    lines += ["| method | settings |", "|---|---|", *_methods()]
     return "\n".join(lines) + "\n"
 
 
@@ -91,6 +99,12 @@ def _recipes() -> Iterator[str]:
         words = " ".join(f"{group}={name}" for group, name in zip(("dataset", "model"), pair, strict=True) if name)
         settings = " ".join(f"{key}={shown(value)}" for key, value in _read(path).items())
         yield f"| `recipe={recipe} {words}` | {settings} |"
+
+
+def _methods() -> Iterator[str]:
+    for path in sorted((CONF / "method_time").glob("*.yaml")):
+        settings = " ".join(f"{key}={shown(value)}" for key, value in _read(path).items())
+        yield f"| `method={path.stem}` | {settings} |"
 
 
 if __name__ == "__main__":

@@ -98,9 +98,9 @@ class Network:
         )
         if self.channels is None:
             plans = plan_mlp(model, epsilon, features, classes)
-            return build_mlp(plans, model, epsilon, {plan.name: engine for plan in plans}, SEED)
+            return build_mlp(plans, model, {plan.name: engine for plan in plans}, SEED)
         plans = plan_cnn(model, epsilon, self.shape, classes)
-        return build_cnn(plans, model, epsilon, {plan.name: engine for plan in plans}, SEED, self.shape)
+        return build_cnn(plans, model, {plan.name: engine for plan in plans}, SEED, self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Machine:
         )
         (plan,) = plan_rbm(model, self.epsilon if sparse else None, self.n_visible)
         mean = np.full(self.n_visible, 0.2, np.float32)
-        return build_rbm(plan, model, self.epsilon if sparse else None, engine, SEED, mean, self.n_batch, 0)
+        return build_rbm(plan, model, engine, SEED, mean, self.n_batch, 0)
 
 
 def _mask(network: nn.Module, epsilon: float) -> None:

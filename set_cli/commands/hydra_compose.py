@@ -6,7 +6,6 @@ import functools
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from set_cli.commands.hydra_defaults import compose, plain
+from set_cli.commands.hydra_defaults import plain
 from set_cli.commands.hydra_launcher import offer_launcher
 from set_cli.commands.hydra_received import refuse_packages
-from set_cli.commands.hydra_words import count_runs, in_shell, parsed_override, quoted_if_needed
+from set_cli.commands.hydra_words import count_runs, in_shell, quoted_if_needed
 from set_cli.config import Config, flatten, from_mapping, known_keys, scientific
 from set_cli.config.guesses import not_a_key, option_meant
 from set_cli.errors import ConfigError, Interrupted
@@ -252,7 +251,7 @@ def _composition_error(error: Exception, arguments: list[str]) -> str:
         key = text.split("'")[1]
         if key in known_keys():
             return f"{key} has no meaning for this data set, model or method (--cfg job lists the keys that have)"
-        return _unknown_key(key, arguments)
+        return not_a_key(key, known_keys())
     if text.startswith("Could not append to config. An item is already at"):
         key = text.split("'")[1]
         return f"+{key}: the key is there already; write {key}=… without +"
@@ -261,28 +260,6 @@ def _composition_error(error: Exception, arguments: list[str]) -> str:
     if "missing EQUAL" in text:
         return f"{text.splitlines()[0].removeprefix('Error parsing override ')}: expected key=value"
     return f"the command line cannot be composed: {_lines(error, 2)}"
-
-
-def _unknown_key(key: str, arguments: list[str]) -> str:
-    """What a key that there is not may have meant; of a density, the epsilon that gives it."""
-    if key.rpartition(".")[2].lower() not in ("density", "sparsity"):
-        return not_a_key(key, known_keys())
-    wanted = [word for word in arguments if word.partition("=")[0] == key]
-    others = [word for word in arguments if "=" in word and word not in wanted and not word.startswith("-")]
-    with suppress(Exception):  # what is wrong with the others is said once this word is gone
-        from set_cli.commands.density import epsilon_sentence  # needs torch, which takes a second to import
-
-        firsts = [_first(word) for word in others]
-        return epsilon_sentence(key, wanted[0].partition("=")[2], from_mapping(compose(firsts)))
-    return not_a_key(key, known_keys())
-
-
-def _first(word: str) -> str:
-    """A word of a sweep with the first of its values."""
-    parsed = parsed_override(word)
-    if parsed is None or not parsed.is_discrete_sweep():
-        return word
-    return f"{parsed.get_key_element()}={next(parsed.sweep_string_iterator())}"
 
 
 def _lines(error: Exception, most: int) -> str:

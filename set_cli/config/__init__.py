@@ -13,6 +13,7 @@ from set_cli.config.keys import Config as Config
 from set_cli.config.keys import Data as Data
 from set_cli.config.keys import Dataset as Dataset
 from set_cli.config.keys import Evolve as Evolve
+from set_cli.config.keys import Method as Method
 from set_cli.config.keys import Model as Model
 from set_cli.config.keys import Train as Train
 from set_cli.config.keys import flatten as flatten

@@ -12,10 +12,15 @@ AMBIGUOUS = {"name", "dir", "path"}  # last parts of several keys, of which a ba
 
 # Words that people use for our keys, lower case with underscores, by what they mean: a key, or a sentence.
 WORDS: dict[str, str] = {
-    "epsilon": "eps ε sparsity density connectivity sparsity_level connections",
+    "epsilon": "eps ε connectivity connections",
+    "density=0.1 is a sparsity of 90 % in each sparse layer; epsilon shares connections out as the paper does": (
+        "sparsity sparsity_level"
+    ),
     "zeta": "ζ prune prune_rate pruning_rate prune_fraction drop_rate drop_fraction death_rate",
     "method.removal": "prune_rule pruning_rule prune_method pruning_method drop_rule",
     "method.regrowth": "grow growth regrow grow_rule growth_rule grow_method",
+    "method.wiring": "sparse_init topology_init wire",
+    "method.candidates": "n_candidates gse_gamma subset",
     "method.regrow_init": "growth_init new_weights",
     "method=set evolves the topology, method=fixprob keeps it as drawn, method=dense has every connection": (
         "algorithm algo topology mask pruning"
@@ -36,7 +41,8 @@ WORDS: dict[str, str] = {
     "train.lr_steps": "milestones decay_epochs lr_milestones",
     "train.lr_factor": "gamma decay_factor lr_gamma",
     "train.ema": "ema_decay weight_averaging averaging polyak swa model_ema",
-    "evolve.epsilon_start": "epsilon_init initial_epsilon start_epsilon initial_density density_start",
+    "evolve.epsilon_start": "epsilon_init initial_epsilon start_epsilon",
+    "evolve.density_start": "initial_density start_density",
     "evolve.epsilon_schedule": "density_schedule pruning_schedule",
     "evolve.until": "stop_fraction end_when t_end end_step last_evolution",
     "evolve.every": "update_freq update_every delta_t delta update_frequency evolve_every",

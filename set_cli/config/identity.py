@@ -36,8 +36,10 @@ def scientific(config: Config) -> dict[str, Any]:
         del keys["zeta"]
         keys["evolve"] = {}
         keys["method"] = {key: value for key, value in keys["method"].items() if key in ("name", "wiring")}
+    del keys["epsilon" if config.density is not None else "density"]
+    if not config.method.facts.has_amount:
+        keys.pop("epsilon", None), keys.pop("density", None)
     if not config.method.is_sparse:
-        del keys["epsilon"]
         keys["method"].pop("wiring", None)
         if config.model.sparse_convolutions:
             keys["model"]["sparse_convolutions"] = False  # without meaning here: one baseline, trained once

@@ -251,18 +251,45 @@ class MethodFacts:
     """What the code needs to know of a method beside its rules.
 
     evolves    whether connections are removed and regrown after each epoch
-    is_sparse  whether layers have the connections that epsilon says, instead of all
+    is_sparse  whether layers have the connections that epsilon or density says, instead of all
+    is_shrunk  whether hidden layers have fewer neurons instead, so that the network has as many parameters
     """
 
     evolves: bool
     is_sparse: bool
+    is_shrunk: bool = False
+
+    @property
+    def has_amount(self) -> bool:
+        """Whether epsilon or density says how large the network is."""
+        return self.is_sparse or self.is_shrunk
 
 
-MethodName = Literal["dense", "fixprob", "set"]
-METHODS: dict[MethodName, MethodFacts] = {  # in the order of the paper's tables
+MethodName = Literal[
+    "dense",
+    "small_dense",
+    "fixprob",
+    "set",
+    "magnitude_pruned",
+    "snfs",
+    "rigl",
+    "itop",
+    "mest",
+    "granet",
+    "ctre",
+    "cht",
+    "chts",
+    "chtss",
+]
+METHODS: dict[MethodName, MethodFacts] = {  # in the order of the paper's tables, then of the years
     "dense": MethodFacts(evolves=False, is_sparse=False),
+    "small_dense": MethodFacts(evolves=False, is_sparse=False, is_shrunk=True),
     "fixprob": MethodFacts(evolves=False, is_sparse=True),
-    "set": MethodFacts(evolves=True, is_sparse=True),
+    **{
+        name: MethodFacts(evolves=True, is_sparse=True)
+        for name in get_args(MethodName)
+        if name not in ("dense", "small_dense", "fixprob")
+    },
 }
 UNKNOWN = MethodFacts(evolves=False, is_sparse=True)
 
@@ -272,32 +299,110 @@ def method_facts(method: str) -> MethodFacts:
     return METHODS.get(method, UNKNOWN)  # type: ignore[call-overload, no-any-return]
 
 
+BATCHES = {"sensitivity": 1, "movement": 1, "gradient": 1, "momentum": 10, "cosine": 10}  # that a rule looks at
+
+
 class Method(Section):
     """A named configuration of rules: SET, or one of the paper's baselines. The rules are in sparse/rules/."""
 
     name: Annotated[
         MethodName,
-        about("set: prunes and regrows after every epoch; fixprob: fixed random topology; dense: fully connected"),
+        about(
+            "set: prunes and regrows after every epoch; fixprob: fixed random topology; dense: fully connected; "
+            "small_dense: that with as few parameters; the others: docs/strategies.md"
+        ),
     ]
     regrow_init: Annotated[
-        Literal["zero", "random"],
+        Literal["zero", "random", "previous"],
         about(
-            "value of a new connection; zero: as the authors' MLP; random: normal, standard deviation 0.1 (rbm: 0.05)"
+            "value of a new connection; zero: as the authors' MLP; random: normal, standard deviation 0.1 (rbm: "
+            "0.05); previous: what it was when it was last removed, else 0"
         ),
     ]
     removal: Annotated[
-        Literal["signed", "magnitude"],
+        Literal[
+            "signed",
+            "magnitude",
+            "soft",
+            "random",
+            "largest",
+            "sensitivity",
+            "relative",
+            "relative_soft",
+            "movement",
+            "threshold",
+        ],
         about(
             "which connections are removed, a fraction zeta of them; signed: the weights closest to zero of each sign "
-            "(the paper's); magnitude: those closest to zero, whatever their sign"
+            "(the paper's); magnitude: those closest to zero, whatever their sign; the others: docs/strategies.md"
         ),
     ] = "signed"
     regrowth: Annotated[
-        Literal["random"], about("where connections grow; random: in any cell without one (the paper's)")
+        Literal[
+            "random",
+            "gradient",
+            "momentum",
+            "cosine",
+            "unfired",
+            "preferential",
+            "cannistraci_hebb",
+            "cannistraci_hebb_soft",
+            "nearby",
+            "none",
+        ],
+        about(
+            "where connections grow; random: in any cell without one (the paper's); none: nowhere; the others: "
+            "docs/strategies.md"
+        ),
     ] = "random"
     wiring: Annotated[
-        Literal["erdos_renyi"], about("the connections at the start; erdos_renyi: random ones (the paper's Eq. 1)")
+        Literal[
+            "erdos_renyi",
+            "erk",
+            "fixed_fan_in",
+            "local",
+            "csti",
+            "receptive",
+            "scale_free",
+            "small_world",
+        ],
+        about(
+            "the connections at the start; erdos_renyi: random ones (the paper's Eq. 1); the others: docs/strategies.md"
+        ),
     ] = "erdos_renyi"
+    wiring_inside: Annotated[
+        Literal["erdos_renyi", "erk", "fixed_fan_in", "receptive", "scale_free", "small_world"] | None,
+        about(
+            "those of the layers that do not read the data; null: as method.wiring, erdos_renyi for local and csti",
+            filled=True,
+        ),
+    ] = None
+    candidates: Annotated[
+        Annotated[float, Field(gt=0, le=10**6)] | None,
+        about(
+            "cells that method.regrowth=gradient, momentum and cosine look at for each connection that grows, drawn at "
+            "random; null: every cell"
+        ),
+    ] = 10.0
+    sensitivity: Annotated[
+        Annotated[float, Field(ge=0, le=10**9)],
+        about("factor of the gradient beside the weight in method.removal=sensitivity"),
+    ] = 1.0
+    threshold: Annotated[
+        Annotated[float, Field(gt=0, le=10**6)],
+        about("size of a weight below which method.removal=threshold removes it, zeta of them at most"),
+    ] = 0.001
+    removal_of_unreached: Annotated[
+        bool,
+        about("whether the connections of neurons that nothing reaches, or that reach nothing, are removed as well"),
+    ] = False
+    redistribution: Annotated[
+        Literal["none", "weight", "gradient"],
+        about(
+            "how removed connections are shared out between the layers when they grow; none: each layer keeps its "
+            "number; weight, gradient: by the mean size of a layer's weights or of their gradients"
+        ),
+    ] = "none"
 
     @property
     def evolves(self) -> bool:
@@ -306,6 +411,21 @@ class Method(Section):
     @property
     def is_sparse(self) -> bool:
         return METHODS[self.name].is_sparse
+
+    @property
+    def facts(self) -> MethodFacts:
+        return METHODS[self.name]
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a rule asks for connections that were removed before."""
+        return self.regrowth == "unfired" or self.regrow_init == "previous"
+
+    @property
+    def batches(self) -> int:
+        """Batches of training rows that a rule looks at before an evolution."""
+        asked = [BATCHES.get(rule, 0) for rule in (self.removal, self.regrowth)]
+        return max(*asked, 1 if self.redistribution == "gradient" else 0)
 
 
 class Backend(Section):
@@ -512,21 +632,30 @@ class Evolve(Section):
     ] = None
     until: Annotated[Moment, about("after which part of the run nothing is regrown any more")] = 1.0
     final: Annotated[
-        Literal["end", "until"],
+        Literal["end", "until", "none"],
         about(
             "when connections are removed and not regrown; end: after the last epoch (the paper's); until: at "
-            "evolve.until, and the rest of the run trains what is left"
+            "evolve.until, and the rest of the run trains what is left; none: never"
         ),
     ] = "end"
     epsilon_start: Annotated[
         Annotated[float, Field(gt=0, le=10**9)] | None,
         about("epsilon at the start, from which it falls to its value; null: it has its value from the start"),
     ] = None
+    density_start: Annotated[
+        Annotated[float, Field(gt=0, le=1)] | None,
+        about("share of its cells that a layer has connections in at the start, in the place of evolve.epsilon_start"),
+    ] = None
     epsilon_schedule: Annotated[
         Literal["cubic", "sigmoid"],
         about("how connections become fewer from evolve.epsilon_start on; cubic: fast, then slow; sigmoid: as an S"),
     ] = "cubic"
     epsilon_until: Annotated[Moment, about("after which part of the run epsilon has its value")] = 0.5
+
+    @property
+    def falls(self) -> bool:
+        """Whether layers start with more connections than they end with."""
+        return self.epsilon_start is not None or self.density_start is not None
 
     def last_epoch(self, epochs: int) -> int:
         """The epoch of a run of so many after which nothing is regrown any more."""
@@ -540,9 +669,11 @@ class Evolve(Section):
             )
         given = [key for key in ("epsilon_schedule", "epsilon_until") if key in self.model_fields_set]
         changed = [key for key in given if getattr(self, key) != type(self).model_fields[key].default]
-        if self.epsilon_start is None and changed:
-            raise ValueError(f"evolve.{changed[0]} is for a run with evolve.epsilon_start")
-        if self.epsilon_start is not None and self.epsilon_until > self.until:
+        if self.epsilon_start is not None and self.density_start is not None:
+            raise ValueError("expected one of evolve.epsilon_start and evolve.density_start, found both")
+        if not self.falls and changed:
+            raise ValueError(f"evolve.{changed[0]} is for a run with evolve.epsilon_start or evolve.density_start")
+        if self.falls and self.epsilon_until > self.until:
             raise ValueError(
                 f"evolve.epsilon_until: expected at most evolve.until={self.until:g}, since connections go where the "
                 f"network evolves, found {self.epsilon_until:g}"
@@ -666,6 +797,13 @@ class Config(Section):
             "n_in · n_out (the paper's ε)"
         ),
     ]
+    density: Annotated[
+        Annotated[float, Field(gt=0, lt=1)] | None,
+        about(
+            "share of its n_in · n_out cells in which each sparse layer has a connection, in the place of epsilon "
+            "(method.wiring=erk: all together, layers with fewer neurons a larger one); null: epsilon says it"
+        ),
+    ] = None
     zeta: Annotated[
         Fraction,
         about("fraction of the positive and of the negative weights removed after each epoch (the paper's ζ)"),
@@ -699,18 +837,35 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _connections_become_fewer(self) -> Self:
-        start = self.evolve.epsilon_start
+        start, share = self.evolve.epsilon_start, self.evolve.density_start
+        if start is not None and self.density is not None:
+            raise ValueError(
+                f"evolve.epsilon_start={start:g}: expected evolve.density_start beside density={self.density:g}"
+            )
         if start is not None and start < self.epsilon:
             raise ValueError(f"evolve.epsilon_start: expected at least epsilon={self.epsilon:g}, found {start:g}")
+        if share is not None and self.density is not None and share < self.density:
+            raise ValueError(f"evolve.density_start: expected at least density={self.density:g}, found {share:g}")
+        if self.evolve.falls and "erk" in (self.method.wiring, self.method.wiring_inside):
+            raise ValueError(
+                "method.wiring=erk: expected connections that do not become fewer, or method.wiring=erdos_renyi with "
+                "epsilon, which is the same law for layers that are no convolutions"
+            )
+        if self.method.regrowth == "none" and self.method.evolves and not self.evolve.falls:
+            raise ValueError(
+                "method.regrowth=none: expected evolve.density_start or evolve.epsilon_start, from which connections "
+                "become fewer; without one layers would lose zeta of them again and again"
+            )
         evolve, epochs = self.evolve, self.train.epochs
         last = evolve.last_epoch(epochs)
-        if evolve.final == "end":
+        if evolve.final != "until":
             last = min(last, epochs - 1)
             last -= last % evolve.every
-        if start is not None and last < evolve.epsilon_until * epochs:
+        if evolve.falls and self.method.evolves and last < evolve.epsilon_until * epochs:
             raise ValueError(
-                f"evolve.epsilon_start: no evolution comes after evolve.epsilon_until={evolve.epsilon_until:g} of the "
-                f"{epochs} epochs, in which the last connections would go; expected an earlier one, or more evolutions"
+                f"evolve.{'epsilon' if share is None else 'density'}_start: no evolution comes after "
+                f"evolve.epsilon_until={evolve.epsilon_until:g} of the {epochs} epochs, in which the last connections "
+                "would go; expected an earlier one, or more evolutions"
             )
         return self
 
@@ -724,15 +879,9 @@ class Config(Section):
         return self
 
     @property
-    def wired_epsilon(self) -> float | None:
-        """epsilon, or None where the method's layers have every connection."""
-        return self.epsilon if self.method.is_sparse else None
-
-    @property
-    def starting_epsilon(self) -> float | None:
-        """`wired_epsilon` at the start of the run, from which a method that evolves can come down to it."""
-        start = self.evolve.epsilon_start
-        return start if start is not None and self.method.evolves else self.wired_epsilon
+    def amount(self) -> str:
+        """'epsilon=20' or 'density=0.01': what says how many connections there are."""
+        return f"epsilon={self.epsilon:g}" if self.density is None else f"density={self.density:g}"
 
 
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:

@@ -34,14 +34,13 @@ class Network:
     """
 
     def __init__(self, config: Config, features: int, classes: int) -> None:
-        epsilon = config.wired_epsilon
-        plans = plan_mlp(config.model, epsilon, features, classes)
+        plans = plan_mlp(config.model, config.epsilon if config.method.is_sparse else None, features, classes)
         engines = {
             plan.name: choose("auto", (plan.n_in, plan.n_out), plan.probability, torch.float32, CPU).engine.name
             for plan in plans
             if plan.sparse
         }
-        self.model = build_mlp(plans, config.model, epsilon, engines, config.seed)
+        self.model = build_mlp(plans, config.model, engines, config.seed)
         self.optimizer = build_optimizer(self.model, config.train)
         self.built_as = _structure(config, features, classes)
         self.losses: list[float] = []
@@ -113,7 +112,7 @@ class Network:
 
 
 def _structure(config: Config, features: int, classes: int) -> tuple[object, ...]:
-    return config.model, config.method, config.wired_epsilon, features, classes
+    return config.model, config.method, config.epsilon, features, classes
 
 
 @contextmanager

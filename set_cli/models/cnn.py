@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from set_cli.config import Model
 from set_cli.models.activations import ReLU
-from set_cli.models.mlp import LayerPlan, add_layers, plan_layer, plan_mlp
+from set_cli.models.mlp import LayerPlan, Wire, add_layers, plan_layer, plan_mlp, wire_at_random
 from set_cli.models.normalization import NORMALIZATIONS
 from set_cli.models.stack import SparseSequential
 from set_cli.sparse import SparseLinear
+from set_cli.sparse.rules import Sample
 from set_cli.system import streams
 
 KERNEL = 3  # pixels, height and width; the border is padded so that images keep their size
@@ -55,12 +56,25 @@ class SparseConvolution(SparseLinear):
                 self.weight.mul_(math.sqrt(wrong / right))
 
     def forward(self, x: Tensor) -> Tensor:
-        n, channels, height, width = x.shape
-        patches = F.unfold(x, KERNEL, padding=KERNEL // 2)  # (n, channels * 9, height * width)
-        rows = patches.transpose(0, 1).reshape(channels * TAPS, -1).t()  # as the kernels want them: pixels contiguous
-        y = super().forward(rows)
+        n, _, height, width = x.shape
+        y = super().forward(_patches(x))
         images: Tensor = y.t().reshape(self.out_features, n, height, width).transpose(0, 1)
         return images.contiguous(memory_format=torch.channels_last)
+
+    def as_rows(self, x: Tensor, output_gradient: Tensor, y: Tensor) -> Sample:
+        """What went through `forward`: a row for each pixel of each image."""
+        return Sample(_patches(x), _pixels(output_gradient), _pixels(y))
+
+
+def _patches(x: Tensor) -> Tensor:
+    """(n, channels, height, width) to (n * height * width, 9 * channels): the values that each output pixel sees."""
+    patches = F.unfold(x, KERNEL, padding=KERNEL // 2)  # (n, channels * 9, height * width)
+    return patches.transpose(0, 1).flatten(start_dim=1).t()  # as the kernels want them: pixels contiguous
+
+
+def _pixels(y: Tensor) -> Tensor:
+    """(n, channels, height, width) to (n * height * width, channels), in the order of `_patches`."""
+    return y.transpose(0, 1).flatten(start_dim=1).t()
 
 
 def image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
@@ -106,10 +120,10 @@ def plan_cnn(model: Model, epsilon: float | None, shape: Sequence[int], classes:
 def build_cnn(
     plans: list[LayerPlan],
     model: Model,
-    epsilon: float | None,
     engines: Mapping[str, str],
     seed: int,
     shape: Sequence[int],
+    wire: Wire = wire_at_random,
 ) -> nn.Sequential:
     """conv1, its ReLU with dropout, conv2, its ReLU, pool, …, then layer1 and so on as `build_mlp`.
 
@@ -120,9 +134,9 @@ def build_cnn(
     convolutions = [plan for plan in plans if plan.convolution]
     for i, plan in enumerate(convolutions, start=1):
         rng = streams.generator(seed, "init", CONVOLUTION_STREAM + i)
-        if plan.sparse and epsilon is not None:
+        if plan.sparse:
             modules[plan.name] = SparseConvolution(
-                plan.n_in, plan.n_out, epsilon=epsilon, init=model.init, engine=engines[plan.name], seed=rng
+                plan.n_in, plan.n_out, pattern=wire(plan, rng), init=model.init, engine=engines[plan.name], seed=rng
             )
         else:
             modules[plan.name] = _convolution(plan, model.init, rng)
@@ -133,7 +147,7 @@ def build_cnn(
         if not first:
             modules[f"pool{i // 2}"] = nn.MaxPool2d(POOL)
     modules["flatten"] = nn.Flatten()
-    add_layers(modules, plans[len(convolutions) :], model, epsilon, engines, seed)
+    add_layers(modules, plans[len(convolutions) :], model, engines, seed, wire)
     return SparseSequential(modules)
 
 

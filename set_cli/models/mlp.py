@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,9 @@ from set_cli.models.activations import ALL_RELU_SLOPE, GELU, LEAKY_SLOPE, Activa
 from set_cli.models.normalization import NORMALIZATIONS
 from set_cli.models.stack import BatchContiguousLinear, SparseSequential
 from set_cli.sparse import SparseLinear
-from set_cli.sparse.rules import connection_probability
+from set_cli.sparse.pattern import Csr
+from set_cli.sparse.rules import Site, connection_probability
+from set_cli.sparse.rules.wiring import random_wiring
 from set_cli.system import streams
 
 
@@ -45,6 +47,15 @@ class LayerPlan:
         return self.n_in * self.n_out * min(self.probability, 1)
 
 
+Wire = Callable[[LayerPlan, np.random.Generator], Csr]
+"""Draws the connections with which a sparse layer of this plan starts."""
+
+
+def wire_at_random(plan: LayerPlan, rng: np.random.Generator) -> Csr:
+    """The paper's: every pair is connected with the plan's probability."""
+    return random_wiring(Site(plan.n_in, plan.n_out, plan.probability), rng)
+
+
 def plan_layer(name: str, n_in: int, n_out: int, epsilon: float | None) -> LayerPlan:
     """A layer that is sparse where its connection probability is below 1 (epsilon None: never), and why."""
     probability = 1.0 if epsilon is None else connection_probability(n_in, n_out, epsilon)
@@ -69,15 +80,16 @@ def plan_mlp(model: Model, epsilon: float | None, features: int, classes: int) -
 
 
 def build_mlp(
-    plans: list[LayerPlan], model: Model, epsilon: float | None, engines: Mapping[str, str], seed: int
+    plans: list[LayerPlan], model: Model, engines: Mapping[str, str], seed: int, wire: Wire = wire_at_random
 ) -> nn.Sequential:
     """layer1, activation1 (with its dropout), …, output; (n_batch, features) to (n_batch, classes) logits.
 
+    wire     draws the connections of a sparse layer
     engines  of the sparse layers, by name. Where one is native the batch stays contiguous through the whole network.
     Every layer draws from its own stream of the seed: `set` and `fixprob` start from the same network.
     """
     modules: OrderedDict[str, nn.Module] = OrderedDict()
-    add_layers(modules, plans, model, epsilon, engines, seed)
+    add_layers(modules, plans, model, engines, seed, wire)
     return SparseSequential(modules)
 
 
@@ -85,18 +97,18 @@ def add_layers(
     modules: OrderedDict[str, nn.Module],
     plans: list[LayerPlan],
     model: Model,
-    epsilon: float | None,
     engines: Mapping[str, str],
     seed: int,
+    wire: Wire = wire_at_random,
 ) -> None:
     """Put the layers of an MLP behind these modules; see `build_mlp`."""
     # Both read and write batches that are contiguous; only on the CPU do the kernels take activations too.
     batch_contiguous, fused = not {"native", "triton"}.isdisjoint(engines.values()), "native" in engines.values()
     for i, plan in enumerate(plans, start=1):
         rng = streams.generator(seed, "init", i)
-        if plan.sparse and epsilon is not None:
+        if plan.sparse:
             modules[plan.name] = SparseLinear(
-                plan.n_in, plan.n_out, epsilon=epsilon, init=model.init, engine=engines[plan.name], seed=rng
+                plan.n_in, plan.n_out, pattern=wire(plan, rng), init=model.init, engine=engines[plan.name], seed=rng
             )
         else:
             modules[plan.name] = _dense_layer(plan.n_in, plan.n_out, model.init, rng, batch_contiguous)

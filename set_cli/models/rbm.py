@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from set_cli import native
 from set_cli.config import Model
-from set_cli.models.mlp import LayerPlan, plan_layer
+from set_cli.models.mlp import LayerPlan, Wire, plan_layer, wire_at_random
 from set_cli.native.units import Connections
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.initial import INITIAL_DEVIATION
@@ -151,12 +151,12 @@ def plan_rbm(model: Model, epsilon: float | None, features: int) -> list[LayerPl
 def build_rbm(
     plan: LayerPlan,
     model: Model,
-    epsilon: float | None,
     engine: str,
     seed: int,
     mean: NDArray[np.float32],
     rows: int,
     n_chains: int,
+    wire: Wire = wire_at_random,
 ) -> RBM:
     """The RBM of this plan; its weights are drawn from their own stream of the seed.
 
@@ -165,8 +165,8 @@ def build_rbm(
     """
     rng = streams.generator(seed, "init", 1)
     layer: SparseLinear | nn.Linear
-    if plan.sparse and epsilon is not None:
-        layer = SparseLinear(plan.n_in, plan.n_out, epsilon=epsilon, init=model.init, engine=engine, seed=rng)
+    if plan.sparse:
+        layer = SparseLinear(plan.n_in, plan.n_out, pattern=wire(plan, rng), init=model.init, engine=engine, seed=rng)
     else:
         layer = _dense_layer(plan.n_in, plan.n_out, model.init, rng)
     return RBM(layer, log_odds(mean, rows), n_chains if model.persistent else 0)

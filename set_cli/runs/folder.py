@@ -50,8 +50,8 @@ OURS = {*APPENDED, CURRENT, PREVIOUS, FRESH, INPUTS, LOCK, LOG, "config.json", "
 def folder_name(config: Config) -> str:
     """<method>-e<epsilon>-z<zeta>-s<seed>-<id>; what has no meaning for the method is left out."""
     parts: list[str] = [config.method.name]
-    if config.method.is_sparse:
-        parts.append(f"e{_short(config.epsilon)}")
+    if config.method.facts.has_amount:
+        parts.append(f"e{_short(config.epsilon)}" if config.density is None else f"d{_short(config.density)}")
     if config.method.evolves:
         parts.append(f"z{_short(config.zeta)}")
     return "-".join([*parts, f"s{config.seed}", identity(config)])

@@ -17,7 +17,17 @@ from set_cli import native
 from set_cli.sparse.engines.device_pattern import positions
 from set_cli.sparse.initial import agreed, is_in_group
 from set_cli.sparse.pattern import Csr
-from set_cli.sparse.rules import REGROWTH, REMOVAL, Regrowth, Removal, View, random_cells, signed_magnitude
+from set_cli.sparse.rules import (
+    REGROWTH,
+    REMOVAL,
+    Regrowth,
+    Removal,
+    Removed,
+    View,
+    no_cells,
+    random_cells,
+    signed_magnitude,
+)
 
 TENSORS = ("indptr", "indices", "source")
 LEAST_CONNECTIONS = 2  # that can be asked for: one of each sign, which a removal of any fraction leaves
@@ -34,6 +44,7 @@ class EvolutionResult:
     pruned           connections removed, those of weight 0 included
     zeros            of these, the ones whose weight was exactly 0
     regrown          connections added
+    removed          what was removed so far, this time included; None where nobody keeps it
     """
 
     shape: tuple[int, int]
@@ -43,6 +54,12 @@ class EvolutionResult:
     pruned: int
     zeros: int
     regrown: int
+    removed: Removed | None = field(default=None, repr=False)
+
+    @property
+    def grown(self) -> Tensor:
+        """(regrown,) int64: the cells of the new connections, ascending."""
+        return positions(self.shape, self.indptr, self.indices)[self.source < 0]
 
     @property
     def pattern(self) -> Csr:
@@ -70,24 +87,31 @@ def evolve(
     """
     if view.weights.shape != (view.nnz,):
         raise ValueError(f"expected {view.nnz} weights, one per connection, got shape {tuple(view.weights.shape)}")
-    keep = removal(view, zeta if connections is None else share_to_remove(view.nnz, zeta, connections), rng)
+    grows = refill and regrowth is not no_cells
+    share = zeta if connections is None else share_to_remove(view.nnz, zeta, connections, exactly=not grows)
+    keep = removal(view, share, rng)
     if removal not in REMOVAL.values():
         check_kept(view, keep)
     pruned = view.nnz - int(keep.sum())
-    count = (pruned if connections is None else max(0, connections - view.nnz + pruned)) if refill else 0
+    count = (pruned if connections is None else max(0, connections - view.nnz + pruned)) if grows else 0
+    if view.removed is not None:
+        view = replace(view, removed=view.removed.and_these(view.positions[~keep], view.weights[~keep]))
     ranks = regrowth(view, keep, count, rng)
     if regrowth not in REGROWTH.values():
         check_grown(ranks, count, view.cells - view.nnz + pruned)
     indptr, indices, source = splice(view, keep, ranks)
     zeros = int((view.weights[~keep] == 0).sum())
-    return EvolutionResult(view.shape, indptr, indices, source, pruned, zeros, len(ranks))
+    return EvolutionResult(view.shape, indptr, indices, source, pruned, zeros, len(ranks), view.removed)
 
 
-def share_to_remove(nnz: int, zeta: float, connections: int) -> float:
+def share_to_remove(nnz: int, zeta: float, connections: int, *, exactly: bool = False) -> float:
     """The fraction to remove where so many connections are to be left, zeta of them new; zeta where none are lost.
 
-    Two more go than have to, which a removal that rounds on each side of zero may leave.
+    exactly  remove what is too much and no more, since nothing grows afterwards
+    Else two more go than have to, which a removal that rounds on each side of zero may leave.
     """
+    if exactly:
+        return max(0.0, nnz - connections + 0.5) / nnz if connections < nnz else 0.0
     if connections >= nnz:
         return zeta
     kept = min((1 - zeta) * connections, connections - LEAST_CONNECTIONS)
@@ -153,7 +177,7 @@ def splice(view: View, keep: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 class LastStep:
-    """Keeps a layer's inputs and output gradients of the latest step, for rules that look at gradients.
+    """Keeps a layer's inputs, outputs and output gradients of the latest step, for rules that look at them.
 
     While it is attached the layer runs by itself, not as part of a fused stack. `detach` ends it.
     """
@@ -161,16 +185,18 @@ class LastStep:
     def __init__(self, layer: nn.Module) -> None:
         self.inputs: Tensor | None = None
         self.output_gradients: Tensor | None = None
+        self.outputs: Tensor | None = None
         self._handle = layer.register_forward_hook(self._after_forward)
 
     def detach(self) -> None:
         """Remove the hook and forget the tensors."""
         self._handle.remove()
-        self.inputs = self.output_gradients = None
+        self.inputs = self.output_gradients = self.outputs = None
 
     def _after_forward(self, layer: nn.Module, arguments: tuple[Tensor, ...], y: Tensor) -> None:
         if y.requires_grad:
             self.inputs = arguments[0].detach().flatten(end_dim=-2)
+            self.outputs = y.detach().flatten(end_dim=-2)
             y.register_hook(self._after_backward)  # type: ignore[no-untyped-call]
 
     def _after_backward(self, dy: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -20,11 +21,23 @@ from set_cli.sparse.initial import common_seed, initial_weights, new_seed
 from set_cli.sparse.operators import is_read, read_product
 from set_cli.sparse.pattern import Csr, as_pattern, check_pattern, check_size, find_positions, from_positions
 from set_cli.sparse.product import sparse_product
-from set_cli.sparse.rules import REGROWTH, REMOVAL, Regrowth, Removal, View, erdos_renyi, find_rule
+from set_cli.sparse.rules import (
+    REGROWTH,
+    REMOVAL,
+    Options,
+    Regrowth,
+    Removal,
+    Removed,
+    Sample,
+    View,
+    erdos_renyi,
+    find_rule,
+)
 from set_cli.sparse.sampling import sample_distinct
 from set_cli.sparse.sharded import is_sharded, whole, write_share
 
 DEFAULT_EPSILON = 20.0
+OPTIONS = Options()
 REGROW_DEVIATION = 0.1  # of a new connection's random value: N(0, 1) / 10 as the authors' SciPy MLP
 
 
@@ -77,6 +90,7 @@ class SparseLinear(nn.Module):
     ) -> None:
         super().__init__()
         self.in_features, self.out_features, self.init = in_features, out_features, init
+        self.removed: Removed | None = None  # by evolutions, where `remember_removed` asked for it
         self._engine = None if engine == "auto" else find_engine(engine)
         rng = np.random.default_rng(new_seed() if seed is None else seed)
         found = self._connect(epsilon, density, pattern, rng)
@@ -87,6 +101,7 @@ class SparseLinear(nn.Module):
         remember(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self.removed = None  # where the layer was saved by a version that did not know it
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         remember(self)
 
@@ -245,7 +260,10 @@ class SparseLinear(nn.Module):
         regrow_deviation: float = REGROW_DEVIATION,
         removal: str | Removal = "signed",
         regrowth: str | Regrowth = "random",
-        last_step: LastStep | None = None,
+        last_step: LastStep | Sample | None = None,
+        options: Options = OPTIONS,
+        progress: float = 0.0,
+        image: tuple[int, int, int] | None = None,
     ) -> EvolutionResult | None:
         """Prune and regrow the layer's connections (paper, Algorithm 1); return what was done, None for a full layer.
 
@@ -259,13 +277,18 @@ class SparseLinear(nn.Module):
                      what fully_shard has divided refuses
         connections  how many the layer has afterwards, for one that becomes sparser (or denser) in time: more than zeta
                      are removed where that is needed; None: as many as before
-        regrow_init  value of a new connection: 'zero' or 'random' (normal, of standard deviation regrow_deviation)
-        removal      which connections go, a name of sparse.rules.REMOVAL: 'signed' (SET's) or 'magnitude', or a
-                     function like those
-        regrowth     where connections grow, a name of sparse.rules.REGROWTH: 'random' (SET's), or a function like
-                     those
-        last_step    what a rule that looks at gradients needs of the latest step; in a process group the connections
-                     are those that the first process's rows give
+        regrow_init  value of a new connection: 'zero', 'random' (normal, of standard deviation regrow_deviation), or
+                     'previous': what it was when it was last removed, else 0 (`remember_removed`)
+        removal      which connections go, a name of sparse.rules.REMOVAL such as 'signed' (SET's) and 'magnitude', or
+                     a function like those
+        regrowth     where connections grow, a name of sparse.rules.REGROWTH such as 'random' (SET's) and 'gradient',
+                     or a function like those
+        last_step    what a rule that looks at activations or gradients needs: of the latest step, where in a process
+                     group the first process's rows say which connections there are, or a Sample of rows of one's own,
+                     the same in all processes
+        options      the rules' own numbers
+        progress     the part of the training that is over, 0 to 1: some rules remove and grow less at random with it
+        image        (channels, height, width) of the inputs, for regrowth='nearby'
         seed         None draws from torch's global generator; in a process group from the first process's, so that
                      all processes, each of which has to call this, get the same connections
 
@@ -277,8 +300,10 @@ class SparseLinear(nn.Module):
         """
         if not 0 <= zeta < 1:
             raise ValueError(f"zeta: expected 0 <= zeta < 1, got {zeta}")
-        if regrow_init not in ("zero", "random"):
-            raise ValueError(f"regrow_init: expected 'zero' or 'random', got {regrow_init!r}")
+        if regrow_init not in ("zero", "random", "previous"):
+            raise ValueError(f"regrow_init: expected 'zero', 'random' or 'previous', got {regrow_init!r}")
+        if regrow_init == "previous" and self.removed is None:
+            raise ValueError("regrow_init='previous': expected a layer whose remember_removed() was called")
         cells = self.in_features * self.out_features
         remove, grow = find_rule("removal", removal, REMOVAL), find_rule("regrowth", regrowth, REGROWTH)
         self._check_evolvable(optimizer)
@@ -295,20 +320,30 @@ class SparseLinear(nn.Module):
         if not torch.isfinite(weight).all():
             raise ValueError("expected finite weights to evolve, got NaN or infinity")
         rng = np.random.default_rng(common_seed() if seed is None else seed)
-        view = self._view(weight, last_step)
+        view = self.view(last_step, options, progress, image)
         change = evolve(view, zeta, rng, removal=remove, regrowth=grow, refill=refill, connections=connections)
-        if last_step is not None:
+        if isinstance(last_step, LastStep):
             change, rng = agree(change, rng)
         is_new = change.source < 0
         new_values = weight.new_zeros(len(change.source))
         if regrow_init == "random":
             drawn = np.float32(regrow_deviation) * rng.standard_normal(change.regrown, dtype=np.float32)
             new_values[is_new] = torch.from_numpy(drawn).to(new_values)
+        if regrow_init == "previous" and change.removed is not None:
+            new_values[is_new] = change.removed.weights_at(change.grown).to(new_values)
         for each in {*stepped(self.weight, loaded=True)} | ({optimizer} if optimizer else set()):
             move_state(each, self.weight, change.source)
         self._replace_weight(torch.where(is_new, new_values, gather(weight, change.source)))
         self._store(change.indptr, change.indices)
+        self.removed = change.removed
         return change
+
+    def remember_removed(self) -> None:
+        """Keep, from here on, which connections evolutions remove and what they weighed: 12 bytes each.
+
+        For regrowth='unfired' and regrow_init='previous'. It is in `removed`, not in the layer's state_dict.
+        """
+        self.removed = self.removed or Removed.none()
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -356,10 +391,22 @@ class SparseLinear(nn.Module):
                 "another model, or made before the weight was replaced)"
             )
 
-    def _view(self, weight: Tensor, last_step: LastStep | None) -> View:
-        gradients = () if last_step is None else (last_step.inputs, last_step.output_gradients)
-        shape = (self.in_features, self.out_features)
-        return View(shape, self.indptr, self.indices, weight, *gradients)
+    def view(
+        self,
+        last_step: LastStep | Sample | None = None,
+        options: Options = OPTIONS,
+        progress: float = 0.0,
+        image: tuple[int, int, int] | None = None,
+    ) -> View:
+        """What rules may look at of the layer as it is; the arguments are those of `evolve`."""
+        seen = () if last_step is None else (last_step.inputs, last_step.output_gradients, last_step.outputs)
+        shape, weight = (self.in_features, self.out_features), whole(self.weight.detach())
+        view = View(shape, self.indptr, self.indices, weight, *seen)
+        return replace(view, progress=progress, options=options, removed=self.removed, image=image)
+
+    def as_rows(self, x: Tensor, output_gradient: Tensor, y: Tensor) -> Sample:
+        """What went through `forward`, as rows of what is connected; y may be what follows the layer."""
+        return Sample(*(each.flatten(end_dim=-2) for each in (x, output_gradient, y)))
 
     def extra_repr(self) -> str:
         return (

@@ -14,8 +14,8 @@ from torch import nn
 from set_cli.sparse.age import BiasCorrectionByAge
 from set_cli.sparse.evolve import LastStep
 from set_cli.sparse.initial import common_seed
-from set_cli.sparse.linear import SparseLinear
-from set_cli.sparse.rules import Regrowth, Removal
+from set_cli.sparse.linear import OPTIONS, SparseLinear
+from set_cli.sparse.rules import Options, Regrowth, Removal, Removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ class Evolution:
     every       steps between two evolutions
     until       the step after which there is none; None: no end
     removal, regrowth  names of set_cli.sparse.rules, or functions like those there
-    regrow_init 'zero' or 'random', as `SparseLinear.evolve`
+    regrow_init 'zero', 'random' or 'previous', as `SparseLinear.evolve`
+    options     the rules' own numbers
     followers   copies of the model whose layers get the same connections: averages of its weights
                 (torch.optim.swa_utils.AveragedModel), target networks
     keep_last_step  keep every layer's inputs and output gradients of the latest step, for rules that look at them
@@ -76,6 +77,7 @@ class Evolution:
         removal: str | Removal = "signed",
         regrowth: str | Regrowth = "random",
         regrow_init: str = "zero",
+        options: Options = OPTIONS,
         followers: Iterable[nn.Module] = (),
         keep_last_step: bool = False,
         bias_correction: str = "step",
@@ -91,7 +93,15 @@ class Evolution:
         if bias_correction not in ("step", "age"):
             raise ValueError(f"bias_correction: expected 'step' or 'age', got {bias_correction!r}")
         self._optimizer, self._zeta, self._every, self._until = optimizer, zeta, every, until
-        self._rules: dict[str, Any] = {"removal": removal, "regrowth": regrowth, "regrow_init": regrow_init}
+        self._rules: dict[str, Any] = {
+            "removal": removal,
+            "regrowth": regrowth,
+            "regrow_init": regrow_init,
+            "options": options,
+        }
+        if regrowth == "unfired" or regrow_init == "previous":
+            for layer in self._layers.values():
+                layer.remember_removed()
         self._copies = [_copies(follower, self._layers) for follower in followers]
         self._last_steps = {name: LastStep(layer) for name, layer in self._layers.items()} if keep_last_step else {}
         weights = [layer.weight for layer in self._layers.values()]
@@ -125,6 +135,7 @@ class Evolution:
                 seed=np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.steps, number))),
                 refill=refill,
                 last_step=self._last_steps.get(name),
+                progress=self.progress,
                 **self._rules,
             )
             if change is None:
@@ -137,18 +148,23 @@ class Evolution:
     @property
     def zeta(self) -> float:
         """The fraction that an evolution at this step removes."""
-        if not callable(self._zeta):
-            return self._zeta
-        assert self._until is not None
-        return self._zeta(min(1.0, self.steps / self._until))
+        return self._zeta(self.progress) if callable(self._zeta) else self._zeta
+
+    @property
+    def progress(self) -> float:
+        """From 0 at the start to 1 at `until`; 0 where there is no end."""
+        return min(1.0, self.steps / self._until) if self._until else 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """The step and the seed."""
-        return {"steps": self.steps, "seed": self.seed}
+        """The step, the seed, and what rules know of the connections that were removed."""
+        removed = {n: (r.cells, r.weights) for n, layer in self._layers.items() if (r := layer.removed) is not None}
+        return {"steps": self.steps, "seed": self.seed} | ({"removed": removed} if removed else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume where `state_dict` was taken."""
         self.steps, self.seed = int(state["steps"]), int(state["seed"])
+        for name, (cells, weights) in state.get("removed", {}).items():
+            self._layers[name].removed = Removed(cells, weights)
         self._has_counted = True
 
     def detach(self) -> None:

@@ -172,7 +172,7 @@ def _now(config: Config, size: Size) -> Pace | str:
 
 def _time_steps(config: Config, size: Size) -> Pace | str:
     device, _ = choose_device(config.backend)
-    plans = plan_network(config.model, config.wired_epsilon, size.card, config.starting_epsilon)
+    plans = plan_network(config, size.card)
     memory = estimate_memory(config, plans, device, size.rows, size.measured, size.card.shape)
     weights = sum(plan.n_in * plan.n_out * min(plan.probability, 1) for plan in plans)
     if weights > MOST_CONNECTIONS or 2 * memory.expected > (free_memory(device) or math.inf):

@@ -26,7 +26,7 @@ def forecast(config: Config, done: int | None = 0) -> dict[str, Any]:
     Reads custom files, for only they say how many features there are. Errors of set_cli.errors as the run itself.
     """
     card, rows, tested = _data(config)
-    plans = plan_network(config.model, config.wired_epsilon, card, config.starting_epsilon)
+    plans = plan_network(config, card)
     device, _ = choose_device(config.backend)
     memory = estimate_memory(config, plans, device, rows, tested, card.shape)
     of_data = card.rows * card.features * (4 if card.kind == "real" else 1)

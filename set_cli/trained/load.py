@@ -45,11 +45,11 @@ def load_run(folder: str | os.PathLike[str], *, averaged: bool = False) -> Train
     checkpoint, snapshots = _finished(path, checksums) if checksums else _unfinished(path)
     config = read_json(path / "config.json")
     try:
-        params, epsilon = read_json(path / "params.json"), config.get("epsilon")  # dense has none
+        params = read_json(path / "params.json")
         section = Model.model_validate(config["model"])
         n_chains = len(checkpoint.arrays.get("model/chains", ()))
         saved = sum(array.size for array in checkpoint.arrays.values())
-        build = partial(build_untrained, section, epsilon, params, config["seed"], n_chains, saved)
+        build = partial(build_untrained, section, params, config["seed"], n_chains, saved)
         model = build({})
         restore_model(model, None, checkpoint.arrays)
         inputs = _read_inputs(path, checksums, int(params["layers"][0]["shape"][0]), section.name)

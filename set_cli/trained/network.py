@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,17 @@ import torch
 from torch import nn
 
 from set_cli.config import Model
+from set_cli.models.mlp import LayerPlan, wire_at_random
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import choose
 from set_cli.training.architectures import ARCHITECTURES, Ends, Start
+from set_cli.training.density import SMALLEST
 
 SMALL = 1000  # numbers more than a checkpoint has: they cost nothing
 
 
 def build_untrained(
     model: Model,
-    epsilon: float | None,
     params: Mapping[str, Any],
     seed: int,
     n_chains: int,
@@ -35,15 +37,25 @@ def build_untrained(
     shapes = [tuple(layer["shape"]) for layer in params["layers"]]
     features, outputs = int(shapes[0][0]), int(shapes[-1][1])
     architecture, ends = ARCHITECTURES[model.name], Ends(features, outputs, params.get("images"))
-    plans = architecture.plan(model, epsilon, ends)
+    hidden = [int(layer["shape"][1]) for layer in params["layers"] if layer["name"].startswith("layer")]
+    model = model.model_copy(update={"hidden": tuple(hidden)})  # a small dense network has fewer than it asks for
+    is_sparse = any(layer["kind"] == "sparse" for layer in params["layers"])
+    plans = architecture.plan(model, SMALLEST if is_sparse else None, ends)
     if shapes != [(plan.n_in, plan.n_out) for plan in plans]:  # before anything of their size is allocated
         raise ValueError("params.json has other layers than the configuration")
+    plans = [_as_it_was(plan, layer) for plan, layer in zip(plans, params["layers"], strict=True)]
     # The number of random connections is near what was asked for; neurons have a bias or a row each.
     if any(max(plan.n_in, plan.n_out, plan.connections_asked / 2) > saved + SMALL for plan in plans):
         raise ValueError(f"the layers are far larger than what the checkpoint has, {saved:,} numbers")
     named = {plan.name: engines.get(plan.name, "auto") for plan in plans}
     start = Start(seed, np.full(features, 0.5, np.float32), 1, n_chains)
-    return architecture.build(plans, model, epsilon, named, ends, start)
+    return architecture.build(plans, model, named, ends, start, wire_at_random)
+
+
+def _as_it_was(plan: LayerPlan, layer: Mapping[str, Any]) -> LayerPlan:
+    """The plan of a layer that was sparse with so many connections, or dense."""
+    probability = int(layer["connections"]) / (plan.n_in * plan.n_out)
+    return replace(plan, sparse=layer["kind"] == "sparse", probability=min(1.0, probability))
 
 
 def engines_of(start: Mapping[str, Any], model: nn.Module) -> dict[str, str]:

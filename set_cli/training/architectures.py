@@ -22,7 +22,7 @@ from set_cli.data.card import Card
 from set_cli.data.prepare import DataSet, training_mean
 from set_cli.models import memory
 from set_cli.models.cnn import build_cnn, plan_cnn
-from set_cli.models.mlp import LayerPlan, build_mlp, plan_mlp
+from set_cli.models.mlp import LayerPlan, Wire, build_mlp, plan_mlp
 from set_cli.models.rbm import RBM, build_rbm, log_odds, plan_rbm
 from set_cli.sparse.initial import INITIAL_DEVIATION
 from set_cli.sparse.linear import REGROW_DEVIATION
@@ -58,7 +58,7 @@ class Start:
 
 
 Plan = Callable[[Model, float | None, Ends], list[LayerPlan]]
-Build = Callable[[list[LayerPlan], Model, float | None, Mapping[str, str], Ends, Start], nn.Module]
+Build = Callable[[list[LayerPlan], Model, Mapping[str, str], Ends, Start, Wire], nn.Module]
 BaseBias = Callable[[], NDArray[np.float32]]
 MakeTrainer = Callable[[Config, nn.Module, BaseBias, Sequence[Mapping[str, Any]], Group], Trainer]
 
@@ -100,9 +100,9 @@ def _plan_cnn(model: Model, epsilon: float | None, ends: Ends) -> list[LayerPlan
 
 
 def _build_cnn(
-    plans: list[LayerPlan], model: Model, epsilon: float | None, engines: Mapping[str, str], ends: Ends, start: Start
+    plans: list[LayerPlan], model: Model, engines: Mapping[str, str], ends: Ends, start: Start, wire: Wire
 ) -> nn.Module:
-    return build_cnn(plans, model, epsilon, engines, start.seed, _shape(ends))
+    return build_cnn(plans, model, engines, start.seed, _shape(ends), wire)
 
 
 def _shape(ends: Ends) -> Sequence[int]:
@@ -112,10 +112,10 @@ def _shape(ends: Ends) -> Sequence[int]:
 
 
 def _build_rbm(
-    plans: list[LayerPlan], model: Model, epsilon: float | None, engines: Mapping[str, str], ends: Ends, start: Start
+    plans: list[LayerPlan], model: Model, engines: Mapping[str, str], ends: Ends, start: Start, wire: Wire
 ) -> nn.Module:
     engine = engines.get(plans[0].name, "auto")
-    return build_rbm(plans[0], model, epsilon, engine, start.seed, start.mean, start.rows, start.n_chains)
+    return build_rbm(plans[0], model, engine, start.seed, start.mean, start.rows, start.n_chains, wire)
 
 
 def _supervised(
@@ -142,7 +142,7 @@ def _guessing_classes(card: Card) -> float:
 ARCHITECTURES: dict[str, Architecture] = {
     "mlp": Architecture(
         plan=lambda model, epsilon, ends: plan_mlp(model, epsilon, ends.features, ends.outputs),
-        build=lambda plans, model, epsilon, engines, ends, start: build_mlp(plans, model, epsilon, engines, start.seed),
+        build=lambda plans, model, engines, ends, start, wire: build_mlp(plans, model, engines, start.seed, wire),
         trainer=_supervised,
         evaluation_rows=lambda config: _evaluation_rows(config, EVALUATION_VALUES // max(config.model.hidden)),
         measured_every=lambda model, epochs: 1,

@@ -13,15 +13,16 @@ from torch import nn
 from set_cli.config import Train
 from set_cli.data.prepare import DataSet, training_mean
 from set_cli.models.cnn import Images
-from set_cli.models.counts import count_layers, count_totals
+from set_cli.models.counts import count_layers, count_totals, sparse_layers
 from set_cli.models.mlp import LayerPlan
 from set_cli.runs.inputs import RunInputs
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.engines import Choice
+from set_cli.sparse.rules import Removed
 from set_cli.training.optimizer import momentum_arrays, restore_momentum
 
 Arrays = dict[str, NDArray[Any]]
-MODEL, OPTIMIZER = "model/", "optimizer/"  # prefixes in a checkpoint
+MODEL, OPTIMIZER, REMOVED = "model/", "optimizer/", "removed/"  # prefixes in a checkpoint
 
 
 def describe_layers(plans: list[LayerPlan], choices: Mapping[str, Choice]) -> dict[str, Any]:
@@ -110,6 +111,9 @@ def model_arrays(model: nn.Module, optimizer: torch.optim.Optimizer) -> Arrays:
     """Everything a checkpoint needs of model and optimiser."""
     state = {MODEL + name: value for name, value in model.state_dict().items()}
     state |= {OPTIMIZER + name: value for name, value in momentum_arrays(model, optimizer).items()}
+    for name, layer in sparse_layers(model).items():
+        if layer.removed is not None:
+            state |= {f"{REMOVED}{name}/cells": layer.removed.cells, f"{REMOVED}{name}/weights": layer.removed.weights}
     return {name: value.detach().cpu().numpy() for name, value in state.items()}
 
 
@@ -119,6 +123,9 @@ def restore_model(
     """Put a checkpoint's arrays back; RuntimeError where they do not fit the model."""
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     model.load_state_dict({name.removeprefix(MODEL): t for name, t in tensors.items() if name.startswith(MODEL)})
+    for name, layer in sparse_layers(model).items():
+        if f"{REMOVED}{name}/cells" in tensors:
+            layer.removed = Removed(tensors[f"{REMOVED}{name}/cells"], tensors[f"{REMOVED}{name}/weights"])
     if optimizer is not None:
         restore_momentum(model, optimizer, optimizer_states(arrays))
 

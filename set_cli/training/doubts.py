@@ -51,12 +51,10 @@ def _empty_layers(config: Config, model: nn.Module) -> list[str]:
         unconnected = float(np.mean(layer.pattern.in_degrees() == 0))
         size = f"{layer.in_features:,} x {layer.out_features:,}"
         if layer.nnz == 0:
-            sentences.append(
-                f"{name} ({size}) has no connection at epsilon={config.epsilon:g}: nothing passes through it"
-            )
+            sentences.append(f"{name} ({size}) has no connection at {config.amount}: nothing passes through it")
         elif unconnected > MOST_UNCONNECTED:
             sentences.append(
-                f"{name} ({size}) has so few connections ({layer.nnz:,}) at epsilon={config.epsilon:g} that "
+                f"{name} ({size}) has so few connections ({layer.nnz:,}) at {config.amount} that "
                 f"{100 * unconnected:.0f} % of its neurons have none; take a larger one"
             )
     return sentences
@@ -77,11 +75,11 @@ def _full_layers(config: Config, plans: Sequence[LayerPlan]) -> str | None:
     names = " and ".join(f"{plan.name} ({plan.n_in:,} x {plan.n_out:,})" for plan in full)
     are = "is" if len(full) == 1 else "are"
     if any(plan.sparse for plan in plans):
-        small = f"{names} {are} too small to be sparse at epsilon={config.epsilon:g}"
+        small = f"{names} {are} too small to be sparse at {config.amount}"
         return f"{small}: trained dense; the other layers are sparse"
     largest = max(plan.n_in * plan.n_out / (plan.n_in + plan.n_out) for plan in full)
     return (
-        f"epsilon={config.epsilon:g} fills {names}: nothing in this network is sparse, and nothing evolves; take an "
+        f"{config.amount} fills {names}: nothing in this network is sparse, and nothing evolves; take an "
         f"epsilon below {largest:.3g}"
     )
 

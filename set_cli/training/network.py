@@ -9,19 +9,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from set_cli.config import Config, Model
+from set_cli.config import Config
 from set_cli.data.card import Card
 from set_cli.data.prepare import DataSet, training_mean
 from set_cli.errors import ConfigError, NotApplicable, OutOfMemory
+from set_cli.models.counts import sparse_layers
 from set_cli.models.memory import expected_bytes, training_bytes
 from set_cli.models.mlp import LayerPlan
 from set_cli.sparse.engines import Choice, choose
 from set_cli.sparse.pattern import check_size
 from set_cli.system.progress import note
 from set_cli.training.architectures import ARCHITECTURES, Ends, Start
-from set_cli.training.density import mean_probability, with_first_connections
+from set_cli.training.density import SMALLEST, mean_probability, with_connections
 from set_cli.training.devices import free_memory
 from set_cli.training.pairs import no_images
+from set_cli.training.shrunk import plan_shrunk
+from set_cli.training.wiring import wiring_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,8 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
     Raises ConfigError where an engine is not there, or a layer too large for its indices; OutOfMemory where training
     it would take more than is free; NotApplicable where the data does not suit it.
     """
-    epsilon = config.wired_epsilon
     model, card = config.model, data.card
-    plans = plan_network(model, epsilon, card, config.starting_epsilon)
+    plans = plan_network(config, card)
     choices = _choose_engines(config, plans, device)
     engines = {layer: choice.engine.name for layer, choice in choices.items()}
     if config.backend.deterministic and device.type != "cpu" and "torch" in engines.values():
@@ -63,7 +65,7 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
             if plan.sparse:
                 check_size(plan.n_in, plan.n_out, round(plan.connections_asked))
     except ValueError as error:
-        raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None
+        raise ConfigError(f"model.hidden or {config.amount} is too large: {error}") from None
     memory = estimate_memory(config, plans, device, len(data.train), len(data.test), card.shape)
     _check_memory(config, plans, memory, device)
     ends = Ends(card.features, card.classes, card.shape)
@@ -71,22 +73,28 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
     mean = training_mean(data) if model.facts.needs_probabilities else np.empty(0, np.float32)
     start = Start(config.seed, mean, rows, min(config.train.batch_size, rows))
     try:
-        built = ARCHITECTURES[model.name].build(plans, model, config.starting_epsilon, engines, ends, start)
+        built = ARCHITECTURES[model.name].build(plans, model, engines, ends, start, wiring_of(config, data))
     except ValueError as error:
-        raise ConfigError(f"model.hidden or epsilon is too large: {error}") from None
+        raise ConfigError(f"the network cannot be wired: {error}") from None
+    if config.method.remembers:
+        for layer in sparse_layers(built).values():
+            layer.remember_removed()
     return Network(plans, built, choices, memory)
 
 
-def plan_network(model: Model, epsilon: float | None, card: Card, start: float | None = None) -> list[LayerPlan]:
-    """The layers; NotApplicable where the data are no images large enough for a CNN.
-
-    start  epsilon at the start of the run, which says how many connections the sparse layers have there
-    """
+def plan_network(config: Config, card: Card) -> list[LayerPlan]:
+    """The layers, with the connections of the start; NotApplicable where the data are no images that suit a CNN."""
+    model, method = config.model, config.method
     if model.facts.needs_images and card.shape is None:
         raise NotApplicable(no_images(card))
+    plan, ends = ARCHITECTURES[model.name].plan, Ends(card.features, card.classes, card.shape)
+    # Where not Eq. 1 says how many connections there are, every layer that may be sparse is.
+    epsilon = config.epsilon if config.density is None and method.wiring != "erk" else SMALLEST
     try:
-        plans = ARCHITECTURES[model.name].plan(model, epsilon, Ends(card.features, card.classes, card.shape))
-        return plans if start in (None, epsilon) else with_first_connections(plans, start)
+        if not method.facts.has_amount:
+            return plan(model, None, ends)
+        sparse = with_connections(plan(model, epsilon, ends), config)
+        return plan_shrunk(config, sparse, lambda other: plan(other, None, ends)) if method.facts.is_shrunk else sparse
     except ValueError as error:
         raise NotApplicable(f"{card.name} with model={model.name}: {error}") from None
 
@@ -118,7 +126,8 @@ def estimate_memory(
 def _check_memory(config: Config, plans: list[LayerPlan], memory: Memory, device: torch.device) -> None:
     free = free_memory(device)
     if free is not None and memory.least > free:
-        keys = (*ARCHITECTURES[config.model.name].smaller, *["epsilon"] * config.method.is_sparse)
+        amount = [config.amount.partition("=")[0]] if config.method.facts.has_amount else []
+        keys = (*ARCHITECTURES[config.model.name].smaller, *amount)
         raise OutOfMemory(
             f"expected at least {in_words(memory.least)} of free memory on the {device.type} to train "
             f"{round(sum(plan.connections_asked for plan in plans)):,} connections, found {in_words(free)}; take a "

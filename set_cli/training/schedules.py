@@ -86,6 +86,8 @@ def evolution_due(config: Config, epoch: int, step: int = 1, steps: int = 1, *, 
     every = evolve.every * steps if evolve.every_steps is None else evolve.every_steps
     final = last if evolve.final == "until" else epochs * steps
     is_final = done == final or (ends and step == steps and done < final)
+    if is_final and evolve.final == "none":  # what would grow here is never trained
+        return None
     if not is_final and (done > last or done % every):
         return None
     before = done - (steps if evolve.every_steps is None else evolve.every_steps)

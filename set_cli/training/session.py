@@ -31,6 +31,7 @@ from set_cli.training.patience import Patience
 from set_cli.training.recorder import Recorder
 from set_cli.training.schedules import evolution_due
 from set_cli.training.trainers import Scores
+from set_cli.training.wiring import reads_images
 
 EVOLVED = "evolved"  # in a checkpoint within an epoch: what its evolutions so far did
 
@@ -78,6 +79,7 @@ class Session:
         self._tested = {name: part for name, part in self._inputs.items() if name != "train"}
         self._resume_from = record.resume_from
         self._change = Change.of_numbers(record.resume_from[EVOLVED]) if EVOLVED in record.resume_from else Change()
+        self._image = reads_images(config, data.card)
         self._steps = -(-len(data.train) // config.train.batch_size)  # of an epoch
         self.ends = False
         self._scores: Scores | None = None  # of the network as it is
@@ -140,7 +142,17 @@ class Session:
         learner = self._learner
         if learner.group.is_first:
             config, ends = learner.config, self.ends and step == self._steps
-            change = evolve_model(learner.model, learner.optimizer, config, epoch, step, self._steps, ends=ends)
+            change = evolve_model(
+                learner.model,
+                learner.optimizer,
+                config,
+                epoch,
+                step,
+                self._steps,
+                ends=ends,
+                look=lambda: self._trainer.look(self._inputs["train"], epoch, step),
+                image=self._image,
+            )
             self._change = self._change.then(change) if self._change.connections else change
         learner.share_state()
 

@@ -21,6 +21,7 @@ from set_cli.training.class_weights import by_class
 from set_cli.training.group import ALONE, Group
 from set_cli.training.pace import Pace
 from set_cli.training.passes import AfterStep, State
+from set_cli.training.samples import Samples, contrastive_samples, supervised_samples
 
 Scores = dict[str, dict[str, float]]  # by part, then by what was measured
 Timed = Callable[[Callable[[], object]], float]  # does a piece of work and returns how many seconds it takes
@@ -47,6 +48,10 @@ class Trainer(Protocol):
     def measure(
         self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None], *, is_last: bool = False
     ) -> Scores: ...
+
+    def look(self, inputs: Inputs, epoch: int, step: int) -> Samples:
+        """What rules look at before an evolution after this step, by the name of the layer."""
+        ...
 
     def measuring_seconds(
         self, parts: Mapping[str, Inputs], share: float, timed: Timed, check: Callable[[], None]
@@ -83,6 +88,9 @@ class Supervised:
         self, parts: Mapping[str, Inputs], epoch: int, check: Callable[[], None], *, is_last: bool = False
     ) -> Scores:
         return {name: supervised.evaluate(self._model, part, check, self._rows) for name, part in parts.items()}
+
+    def look(self, inputs: Inputs, epoch: int, step: int) -> Samples:
+        return supervised_samples(self._model, inputs, self._config, epoch, step)
 
     def measuring_seconds(
         self, parts: Mapping[str, Inputs], share: float, timed: Timed, check: Callable[[], None]
@@ -144,6 +152,9 @@ class Contrastive:
             }
         self._best = max(self._best, scores[self._best_on]["log_probability"])
         return scores
+
+    def look(self, inputs: Inputs, epoch: int, step: int) -> Samples:
+        return contrastive_samples(self._model, inputs, self._config, epoch, step)
 
     def measuring_seconds(
         self, parts: Mapping[str, Inputs], share: float, timed: Timed, check: Callable[[], None]

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from set_cli.sparse.rules.regrowth import random_cells
+from set_cli.sparse.rules.regrowth import no_cells, random_cells
 from set_cli.sparse.rules.removal import magnitude, signed_magnitude
-from set_cli.sparse.rules.view import Options, Regrowth, Removal, Removed, Site, View, Wiring
+from set_cli.sparse.rules.view import Options, Regrowth, Removal, Removed, Sample, Site, View, Wiring
 from set_cli.sparse.rules.wiring import connection_probability, erdos_renyi, random_wiring
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Regrowth",
     "Removal",
     "Removed",
+    "Sample",
     "Site",
     "View",
     "Wiring",
@@ -33,6 +34,7 @@ __all__ = [
     "erdos_renyi",
     "find_rule",
     "magnitude",
+    "no_cells",
     "random_cells",
     "signed_magnitude",
 ]
@@ -41,7 +43,7 @@ Rule = TypeVar("Rule", Removal, Regrowth)
 
 WIRING: dict[str, Wiring] = {"erdos_renyi": random_wiring}
 REMOVAL: dict[str, Removal] = {"signed": signed_magnitude, "magnitude": magnitude}
-REGROWTH: dict[str, Regrowth] = {"random": random_cells}
+REGROWTH: dict[str, Regrowth] = {"random": random_cells, "none": no_cells}
 
 
 def find_rule(key: str, rule: str | Rule, table: Mapping[str, Rule]) -> Rule:

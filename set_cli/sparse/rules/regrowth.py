@@ -17,3 +17,8 @@ def random_cells(view: View, keep: Tensor, count: int, rng: np.random.Generator)
     """
     empty = view.cells - int(keep.sum())
     return torch.from_numpy(sample_distinct(empty, count, rng))
+
+
+def no_cells(view: View, keep: Tensor, count: int, rng: np.random.Generator) -> Tensor:
+    """Grow nowhere: the layer loses what is removed, as in gradual pruning (Zhu and Gupta 2017)."""
+    return torch.empty(0, dtype=torch.int64)

@@ -40,6 +40,40 @@ class Removed:
     cells: Tensor
     weights: Tensor
 
+    @classmethod
+    def none(cls) -> Removed:
+        """Of a layer that has lost none yet."""
+        return cls(torch.empty(0, dtype=torch.int64), torch.empty(0))
+
+    def and_these(self, cells: Tensor, weights: Tensor) -> Removed:
+        """These and the ones that are removed now; cells (m,) int64, distinct; of a cell in both the newer weight."""
+        cells, weights = cells.cpu(), weights.float().cpu()
+        is_older = ~torch.isin(self.cells, cells)
+        cells, order = torch.cat([self.cells[is_older], cells]).sort()
+        return Removed(cells, torch.cat([self.weights[is_older], weights])[order])
+
+    def weights_at(self, cells: Tensor) -> Tensor:
+        """(m,) float32 on the CPU: what the connections in these cells (m,) weighed, 0 where there was none."""
+        cells = cells.cpu()
+        if not len(self.cells):
+            return torch.zeros(len(cells))
+        at = torch.searchsorted(self.cells, cells).clamp_(max=len(self.cells) - 1)
+        return torch.where(self.cells[at] == cells, self.weights[at], 0.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """What went through a layer on some training rows.
+
+    inputs            (n, n_in)
+    output_gradients  (n, n_out) of the loss
+    outputs           (n, n_out), behind an activation function that follows
+    """
+
+    inputs: Tensor | None
+    output_gradients: Tensor | None
+    outputs: Tensor | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -89,6 +123,12 @@ class View:
     @property
     def nnz(self) -> int:
         return len(self.indices)
+
+    @property
+    def positions(self) -> Tensor:
+        """(nnz,) int64, ascending: the cells of the connections, input * n_out + output."""
+        rows = torch.arange(self.shape[0], device=self.indptr.device).repeat_interleave(self.indptr.diff().long())
+        return rows * self.shape[1] + self.indices
 
     @property
     def cells(self) -> int:
