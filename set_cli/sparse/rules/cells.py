@@ -10,14 +10,16 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from set_cli.sparse.engines.device_pattern import positions
+from set_cli.sparse.pattern import Positions
+from set_cli.sparse.rules.sampled import CELLS_IN_BLOCK
 from set_cli.sparse.rules.view import View
 from set_cli.sparse.sampling import sample_distinct
 
 SMALL_LAYER = 2**22  # cells: all of them are looked at together in a layer of at most so many
-CELLS_IN_BLOCK = 2**20  # of larger layers, so many (whole rows of inputs, at least one) are looked at together
 
 
 def connected_cells(view: View) -> Tensor:
@@ -79,18 +81,18 @@ class Best:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._cells = [torch.empty(0, dtype=torch.int64)]
-        self._scores = [torch.empty(0, dtype=torch.float64)]
+        self._cells: list[Positions] = []
+        self._scores: list[NDArray[np.float64]] = []
         self._waiting = 0  # how many were added since the last choice
-        self._least = 0.0  # of the scores that can still be among the best: those above it
+        self._least = 0.0  # only scores above it can still be among the best
 
     def add(self, cells: Tensor, scores: Tensor) -> None:
-        """cells, scores: (n,) each, on any device; the scores in any type of numbers."""
+        """cells, scores: (n,) each, the cells on the CPU; the scores on any device, in any type of numbers."""
         wins = torch.nonzero(scores > self._least).squeeze(1)
         if not len(wins) or not self.count:
             return
-        self._cells.append(cells[wins.to(cells.device)].cpu())
-        self._scores.append(scores[wins].to("cpu", torch.float64))
+        self._cells.append(cells[wins.cpu()].numpy())
+        self._scores.append(scores[wins].to("cpu", torch.float64).numpy())
         self._waiting += len(wins)
         if self._waiting > self.count:
             self._choose()
@@ -98,14 +100,16 @@ class Best:
     def cells(self) -> Tensor:
         """The best, ascending."""
         self._choose()
-        return self._cells[0]
+        return torch.from_numpy(self._cells[0])
 
     def _choose(self) -> None:
-        cells, scores = torch.cat(self._cells), torch.cat(self._scores)
-        if len(cells) > self.count:
-            # The sort is stable, so that of equal scores those of the first cells stay, also over blocks.
-            best = scores.sort(descending=True, stable=True).indices[: self.count].sort().values
-            cells, scores = cells[best], scores[best]
-        if len(cells) == self.count and self.count:
-            self._least = float(scores.min())
+        cells = np.concatenate([np.empty(0, np.int64), *self._cells])
+        scores = np.concatenate([np.empty(0), *self._scores])
+        if self.count and len(cells) >= self.count:
+            at = len(cells) - self.count
+            self._least = float(np.partition(scores, at)[at])
+            wins = scores > self._least
+            ties = np.flatnonzero(scores == self._least)  # in the order of the cells, over blocks too
+            wins[ties[: self.count - int(wins.sum())]] = True
+            cells, scores = cells[wins], scores[wins]
         self._cells, self._scores, self._waiting = [cells], [scores], 0
