@@ -7,6 +7,7 @@ empty ones, counted from 0. Everything is int64 on the CPU and ascending.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,19 +36,24 @@ def kept_cells(view: View, keep: Tensor) -> Tensor:
 def cells_of_ranks(ranks: Tensor, kept: Tensor) -> Tensor:
     """The empty cells of these ranks, where the cells `kept` have a connection."""
     empty_before = kept - torch.arange(len(kept))
-    return ranks + torch.searchsorted(empty_before, ranks, right=True)
+    return ranks + _places(empty_before, ranks, "right")
 
 
 def ranks_of_cells(cells: Tensor, kept: Tensor) -> Tensor:
     """The ranks of these empty cells, where the cells `kept` have a connection."""
-    return cells - torch.searchsorted(kept, cells)
+    return cells - _places(kept, cells, "left")
+
+
+def _places(among: Tensor, numbers: Tensor, side: Literal["left", "right"]) -> Tensor:
+    """NumPy's searchsorted: a third of the time of torch's where the numbers ascend."""
+    return torch.from_numpy(np.searchsorted(among.numpy(), numbers.numpy(), side))
 
 
 def is_among(cells: Tensor, others: Tensor) -> Tensor:
     """Which of these cells are among the others, which are ascending: bool of the cells' shape."""
     if not len(others):
         return torch.zeros_like(cells, dtype=torch.bool)
-    at = torch.searchsorted(others, cells).clamp_(max=len(others) - 1)
+    at = _places(others, cells, "left").clamp_(max=len(others) - 1)
     return others[at] == cells
 
 

@@ -144,7 +144,7 @@ def _normalized(x: Tensor) -> Tensor:
     """Columns of length 1, those of zeros as they are."""
     largest = x.abs().amax(dim=0)
     x = x / torch.where(largest > 0, largest, 1)  # squares of very small or large activations leave float32
-    lengths = x.norm(dim=0)
+    lengths = (x * x).sum(dim=0).sqrt()  # `norm` of columns takes twenty times as long
     return x / torch.where(lengths > 0, lengths, 1)
 
 
