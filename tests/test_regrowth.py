@@ -215,6 +215,12 @@ def test_a_layer_of_a_million_neurons(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REGROWTH)
+def test_where_nothing_grows_nothing_has_to_be_known(name: str) -> None:
+    view = view_of(random_pattern(4, 3, 5, np.random.default_rng(0)), np.ones(5, np.float32))
+    assert grown(name, view, torch.ones(5, dtype=torch.bool), 0) == []
+
+
+@pytest.mark.parametrize("name", REGROWTH)
 @settings(max_examples=20)
 @given(drawn=views())
 def test_every_rule_grows_exactly_as_many(name: str, drawn: Drawn) -> None:

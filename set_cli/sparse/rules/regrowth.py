@@ -25,6 +25,7 @@ from set_cli.sparse.rules.view import View
 from set_cli.sparse.sampling import sample_distinct
 
 LARGEST_SEARCH = 2**28  # cells of a layer of which each empty one may be looked at
+NONE = torch.empty(0, dtype=torch.int64)  # where nothing grows, nothing has to be known of gradients or activations
 FULL = 4  # empty cells for each connection: a layer that has fewer is enumerated, in time linear in its connections
 
 
@@ -51,6 +52,8 @@ def gradient(view: View, keep: Tensor, count: int, rng: np.random.Generator) -> 
     O(n_batch * candidates) time and O(candidates) memory; for None O(n_batch * n_in * n_out) time in blocks of rows.
     ValueError where the view has no gradients, or None is asked of more than 2**28 cells.
     """
+    if not count:
+        return NONE
     return _largest_products(view, keep, count, rng, *view.last_step)
 
 
@@ -72,6 +75,8 @@ def cosine(view: View, keep: Tensor, count: int, rng: np.random.Generator) -> Te
     all. Among equals the first cells win; what is missing grows at random. Time and memory as `gradient`.
     ValueError where the view has no activations, or options.candidates is None in a layer of more than 2**28 cells.
     """
+    if not count:
+        return NONE
     if view.inputs is None or view.outputs is None:
         raise ValueError("regrowth cosine: expected the inputs and outputs of the layer for some rows, got none")
     return _largest_products(view, keep, count, rng, _normalized(view.inputs), _normalized(view.outputs))
@@ -85,6 +90,8 @@ def unfired(view: View, keep: Tensor, count: int, rng: np.random.Generator) -> T
     those that are neither in view.removed nor connected before this removal. O(nnz + removed) time and memory.
     ValueError where nobody keeps what was removed.
     """
+    if not count:
+        return NONE
     if view.removed is None:
         raise ValueError("regrowth unfired: expected the cells that were connected before (View.removed), got none")
     kept = kept_cells(view, keep)
@@ -169,7 +176,8 @@ def _drawn_by_degree(shape: tuple[int, int], kept: Tensor, count: int, rng: np.r
     """
     n_in, n_out = shape
     inputs, outputs = (kept // n_out).numpy(), (kept % n_out).numpy()
-    chosen, left = np.empty(0, np.int64), n_in * n_out if n_in * n_out <= LARGEST_SEARCH else math.inf
+    chosen = np.empty(0, np.int64)
+    left = n_in * n_out / 8 if n_in * n_out <= LARGEST_SEARCH else math.inf  # a draw takes longer than a cell
     while len(chosen) < count and left > 0:
         draws = max(1024, 2 * (count - len(chosen)))
         left -= draws
