@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +14,8 @@ from numpy.typing import NDArray
 
 from set_cli.sparse.engines import ENGINES, why_missing
 from set_cli.sparse.pattern import Csr, from_positions
-from set_cli.sparse.rules import View
+from set_cli.sparse.rules import Removed, View
+from set_cli.sparse.sampling import sample_distinct
 
 Floats = NDArray[np.floating]
 INSTALLED_ENGINES = [name for name in ENGINES if why_missing(name) is None]
@@ -42,6 +47,44 @@ def view_of(pattern: Csr, weights: Floats) -> View:
     """What a rule sees of such a layer."""
     structure = (torch.from_numpy(pattern.indptr.copy()), torch.from_numpy(pattern.indices.copy()))
     return View(pattern.shape, *structure, torch.from_numpy(weights))
+
+
+def full_view_of(pattern: Csr, weights: Floats, seed: int = 0, rows: int = 5, **changes: Any) -> View:
+    """The same with all that any rule may ask for; products of small whole numbers are exact. changes: of the view."""
+    rng = np.random.default_rng(seed)
+    n_in, n_out = pattern.shape
+    inputs, gradients, outputs = (
+        torch.from_numpy(rng.integers(-2, 3, (rows, n)).astype(np.float32)) for n in (n_in, n_out, n_out)
+    )
+    gone = torch.from_numpy(sample_distinct(pattern.cells, pattern.cells // 3 if pattern.cells < 10**6 else 1000, rng))
+    removed = Removed(gone, torch.ones(len(gone)))
+    given: dict[str, Any] = {
+        "inputs": inputs,
+        "output_gradients": gradients,
+        "outputs": outputs,
+        "removed": removed,
+    } | changes
+    return replace(view_of(pattern, weights), **given)
+
+
+def gradient_of(view: View) -> NDArray[np.float64]:
+    """(n_in, n_out) the gradient with respect to every weight, one row after the other."""
+    total = np.zeros(view.shape)
+    for x, dy in zip(*(rows.double().numpy() for rows in view.last_step), strict=True):
+        total += np.outer(x, dy)
+    return total
+
+
+def inclusion(weights: Sequence[float], count: int) -> NDArray[np.float64]:
+    """How likely each is among `count` drawn one after the other, without replacement, in proportion to its weight."""
+    likely = np.zeros(len(weights))
+    for order in itertools.permutations(range(len(weights)), count):
+        left, probability = sum(weights), 1.0
+        for i in order:
+            probability *= weights[i] / left
+            left -= weights[i]
+        likely[list(order)] += probability
+    return likely
 
 
 def dense_weight(pattern: Csr, values: Floats) -> NDArray[np.float64]:

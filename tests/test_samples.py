@@ -45,8 +45,9 @@ def test_gradients_are_those_of_the_loss(model: tuple[str, ...], regrowth: str, 
     for name, layer in sparse_layers(network).items():
         view = layer.view(found[name])
         torch.testing.assert_close(view.gradients_at(view.positions), means[name], rtol=1e-4, atol=1e-6)
-        assert found[name].outputs is not None
-        assert found[name].outputs.min() >= 0  # behind the ReLU
+        outputs = found[name].outputs
+        assert outputs is not None
+        assert outputs.min() >= 0  # behind the ReLU
 
 
 def test_rows_are_drawn_once_and_depend_on_the_place_in_the_run(compose: Compose) -> None:

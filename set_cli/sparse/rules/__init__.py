@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
+from set_cli.sparse.rules import regrowth, removal
 from set_cli.sparse.rules.regrowth import no_cells, random_cells
 from set_cli.sparse.rules.removal import magnitude, signed_magnitude
 from set_cli.sparse.rules.view import Options, Regrowth, Removal, Removed, Sample, Site, View, Wiring
@@ -42,8 +43,27 @@ __all__ = [
 Rule = TypeVar("Rule", Removal, Regrowth)
 
 WIRING: dict[str, Wiring] = {"erdos_renyi": random_wiring}
-REMOVAL: dict[str, Removal] = {"signed": signed_magnitude, "magnitude": magnitude}
-REGROWTH: dict[str, Regrowth] = {"random": random_cells, "none": no_cells}
+REMOVAL: dict[str, Removal] = {
+    "signed": signed_magnitude,
+    "magnitude": magnitude,
+    "soft": removal.soft,
+    "random": removal.random_removal,
+    "largest": removal.largest,
+    "sensitivity": removal.sensitivity,
+    "relative": removal.relative,
+    "relative_soft": removal.relative_soft,
+    "movement": removal.movement,
+    "threshold": removal.threshold,
+}
+REGROWTH: dict[str, Regrowth] = {
+    "random": random_cells,
+    "gradient": regrowth.gradient,
+    "momentum": regrowth.momentum,
+    "cosine": regrowth.cosine,
+    "unfired": regrowth.unfired,
+    "preferential": regrowth.preferential,
+    "none": no_cells,
+}
 
 
 def find_rule(key: str, rule: str | Rule, table: Mapping[str, Rule]) -> Rule:

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from set_cli.sparse.engines.device_pattern import positions
 from set_cli.sparse.pattern import Csr
-
-CELLS_AT_ONCE = 2**16  # of which gradients are computed together: memory is this times the rows of a batch
+from set_cli.sparse.rules.sampled import sampled_product
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +126,7 @@ class View:
     @property
     def positions(self) -> Tensor:
         """(nnz,) int64, ascending: the cells of the connections, input * n_out + output."""
-        rows = torch.arange(self.shape[0], device=self.indptr.device).repeat_interleave(self.indptr.diff().long())
-        return rows * self.shape[1] + self.indices
+        return positions(self.shape, self.indptr, self.indices)
 
     @property
     def cells(self) -> int:
@@ -141,14 +139,14 @@ class View:
         cells  int64, input * n_out + output
         A product sampled at these cells: O(n_batch * len(cells)) time. ValueError where the last step was not kept.
         """
+        return sampled_product(*self.last_step, cells)
+
+    @property
+    def last_step(self) -> tuple[Tensor, Tensor]:
+        """The inputs and the output gradients; ValueError where the last step was not kept."""
         if self.inputs is None or self.output_gradients is None:
             raise ValueError("expected the inputs and output gradients of the last step; keep them with LastStep")
-        n_out = self.shape[1]
-        found = [
-            (self.inputs[:, some // n_out] * self.output_gradients[:, some % n_out]).sum(dim=0)
-            for some in torch.split(cells, CELLS_AT_ONCE)
-        ]
-        return torch.cat(found)
+        return self.inputs, self.output_gradients
 
 
 Wiring = Callable[[Site, np.random.Generator], Csr]
