@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
+from set_cli.sparse.rules.paths import cannistraci_hebb, cannistraci_hebb_soft
 from set_cli.sparse.rules.regrowth import random_cells
 from set_cli.sparse.rules.removal import magnitude, signed_magnitude
 from set_cli.sparse.rules.view import Options, Regrowth, Removal, Removed, Site, View, Wiring
@@ -29,6 +30,8 @@ __all__ = [
     "Site",
     "View",
     "Wiring",
+    "cannistraci_hebb",
+    "cannistraci_hebb_soft",
     "connection_probability",
     "erdos_renyi",
     "find_rule",
@@ -41,7 +44,11 @@ Rule = TypeVar("Rule", Removal, Regrowth)
 
 WIRING: dict[str, Wiring] = {"erdos_renyi": random_wiring}
 REMOVAL: dict[str, Removal] = {"signed": signed_magnitude, "magnitude": magnitude}
-REGROWTH: dict[str, Regrowth] = {"random": random_cells}
+REGROWTH: dict[str, Regrowth] = {
+    "random": random_cells,
+    "cannistraci_hebb": cannistraci_hebb,
+    "cannistraci_hebb_soft": cannistraci_hebb_soft,
+}
 
 
 def find_rule(key: str, rule: str | Rule, table: Mapping[str, Rule]) -> Rule:
