@@ -14,6 +14,7 @@ from torch import Tensor
 
 from set_cli import native
 from set_cli.sparse.pattern import Csr
+from set_cli.sparse.rules.draws import Smallest
 from set_cli.sparse.rules.view import View
 from set_cli.sparse.sampling import sample_distinct
 
@@ -129,14 +130,10 @@ class Graph:
 
     def best(self, count: int, is_soft: bool, seed: int) -> Cells:
         """(at most count,) the empty cells of the highest scores, or of the smallest E / score; ascending."""
-        keys, cells = np.empty(0), np.empty(0, np.int64)
-        for block, scores in self.scores():
-            more = _exponential_of(block, len(self.outputs), seed) / scores if is_soft else -scores
-            keys, cells = np.concatenate([keys, more]), np.concatenate([cells, block])
-            if len(keys) > count:
-                first = np.lexsort((cells, keys))[:count]
-                keys, cells = keys[first], cells[first]
-        return np.sort(cells)
+        first = Smallest(count)
+        for cells, scores in self.scores():
+            first.add(_exponential_of(cells, len(self.outputs), seed) / scores if is_soft else -scores, cells)
+        return np.sort(first.cells)
 
     def scores(self) -> Iterator[tuple[Cells, Floats]]:
         """The empty cells with paths and their scores, in blocks.
