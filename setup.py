@@ -15,7 +15,7 @@ from setuptools.command.build_ext import build_ext
 SOURCES = Path("set_cli/native/src")
 # Compiled once for each instruction set.
 PER_PROCESSOR = ("products", "elementwise", "normalization", "units", "inputs")
-ONCE = ("module", "calls", "stack", "steps", "rbm", "topology", "team")
+ONCE = ("module", "calls", "stack", "steps", "rbm", "topology", "paths", "team")
 if platform.system() == "Darwin":
     # A universal Python would compile everything for both processors, and intrinsics are for one.
     os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")

@@ -60,7 +60,8 @@ def test_every_rule_keeps_the_number_of_connections(removal: str, regrowth: str,
 
 @pytest.mark.parametrize("wiring", WIRING)
 def test_every_wiring_has_the_expected_number_of_connections(wiring: str) -> None:
-    site = Site(300, 200, 2500 / 60000)
+    rows = np.random.default_rng(0).random((20, 300)).astype(np.float32)
+    site = Site(300, 200, 2500 / 60000, (3, 10, 10), rows)
     counts = [check_pattern(WIRING[wiring](site, np.random.default_rng(seed))).nnz for seed in range(20)]
     assert abs(np.mean(counts) - 2500) < 60
 

@@ -89,3 +89,7 @@ class Core(Protocol):
         source: NDArray[np.int32],
         /,
     ) -> None: ...
+
+    def grow_by_paths(
+        self, pattern: Any, is_soft: bool, seed: int, cells: NDArray[np.int64], threads: int, /
+    ) -> int: ...

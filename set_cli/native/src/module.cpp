@@ -14,6 +14,7 @@
 #endif
 
 #include "calls.hpp"
+#include "paths.hpp"
 #include "rbm.hpp"
 #include "stack.hpp"
 #include "steps.hpp"
@@ -466,6 +467,21 @@ PyObject* py_refill(PyObject*, PyObject* const* objects, Py_ssize_t count) {
     Py_RETURN_NONE;
 }
 
+// grow_by_paths(pattern, is_soft, seed, cells, threads): fills the first of `cells`; how many
+PyObject* py_grow_by_paths(PyObject*, PyObject* const* objects, Py_ssize_t count) {
+    Connections connections{};
+    bool is_soft;
+    uint64_t seed;
+    PyObject* cells_object = nullptr;
+    int64_t threads, found = 0;
+    bool ok = take_all(objects, count, connections, is_soft, seed, cells_object, threads);
+    const Array<int64_t> cells(cells_object, "lq", true, "cells", ok);
+    if (!ok) return nullptr;
+    if (!unlocked([&] { found = grow_by_paths(connections, cells.length, is_soft, seed, cells.data, threads); }))
+        return nullptr;
+    return PyLong_FromLongLong(found);
+}
+
 PyObject* py_simd(PyObject*, PyObject* const*, Py_ssize_t) { return PyUnicode_FromString(kernels->name); }
 
 // use_simd(name): False where this processor or this build does not have it
@@ -540,6 +556,7 @@ PyMethodDef methods[] = {
     method("to_columns", call<ToColumns, to_columns>),
     method("prune", py_prune),
     method("refill", py_refill),
+    method("grow_by_paths", py_grow_by_paths),
     method("simd", py_simd),
     method("use_simd", py_use_simd),
     {nullptr, nullptr, 0, nullptr},

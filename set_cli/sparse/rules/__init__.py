@@ -14,10 +14,13 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from set_cli.sparse.rules import regrowth, removal
+from set_cli.sparse.rules.correlation import csti
+from set_cli.sparse.rules.local import local, nearby, receptive, small_world
+from set_cli.sparse.rules.paths import cannistraci_hebb, cannistraci_hebb_soft
 from set_cli.sparse.rules.regrowth import no_cells, random_cells
 from set_cli.sparse.rules.removal import magnitude, signed_magnitude
 from set_cli.sparse.rules.view import Options, Regrowth, Removal, Removed, Sample, Site, View, Wiring
-from set_cli.sparse.rules.wiring import connection_probability, erdos_renyi, random_wiring
+from set_cli.sparse.rules.wiring import connection_probability, erdos_renyi, fixed_fan_in, random_wiring, scale_free
 
 __all__ = [
     "REGROWTH",
@@ -31,18 +34,36 @@ __all__ = [
     "Site",
     "View",
     "Wiring",
+    "cannistraci_hebb",
+    "cannistraci_hebb_soft",
     "connection_probability",
+    "csti",
     "erdos_renyi",
     "find_rule",
+    "fixed_fan_in",
+    "local",
     "magnitude",
+    "nearby",
     "no_cells",
     "random_cells",
+    "receptive",
+    "scale_free",
     "signed_magnitude",
+    "small_world",
 ]
 
 Rule = TypeVar("Rule", Removal, Regrowth)
 
-WIRING: dict[str, Wiring] = {"erdos_renyi": random_wiring}
+WIRING: dict[str, Wiring] = {
+    "erdos_renyi": random_wiring,
+    "erk": random_wiring,  # which differs in the densities of the layers
+    "fixed_fan_in": fixed_fan_in,
+    "local": local,
+    "csti": csti,
+    "receptive": receptive,
+    "scale_free": scale_free,
+    "small_world": small_world,
+}
 REMOVAL: dict[str, Removal] = {
     "signed": signed_magnitude,
     "magnitude": magnitude,
@@ -62,6 +83,9 @@ REGROWTH: dict[str, Regrowth] = {
     "cosine": regrowth.cosine,
     "unfired": regrowth.unfired,
     "preferential": regrowth.preferential,
+    "cannistraci_hebb": cannistraci_hebb,
+    "cannistraci_hebb_soft": cannistraci_hebb_soft,
+    "nearby": nearby,
     "none": no_cells,
 }
 
