@@ -851,6 +851,11 @@ class Config(Section):
                 "method.wiring=erk: expected connections that do not become fewer, or method.wiring=erdos_renyi with "
                 "epsilon, which is the same law for layers that are no convolutions"
             )
+        if self.evolve.falls and self.method.removal == "threshold":
+            raise ValueError(
+                "method.removal=threshold: expected connections that do not become fewer, since it may remove less than "
+                "that takes; use magnitude"
+            )
         if self.method.regrowth == "none" and self.method.evolves and not self.evolve.falls:
             raise ValueError(
                 "method.regrowth=none: expected evolve.density_start or evolve.epsilon_start, from which connections "
