@@ -853,8 +853,8 @@ class Config(Section):
             )
         if self.evolve.falls and self.method.removal == "threshold":
             raise ValueError(
-                "method.removal=threshold: expected connections that do not become fewer, since it may remove less than "
-                "that takes; use magnitude"
+                "method.removal=threshold: expected connections that do not become fewer, since it may remove less "
+                "than that takes; use magnitude"
             )
         if self.method.regrowth == "none" and self.method.evolves and not self.evolve.falls:
             raise ValueError(
