@@ -61,24 +61,27 @@ void product_tile(const Rows& rows, Range mine, Spans spans, bool is_first, cons
     }
 }
 
-// Keeps each load beside its two uses: left alone, GCC moves half of them away and spills the tile to the stack.
+// Keeps what was loaded in a register: left alone, GCC reads it once for each of its uses, or spills the tile.
 #if SET_ISA == 512
-#define KEEP_TOGETHER(a, b) asm("" : "+v"(a), "+v"(b))
+#define KEEP(a) asm("" : "+v"(a))
 #elif SET_ISA == 2
-#define KEEP_TOGETHER(a, b) asm("" : "+x"(a), "+x"(b))
+#define KEEP(a) asm("" : "+x"(a))
 #else
-#define KEEP_TOGETHER(a, b)
+#define KEEP(a) (void)a
 #endif
 
-template <int N, bool Dx>
-INLINE void connection(const float* d, vec w, const vec (&x)[N], vec (&acc)[N], vec& dot, tail_mask tail) {
+// Q connections of a row side by side: one alone would wait for each of its additions.
+template <int Q, int N, bool Dx>
+INLINE void connections(const float* const (&d)[Q], const vec (&w)[Q], const vec (&x)[N], vec (&acc)[N], vec (&dot)[Q],
+                        tail_mask tail) {
 #pragma GCC unroll 16
     for (int v = 0; v < N; v++) {
-        const vec t = v < N - 1 ? load(d + v * width) : load_tail(d + v * width, tail);
-        dot = fma(x[v], t, dot);
-        if (Dx) {
-            acc[v] = fma(w, t, acc[v]);
-            KEEP_TOGETHER(acc[v], dot);
+#pragma GCC unroll 4
+        for (int q = 0; q < Q; q++) {
+            vec t = v < N - 1 ? load(d[q] + v * width) : load_tail(d[q] + v * width, tail);
+            KEEP(t);
+            dot[q] = fma(x[v], t, dot[q]);
+            if (Dx) acc[v] = fma(w[q], t, acc[v]);
         }
     }
 }
@@ -104,18 +107,20 @@ void gradients_tile(const Rows& rows, Range mine, Spans spans, bool is_first, bo
                 for (int64_t q = k + ahead; q < k + ahead + 4; q++)
                     fetch_row<N>(dy + indices[q < last ? q : last] * dy_stride);
             vec dot[4] = {zero(), zero(), zero(), zero()};
+            const float* d[4];
+            vec w[4];
 #pragma GCC unroll 4
             for (int q = 0; q < 4; q++)
-                connection<N, Dx>(dy + indices[k + q] * dy_stride, broadcast(Dx ? values[k + q] : 0.0f), xs, acc,
-                                  dot[q], tail);
+                d[q] = dy + indices[k + q] * dy_stride, w[q] = broadcast(Dx ? values[k + q] : 0.0f);
+            connections<4, N, Dx>(d, w, xs, acc, dot, tail);
             if (Add) add_sums(dw + k, dot[0], dot[1], dot[2], dot[3]);
             else store_sums(dw + k, dot[0], dot[1], dot[2], dot[3]);
         }
         for (; k < end; k++) {
-            vec dot = zero();
-            connection<N, Dx>(dy + indices[k] * dy_stride, broadcast(Dx ? values[k] : 0.0f), xs, acc, dot, tail);
-            if (Add) dw[k] += sum(dot);
-            else dw[k] = sum(dot);
+            vec dot[1] = {zero()};
+            connections<1, N, Dx>({dy + indices[k] * dy_stride}, {broadcast(Dx ? values[k] : 0.0f)}, xs, acc, dot, tail);
+            if (Add) dw[k] += sum(dot[0]);
+            else dw[k] = sum(dot[0]);
         }
         if (Dx && relu != 0 && is_last) {
 #pragma GCC unroll 16
