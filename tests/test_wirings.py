@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from set_cli.sparse.pattern import Csr, check_pattern
+from set_cli.sparse.pattern import Csr, check_pattern, from_positions
 from set_cli.sparse.rules import WIRING, Site, csti, fixed_fan_in, local, nearby, receptive, scale_free, small_world
 from tests.oracles import cells_of, random_pattern, view_of
 
@@ -141,6 +141,34 @@ def test_nearby_draws_by_distance_among_the_empty_cells(image: tuple[int, int, i
         lambda: [empty[rank] for rank in nearby(view, keep, count, rng).tolist()],
         {cell: weights[cell] for cell in empty},
         count,
+    )
+
+
+def test_nearby_reaches_distant_inputs_as_often_as_their_weights_say() -> None:
+    rng = np.random.default_rng(6)
+    view = view_of(random_pattern(14, 3, 0, rng), np.ones(0, np.float32))
+    keep = torch.ones(0).bool()
+    distance = {
+        i * 3 + j: min(abs(i - place), 14 - abs(i - place)) for j, place in enumerate((2, 7, 11)) for i in range(14)
+    }
+    weights = {cell: (1 + d) ** -3.0 for cell, d in distance.items()}
+    share = sum(weight for cell, weight in weights.items() if distance[cell] >= 5) / sum(weights.values())
+    assert share * 3000 > 30  # none at all would be seen
+    seen = sum(distance[int(nearby(view, keep, 1, rng))] >= 5 for _ in range(3000))
+    assert abs(seen / 3000 - share) < 4.5 * math.sqrt(share / 3000)
+
+
+def test_nearby_finds_distant_cells_where_all_close_ones_are_connected() -> None:
+    rng, image = np.random.default_rng(7), (1, 1, 6)
+    weights = {i * 2 + j: gaussian(image, (0, place))[i] for j, place in enumerate((3, 0)) for i in range(6)}
+    kept = sorted(cell for cell, weight in weights.items() if weight > 0.1)
+    view = replace(view_of(from_positions(np.array(kept), (6, 2)), np.ones(len(kept), np.float32)), image=image)
+    empty = [cell for cell in range(12) if cell not in kept]
+    assert len(kept) == 5
+    assert_law(
+        lambda: [empty[rank] for rank in nearby(view, torch.ones(len(kept)).bool(), 2, rng).tolist()],
+        {cell: weights[cell] for cell in empty},
+        2,
     )
 
 

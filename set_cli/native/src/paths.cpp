@@ -19,7 +19,7 @@ struct Roots {
     std::vector<double> root, inverse;
     explicit Roots(int64_t most) : root(size_t(most + 1)), inverse(size_t(most + 1)) {
         root[0] = 1, inverse[0] = 0;
-        for (int64_t d = 1; d <= most; d++) root[size_t(d)] = std::sqrt(double(d)), inverse[size_t(d)] = 1 / root[size_t(d)];
+        for (size_t d = 1; d < root.size(); d++) root[d] = std::sqrt(double(d)), inverse[d] = 1 / root[d];
     }
 };
 
@@ -93,7 +93,7 @@ class Worker {
     // Of each input: how many outputs it shares with u, and g = 1 / sqrt(1 + its external degree); those that share any
     std::vector<int32_t> common, sharing;
     std::vector<double> g;
-    // Of each output: the paths through one z1, how many and the sum of their g; the row's scores; whether it is in N(u)
+    // Of each output: the paths through one z1, how many and the sum of their g; its score; whether it is in N(u)
     std::vector<int32_t> paths, reached, scored;
     std::vector<double> sums, scores;
     std::vector<uint8_t> is_connected;
@@ -120,7 +120,8 @@ class Worker {
         return n;
     }
 
-    // Adds the paths u - z1 - z2 - v of one z1, for the g that `weigh` found, to the scores of the row; `n` outputs had a score before. How many then.
+    // Adds the paths u - z1 - z2 - v of one z1, for the g that `weigh` found, to the scores of the row. How many outputs
+    // have a score then; `n` had one before.
     int64_t add_paths(int64_t z1, int64_t n) {
         int64_t n_reached = 0;
         const Range between = row(outputs, z1);

@@ -241,7 +241,7 @@ class Ring:
         return outputs[row] * self.n_in + self.inputs(outputs[row], number)
 
     def draw_anywhere(self, count: int, kept: Positions, rng: np.random.Generator) -> Positions:
-        """Draw `count` distinct cells (input * n_out + output), ascending and not kept, from those of all outputs."""
+        """Draw `count` distinct cells input * n_out + output that are not kept, of any outputs; ascending."""
         if not count:
             return np.empty(0, np.int64)
         window = min(self.n_in, 4 * ((len(kept) + count) // self.n_out) + 8)
