@@ -195,8 +195,10 @@ FREE = {
     *("evolve.every", "evolve.every_steps"),
     *(f"data.augment.{name}" for name in ("flip", "rotation", "shift", "crop", "cutout", "mixup")),
 }
-TIED = {"train.schedule", "evolve.schedule", "evolve.until", "evolve.epsilon_start", "data.augment.until"}
-TIED.add("evolve.density_start")
+TIED = {
+    *("train.schedule", "evolve.schedule", "evolve.until", "evolve.epsilon_start", "evolve.density_start"),
+    "data.augment.until",
+}
 OF_TIED = {  # nothing without one of those
     *("train.lr_end", "train.lr_factor", "train.lr_steps"),
     *("evolve.final", "evolve.epsilon_schedule", "evolve.epsilon_until"),

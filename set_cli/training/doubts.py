@@ -11,6 +11,7 @@ from set_cli.config import Config
 from set_cli.data.prepare import DataSet
 from set_cli.models.counts import sparse_layers
 from set_cli.models.mlp import LayerPlan
+from set_cli.training.wiring import NEEDS_DATA, inside
 
 MOST_UNCONNECTED = 0.5  # of a layer's outputs; the paper's networks have 20 connections and more for each
 LARGEST_RATE_OF_ADAM = 0.02
@@ -64,6 +65,11 @@ def network_lines(config: Config, plans: Sequence[LayerPlan], doubts: Sequence[s
     """Lines to print of the network, `doubts_at_start` among them."""
     full = _full_layers(config, plans)
     notes = [f"note: {full}"] if full and full not in doubts else []
+    if config.method.is_sparse and config.method.wiring in NEEDS_DATA and config.model.facts.needs_images:
+        notes.append(
+            f"note: method.wiring={config.method.wiring} is for a sparse layer that reads the data, which this network "
+            f"has none of: its layers are wired by {inside(config)}"
+        )
     return notes + [f"warning: {sentence}" for sentence in doubts]
 
 

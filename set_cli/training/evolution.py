@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from set_cli.config import Config, Method
+from set_cli.errors import ConfigError
 from set_cli.models.counts import count_connections, sparse_layers
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.across import shared_out, without_unreached
@@ -105,19 +106,22 @@ def evolve_model(
     if method.removal_of_unreached or method.redistribution != "none":
         removals = decided_together(turns, method, due)
     pruned = zeros = regrown = 0
-    for turn, removal in zip(turns, removals, strict=True):
-        evolution = turn.layer.evolve(
-            due.zeta,
-            optimizer=optimizer,
-            seed=turn.rng,
-            refill=due.refill,
-            connections=turn.connections,
-            regrow_init=method.regrow_init,
-            regrow_deviation=ARCHITECTURES[config.model.name].regrow_deviation,
-            removal=removal,
-            regrowth=method.regrowth,
-            **turn.seen,
-        )
+    for (name, _), turn, removal in zip(sparse_layers(model).items(), turns, removals, strict=True):
+        try:
+            evolution = turn.layer.evolve(
+                due.zeta,
+                optimizer=optimizer,
+                seed=turn.rng,
+                refill=due.refill,
+                connections=turn.connections,
+                regrow_init=method.regrow_init,
+                regrow_deviation=ARCHITECTURES[config.model.name].regrow_deviation,
+                removal=removal,
+                regrowth=method.regrowth,
+                **turn.seen,
+            )
+        except ValueError as error:  # a rule that does not suit a layer of this size, or numbers as large as these
+            raise ConfigError(f"{name} cannot evolve with method={method.name}: {error}") from None
         if evolution is not None:
             start_averages(optimizer, turn.layer.weight, evolution.source)
             pruned += evolution.pruned

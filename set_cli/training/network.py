@@ -18,6 +18,7 @@ from set_cli.models.memory import expected_bytes, training_bytes
 from set_cli.models.mlp import LayerPlan
 from set_cli.sparse.engines import Choice, choose
 from set_cli.sparse.pattern import check_size
+from set_cli.sparse.rules.regrowth import LARGEST_SEARCH
 from set_cli.system.progress import note
 from set_cli.training.architectures import ARCHITECTURES, Ends, Start
 from set_cli.training.density import SMALLEST, mean_probability, with_connections
@@ -25,6 +26,8 @@ from set_cli.training.devices import free_memory
 from set_cli.training.pairs import no_images
 from set_cli.training.shrunk import plan_shrunk
 from set_cli.training.wiring import wiring_of
+
+SEARCHING = ("gradient", "momentum", "cosine")  # regrowths that score cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
                 check_size(plan.n_in, plan.n_out, round(plan.connections_asked))
     except ValueError as error:
         raise ConfigError(f"model.hidden or {config.amount} is too large: {error}") from None
+    check_searches(config, plans)
     memory = estimate_memory(config, plans, device, len(data.train), len(data.test), card.shape)
     _check_memory(config, plans, memory, device)
     ends = Ends(card.features, card.classes, card.shape)
@@ -80,6 +84,20 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
         for layer in sparse_layers(built).values():
             layer.remember_removed()
     return Network(plans, built, choices, memory)
+
+
+def check_searches(config: Config, plans: Sequence[LayerPlan]) -> None:
+    """ConfigError, before anything is trained, where a layer is too large to look at every cell of it."""
+    method = config.method
+    if not method.evolves or method.candidates is not None or method.regrowth not in SEARCHING:
+        return
+    for plan in plans:
+        if plan.sparse and plan.n_in * plan.n_out > LARGEST_SEARCH:
+            raise ConfigError(
+                f"method.candidates=null: expected layers of at most {LARGEST_SEARCH:,} cells, each of which "
+                f"method.regrowth={method.regrowth} looks at, found {plan.name} with {plan.n_in * plan.n_out:,}; take "
+                "method.candidates=10, ten cells for each connection that grows"
+            )
 
 
 def plan_network(config: Config, card: Card) -> list[LayerPlan]:

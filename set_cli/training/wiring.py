@@ -27,17 +27,22 @@ def reads_images(config: Config, card: Card) -> tuple[int, int, int] | None:
         return None
 
 
+def inside(config: Config) -> str:
+    """The wiring of layers that do not read the data."""
+    method = config.method
+    return method.wiring_inside or ("erdos_renyi" if method.wiring in NEEDS_DATA else method.wiring)
+
+
 def wiring_of(config: Config, data: DataSet) -> Wire:
     """What draws the connections of each layer, by method.wiring and method.wiring_inside."""
     method, card = config.method, data.card
-    inside = method.wiring_inside or ("erdos_renyi" if method.wiring in NEEDS_DATA else method.wiring)
 
     image = reads_images(config, card)
 
     def wire(plan: LayerPlan, rng: np.random.Generator) -> Csr:
         reads_data = plan.name == READS_DATA and plan.n_in == card.features and not config.model.facts.needs_images
         if not reads_data:
-            return WIRING[inside](Site(plan.n_in, plan.n_out, plan.probability), rng)
+            return WIRING[inside(config)](Site(plan.n_in, plan.n_out, plan.probability), rng)
         rows = None
         if method.wiring == "csti":
             rows = data.scaling(data.train.x[:MOST_ROWS])
