@@ -147,7 +147,10 @@ def test_an_rbm_that_would_be_measured_in_other_epochs_is_refused() -> None:
 
 
 def test_what_changes_in_time_ties_a_run_to_its_length() -> None:
-    for word in ("evolve.epsilon_start=9", "evolve.until=0.9", "train.schedule=step"):
+    for word in (
+        *("evolve.epsilon_start=9", "evolve.density_start=0.9", "evolve.until=0.9", "train.schedule=step"),
+        "method.removal=soft",
+    ):
         assert tied_to_length(from_mapping(compose_mapping("epsilon=5", word)), 50) == [word]
     moved = from_mapping(compose_mapping("data.augment.flip=true", "data.augment.until=0.9"))
     assert tied_to_length(moved, 50) == ["data.augment.until=0.9"]

@@ -21,6 +21,10 @@ def tied_to_length(config: Config, epochs: int) -> list[str]:
         found.append(f"evolve.until={evolve.until:g}")
     if config.method.evolves and evolve.epsilon_start is not None:
         found.append(f"evolve.epsilon_start={evolve.epsilon_start:g}")
+    if config.method.evolves and evolve.density_start is not None:
+        found.append(f"evolve.density_start={evolve.density_start:g}")
+    if config.method.evolves and config.method.removal in ("soft", "relative_soft"):  # less at random towards the end
+        found.append(f"method.removal={config.method.removal}")
     if config.data.augment.is_on and config.data.augment.until < 1:
         found.append(f"data.augment.until={config.data.augment.until:g}")
     ours, theirs = (epochs_between_estimates(config.model.ais_every, n) for n in (train.epochs, epochs))

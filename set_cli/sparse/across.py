@@ -42,7 +42,7 @@ def _ends(view: View) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _keep_only(kept: NDArray[np.bool_], own: NDArray[np.int64], others: NDArray[np.int64], neurons: int) -> None:
-    """Of the kept connections, those whose neuron (own) is one of the others' too."""
+    """Remove the kept connections whose neuron (own) is none of the others', unless that were all of them."""
     is_connected = np.zeros(neurons, bool)
     is_connected[others] = True
     left = kept & is_connected[own]

@@ -152,7 +152,7 @@ class Evolution:
 
     @property
     def progress(self) -> float:
-        """From 0 at the start to 1 at `until`; 0 where there is no end."""
+        """The part of the time that is over, from 0 to 1 at `until`; 0 where there is no end."""
         return min(1.0, self.steps / self._until) if self._until else 0.0
 
     def state_dict(self) -> dict[str, Any]:

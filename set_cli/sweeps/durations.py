@@ -228,7 +228,7 @@ def _epoch_seconds(config: Config, data: DataSet, network: Network, rows: int, w
             trainer.train(inputs, optimizer, 1, after_step, {})
     steps = np.diff([start, *times])[WARM_UP:]
     before = watch.now()
-    evolve_model(network.model, optimizer, config, 0)
+    evolve_model(network.model, optimizer, config, 0, look=lambda: trainer.look(inputs, 0, 1))
     every_steps = config.evolve.every_steps
     evolution = (watch.now() - before) * (1 if every_steps is None else rows / config.train.batch_size / every_steps)
     before = watch.now()

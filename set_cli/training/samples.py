@@ -36,7 +36,7 @@ def batches_of_rows(inputs: Inputs, config: Config, epoch: int, step: int, most:
 
 
 def supervised_samples(model: nn.Module, inputs: Inputs, config: Config, epoch: int, step: int) -> Samples:
-    """By the name of each sparse layer, of the network as it is: without dropout, with the rows as they are.
+    """Samples of each sparse layer, by name, of the network as it is: without dropout, with the rows as they are.
 
     The gradients are those of the mean loss of a batch. Of several batches they are an exponential mean: each is
     weighted, so that what a rule adds up over the rows is that mean. The model's parameters get no gradients.

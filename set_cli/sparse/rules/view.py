@@ -42,7 +42,7 @@ class Removed:
 
     @classmethod
     def none(cls) -> Removed:
-        """Of a layer that has lost none yet."""
+        """The record of a layer that has lost none yet."""
         return cls(torch.empty(0, dtype=torch.int64), torch.empty(0))
 
     def and_these(self, cells: Tensor, weights: Tensor) -> Removed:
