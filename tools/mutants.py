@@ -171,9 +171,44 @@ MUTANTS = (
     Mutant(
         "evolution: rule of the configuration ignored",
         "training/evolution.py",
-        "            removal=config.method.removal,\n",
-        "",
+        "= [method.removal] * len(turns)",
+        '= ["signed"] * len(turns)',
         "tests/test_draws.py::test_the_rule_that_removes_is_the_configurations",
+    ),
+    Mutant(
+        "evolution: regrowth of the configuration ignored",
+        "training/evolution.py",
+        "regrowth=method.regrowth,",
+        'regrowth="random",',
+        "tests/test_methods.py::test_a_method_keeps_the_number_of_connections_or_comes_to_it",
+    ),
+    Mutant(
+        "evolution: what was removed is not in a checkpoint",
+        "training/contents.py",
+        'if f"{REMOVED}{name}/cells" in tensors:',
+        "if not tensors:",
+        "tests/test_methods.py::test_a_method_resumes_within_an_epoch_bit_for_bit",
+    ),
+    Mutant(
+        "evolution: a method without a last removal has one",
+        "training/schedules.py",
+        'if is_final and evolve.final == "none":',
+        'if is_final and evolve.final == "never":',
+        "tests/test_methods.py::test_a_method_keeps_the_number_of_connections_or_comes_to_it",
+    ),
+    Mutant(
+        "samples: an earlier batch counts as much as the latest",
+        "training/samples.py",
+        "MOMENTUM = 0.9",
+        "MOMENTUM = 1.0",
+        "tests/test_samples.py::test_gradients_are_those_of_the_loss",
+    ),
+    Mutant(
+        "across: neurons that nothing reaches keep their connections",
+        "sparse/across.py",
+        "for at in range(1, len(views)):",
+        "for at in range(1, 1):",
+        "tests/test_across.py::test_a_neuron_that_reaches_nothing_loses_its_connections",
     ),
     Mutant(
         "evolution: counts of one layer only",
@@ -627,8 +662,8 @@ MUTANTS = (
     Mutant(
         "patience: an early end is refilled",
         "training/session.py",
-        "self._steps, ends=ends)",
-        "self._steps, ends=False)",
+        "ends=ends,",
+        "ends=False,",
         "tests/test_patience.py::test_a_run_ends_early_in_order",
     ),
     Mutant(
