@@ -42,10 +42,9 @@ def test_a_method_keeps_the_number_of_connections_or_comes_to_it(name: str, comp
 
 @pytest.mark.parametrize(("model", "name"), [(model, name) for model, names in RESUMED.items() for name in names])
 def test_a_method_resumes_within_an_epoch_bit_for_bit(model: str, name: str, compose: Compose, tmp_path: Path) -> None:
-    time = ("evolve.every=1", "evolve.until=0.7", "evolve.epsilon_until=0.5")
-    density = ("evolve.density_start=0.5",) if name in ("granet", "chtss") else ()
-    time = time if density else time[:2]
-    words = (*TINY, *MODELS[model], f"method={name}", *time, *density, "train.epochs=4")
+    falls = ("evolve.density_start=0.5", "evolve.epsilon_until=0.5") if name in ("granet", "chtss") else ()
+    time = ("evolve.every=1", "evolve.until=0.7", *falls)
+    words = (*TINY, *MODELS[model], f"method={name}", *time, "train.epochs=4")
     whole = train(compose(*words))
     config = compose(*words, f"runs_dir={tmp_path}/other")
     assert science(interrupted(config, ((1, 40), (2, 120), (3, 80)))) == science(whole.path)

@@ -162,7 +162,7 @@ def test_the_estimate_counts_what_the_optimiser_keeps(model: str) -> None:
     for kind, words in kinds.items():
         config = from_mapping(compose_mapping("dataset=digits", *MODELS[model], *words))
         data = digits(config)
-        plans = plan_network(config.model, config.wired_epsilon, data.card)
+        plans = plan_network(config, data.card)
         found[kind] = training_bytes(plans, {}, config, 100, data.card.shape), forecast(config, None)["disk_mb"]
     sparse = 4 * sum(plan.connections_asked for plan in plans if plan.sparse)
     copy_ = sparse + 4 * sum(plan.n_in * plan.n_out for plan in plans if not plan.sparse)
