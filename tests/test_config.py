@@ -12,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from set_cli.config import DATASETS, METHODS, Augment, from_mapping, identity, known_keys, method_facts, scientific
-from set_cli.config.keys import MethodName
+from set_cli.config.method import MethodName
 from set_cli.data.catalog import CATALOG
 from set_cli.errors import ConfigError, NotApplicable
 from set_cli.runs.folder import folder_name

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from set_cli.config.keys import Method
+from set_cli.config.method import Method
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.evolve import LastStep, evolve
 from set_cli.sparse.pattern import Csr, check_pattern

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from set_cli.config.keys import Config, Section
+from set_cli.config.keys import Config
+from set_cli.config.section import Section
 from set_cli.system.files import canonical_json
 
 UNSCIENTIFIC = {"runs_dir", "resume", "progress", "time_limit", "retry_failed", "snapshots", "checkpoints"}

@@ -1,7 +1,7 @@
 """The rules of which a method is made: how a layer is wired, which connections are removed, and where others grow.
 
 A rule is a pure function of a view of the layer and a random generator. To add one, write the function in removal.py,
-regrowth.py or wiring.py, name it in its table here, and add that name to its key in config/keys.py. Nothing here
+regrowth.py or wiring.py, name it in its table here, and add that name to its key in config/method.py. Nothing here
 allocates the n_in x n_out matrix: time and memory grow with the connections. Random numbers are always NumPy's, so a
 seed gives the same topology on every device.
 
