@@ -112,9 +112,12 @@ def test_a_run_that_evolves_within_epochs_resumes_bit_for_bit(model: str, compos
     words = (*TINY, *MODELS[model], "evolve.every_steps=2", "evolve.schedule=linear")
     whole = train(compose(*words))
     config = compose(*words, f"runs_dir={tmp_path}/other")
-    assert science(interrupted(config, ((1, 80), (2, 40), (2, 120), (3, 80)))) == science(whole.path)
+    resumed = interrupted(config, ((1, 80), (2, 40), (2, 120), (3, 80)))
+    assert science(resumed) == science(whole.path)
     epochs = read_rows(whole.path / "metrics.jsonl")
     once = read_rows(train(compose(*TINY, *MODELS[model], "evolve.schedule=linear")).path / "metrics.jsonl")
+    for path in (whole.path, resumed):
+        assert [row["evolutions"] for row in read_rows(path / "timing.jsonl")] == [1, 2, 2]
     assert epochs[1]["pruned"] > 1.3 * once[1]["pruned"]  # after its first and its third step
     assert {row["connections"] for row in epochs} == {epochs[0]["connections"]}
     assert (epochs[1]["regrown"], epochs[1]["zeta"]) == (epochs[1]["pruned"], epochs[1]["zeta"])

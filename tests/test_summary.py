@@ -33,7 +33,9 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def summary_of(folder: Path, *, with_valid: bool = True) -> dict[str, Any]:
+def summary_of(
+    folder: Path, *, with_valid: bool = True, cost: Sequence[dict[str, Any]] = ({}, {}, {}, {})
+) -> dict[str, Any]:
     metrics = [
         {"epoch": i, "test_accuracy": test} | ({"valid_accuracy": valid} if with_valid else {})
         for i, (valid, test) in enumerate(ACCURACIES, start=1)
@@ -44,6 +46,7 @@ def summary_of(folder: Path, *, with_valid: bool = True) -> dict[str, Any]:
     timing = [
         {"epoch": i, "train_seconds": seconds, "evaluate_seconds": 9.0, "evolve_seconds": 0.5, "peak_memory_mb": memory}
         | marked
+        | cost[i - 1]
         for i, (seconds, memory, marked) in enumerate(measured, start=1)
     ]
     write_rows(folder / "timing.jsonl", timing)
@@ -62,6 +65,20 @@ def test_without_validation_rows_best_is_the_largest_test_accuracy(folder: Path)
 
 def test_time_is_the_median_of_training_and_evolution_in_epochs_that_were_not_paused(folder: Path) -> None:
     assert summary_of(folder)["seconds_per_epoch"] == 2.5
+
+
+def test_the_cost_of_an_evolution_is_the_median_time_and_the_largest_memory(folder: Path) -> None:
+    summary = summary_of(folder)
+    assert "seconds_per_evolution" not in summary  # no epoch evolved
+    assert "evolution_memory_mb" not in summary
+    cost = [{}, {"evolutions": 1, "evolve_memory_mb": 8.0}, {"evolutions": 1, "evolve_memory_mb": 90.0},
+            {"evolutions": 5, "evolve_memory_mb": 20.0}]  # fmt: skip
+    summary = summary_of(folder, cost=cost)
+    assert summary["seconds_per_evolution"] == pytest.approx((0.5 + 0.5 / 5) / 2)  # the third epoch was paused
+    assert summary["evolution_memory_mb"] == 90.0
+    summary = summary_of(folder, cost=[{}, {}, {"evolutions": 1}, {}])  # a system that does not say
+    assert summary["seconds_per_evolution"] == 0.5
+    assert "evolution_memory_mb" not in summary
 
 
 def test_memory_is_the_largest_of_all_epochs(folder: Path) -> None:

@@ -476,6 +476,8 @@ def test_runs_are_listed_one_row_each(train: Train, tmp_path: Path) -> None:
     assert "metrics.jsonl changed after the run" in frame["reason"].iloc[1]
     assert "by hand" in frame["reason"].iloc[2]
     assert frame["connections"].dtype == "Int64"
+    assert frame["seconds_per_evolution"].iloc[0] == summary["seconds_per_evolution"] > 0
+    assert frame["seconds_per_evolution"].isna().tolist() == [False, True, True, True]  # method=dense has none
     assert set_cli.runs(paths[0]).shape[0] == 1
     (tmp_path / "nothing").mkdir()
     assert set_cli.runs(tmp_path / "nothing").columns.tolist() == set_cli.runs(paths[0]).columns.tolist()

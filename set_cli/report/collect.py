@@ -38,7 +38,14 @@ SUMMARY_TYPES: Types = {
     "peak_memory_mb": (float, int),
 }
 # What a later version added: None where an older run lacks it, checked like the others where it is there.
-LATER_SUMMARY_TYPES: Types = {"version": int, "digest": str, "ended": (str, type(None)), "averaged": float}
+LATER_SUMMARY_TYPES: Types = {
+    "version": int,
+    "digest": str,
+    "ended": (str, type(None)),
+    "averaged": float,
+    "seconds_per_evolution": (float, int),
+    "evolution_memory_mb": (float, int),
+}
 
 NEVER_NEGATIVE = (
     "connections",
@@ -47,6 +54,8 @@ NEVER_NEGATIVE = (
     "dense_parameters",
     "seconds_per_epoch",
     "peak_memory_mb",
+    "seconds_per_evolution",
+    "evolution_memory_mb",
     "version",
 )
 LARGEST = 1e18  # of a figure

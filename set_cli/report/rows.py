@@ -53,10 +53,23 @@ class Configuration:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """The row, with what a table has beside the keys that scripts rely on: the averaged weights' accuracy."""
-        averaged = pd.Series([run.summary.get("averaged") for run in self.members], dtype=float)
-        mean, deviation = (None, None) if averaged.isna().any() else (float(averaged.mean()), _deviation(averaged))
-        return self.row | {"averaged_mean": mean, "averaged_std": deviation}
+        """The row, with what a table has beside the keys that scripts rely on: averaged weights, cost of evolutions.
+
+        None where a run lacks the figure: without averaged weights, without evolutions, or of an earlier version.
+        """
+        averaged = self._of_all("averaged")
+        seconds, memory = self._of_all("seconds_per_evolution"), self._of_all("evolution_memory_mb")
+        return self.row | {
+            "averaged_mean": None if averaged is None else float(averaged.mean()),
+            "averaged_std": None if averaged is None else _deviation(averaged),
+            "seconds_per_evolution": None if seconds is None else float(seconds.median()),
+            "evolution_memory_mb": None if memory is None else float(memory.max()),
+        }
+
+    def _of_all(self, name: str) -> pd.Series[float] | None:
+        """A figure of every run; None where one lacks it."""
+        values = pd.Series([run.summary.get(name) for run in self.members], dtype=float)
+        return None if values.isna().any() else values
 
     @property
     def started(self) -> list[int]:

@@ -77,6 +77,8 @@ TABLE_COLUMNS: list[Column[Configuration]] = [
     _column("parameters", lambda row: f"{row['parameters']:,}", True, 13),
     _column("of dense", lambda row: f"{100 * row['parameters'] / row['dense_parameters']:.1f} %", True, 11),
     _column("s/epoch", lambda row: _number(row, "seconds_per_epoch"), True, 10),
+    _column("s/evolution", lambda row: _number(row, "seconds_per_evolution", 3), True, 16),
+    _column("evolution MB", lambda row: _number(row, "evolution_memory_mb", 0), True, 17),
     _column("peak MB", lambda row: _number(row, "peak_memory_mb", 0), True, 14),
     _column("paper", lambda row: _number(row, "paper"), True, 8),
     _column("paper's network", _papers_network, False, 15),
@@ -120,6 +122,7 @@ TITLES_BY_KEY = {
     "dataset": "data set", "epsilon": "ε", "zeta": "ζ", "last_mean": "last", "averaged_mean": "averaged",
     "best_mean": "best", "best_on": "best on",
     "connections_final": "final", "seconds_per_epoch": "s/epoch", "peak_memory_mb": "peak MB",
+    "seconds_per_evolution": "s/evolution", "evolution_memory_mb": "evolution MB",
     "dense_parameters": "of dense",
 }  # fmt: skip
 

@@ -26,7 +26,7 @@ from set_cli.system.files import parse_json, read_json, sha256, write_json
 from set_cli.system.plain_files import open_plain
 
 SUMMARY = "summary.json"
-VERSION = 3  # of the keys; a summary without a version is older than 1 and has what 1 has, save the version
+VERSION = 4  # of the keys; a summary without a version is older than 1 and has what 1 has, save the version
 FIRST_WITH_DIGEST = 2
 DIGEST = "digest"
 METRICS = ("accuracy", "log_probability")  # percent, nats: of both more is better
@@ -142,6 +142,20 @@ def computed_figures(
         **{key: totals[key] for key in ("connections", "connections_final", "parameters", "dense_parameters")},
         "seconds_per_epoch": statistics.median(row["train_seconds"] + row["evolve_seconds"] for row in timed),
         "peak_memory_mb": max(row["peak_memory_mb"] for row in timing),
+        **_cost_of_evolutions(timing),
+    }
+
+
+def _cost_of_evolutions(timing: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Time and extra memory of an evolution; nothing where the run had none, or does not say."""
+    evolved = [row for row in timing if "evolutions" in row]
+    if not evolved:
+        return {}
+    timed = [row for row in evolved if "paused" not in row] or evolved
+    memory = [row["evolve_memory_mb"] for row in evolved if "evolve_memory_mb" in row]
+    return {
+        "seconds_per_evolution": statistics.median(row["evolve_seconds"] / row["evolutions"] for row in timed),
+        **({"evolution_memory_mb": max(memory)} if memory else {}),
     }
 
 

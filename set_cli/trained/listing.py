@@ -38,6 +38,8 @@ TYPES = {
     "dense_parameters": "Int64",
     "seconds_per_epoch": "float64",
     "peak_memory_mb": "float64",
+    "seconds_per_evolution": "float64",
+    "evolution_memory_mb": "float64",
     "reason": "object",
     "path": "object",
 }

@@ -12,28 +12,38 @@ class Clock:
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
-        self._started = 0.0
-        self._running: str | None = None
+        self._running: list[str] = []  # parts that have begun, each within the one before it
+        self._since = 0.0
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count what is done within to this part; one part at a time."""
-        self._started, self._running = time.perf_counter(), name
+        """Count what is done within to this part; a part that is running already pauses meanwhile."""
+        self._count()
         self._seconds.setdefault(name, 0.0)
+        self._running.append(name)
         try:
             yield
         finally:
-            self._seconds[name], self._running = self.so_far(name), None
+            self._count()
+            self._running.pop()
 
     def begin_with(self, name: str, seconds: float) -> None:
         """Count these seconds to the part: of an epoch that is resumed."""
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
     def so_far(self, name: str) -> float:
-        """Seconds of a part that is running, or was."""
-        return self._seconds[name] + (time.perf_counter() - self._started if name == self._running else 0.0)
+        """Seconds of a part that is running, or was; 0 where it has not begun."""
+        self._count()
+        return self._seconds.get(name, 0.0)
 
     def take(self) -> dict[str, float]:
         """The seconds of all parts; begins again at none."""
         taken, self._seconds = self._seconds, {}
         return taken
+
+    def _count(self) -> None:
+        """Count the seconds since the last call to the innermost part."""
+        now = time.perf_counter()
+        if self._running:
+            self._seconds[self._running[-1]] += now - self._since
+        self._since = now

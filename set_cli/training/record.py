@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import resource
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +27,7 @@ from set_cli.runs.summary import metric_of, read_rows, write_summary
 from set_cli.runs.topology import read_topology
 from set_cli.runs.written import params_digest
 from set_cli.system.files import canonical_json, remove, sha256
+from set_cli.system.peak import PROCESS
 from set_cli.system.progress import note
 from set_cli.training.clock import Clock
 from set_cli.training.contents import (
@@ -41,13 +38,14 @@ from set_cli.training.contents import (
     restore_model,
     topology_arrays,
 )
+from set_cli.training.cost import EvolutionCost
 from set_cli.training.evolution import Change
 from set_cli.training.passes import FRESH, ROWS, State
 from set_cli.training.schedules import scheduled_values
 from set_cli.training.trainers import Scores
 
 # In a checkpoint: how far the epoch after its own had come, in what time, and whether the process was stopped in it.
-WITHIN, SECONDS, PAUSED = "within/", "seconds", "paused"
+WITHIN, SECONDS, EVOLVE_SECONDS, PAUSED = "within/", "seconds", "evolve_seconds", "paused"
 
 
 class Record:
@@ -67,7 +65,7 @@ class Record:
         self.title = str(folder.path)
         self.line = ""
         self.resume_from: State = FRESH
-        self.clock, self.paused = Clock(), False
+        self.clock, self.cost, self.paused = Clock(), EvolutionCost(), False
         self.threads: int | None = None
         self._saved_at, self._within = time.monotonic(), False
         self._starts: list[dict[str, Any]] = []
@@ -151,6 +149,9 @@ class Record:
     def _take_up(self, arrays: Mapping[str, Any]) -> None:
         within = {name.removeprefix(WITHIN): value for name, value in arrays.items() if name.startswith(WITHIN)}
         self.clock.begin_with("train", float(within.pop(SECONDS, 0.0)))
+        if EVOLVE_SECONDS in within:
+            self.clock.begin_with("evolve", float(within.pop(EVOLVE_SECONDS)))
+        self.cost = EvolutionCost.of_state(within)
         self.paused = bool(within.pop(PAUSED, False))
         self.resume_from, self._within = within, bool(within)
 
@@ -168,6 +169,8 @@ class Record:
     def keep(self, state: State) -> None:
         """A checkpoint within an epoch: the state of its pass over the rows, and the seconds it has taken so far."""
         within = {**state, SECONDS: np.array(self.clock.so_far("train")), PAUSED: np.array(self.paused)}
+        if self.cost.evolutions:
+            within |= {EVOLVE_SECONDS: np.array(self.clock.so_far("evolve")), **self.cost.state}
         self._checkpoint(self.epoch, {WITHIN + name: value for name, value in within.items()})
 
     def where(self) -> str:
@@ -195,9 +198,9 @@ class Record:
         chosen = {} if self.threads is None else {"threads": self.threads}
         marked = {"paused": True} if self.paused else {}
         times = {f"{part}_seconds": round(value, 6) for part, value in seconds.items()}
-        folder.append_row(
-            TIMING_FILE, {"epoch": epoch} | times | {"peak_memory_mb": peak_memory_mb()} | chosen | marked
-        )
+        costs = {"peak_memory_mb": PROCESS.so_far()} | self.cost.figures
+        folder.append_row(TIMING_FILE, {"epoch": epoch} | times | costs | chosen | marked)
+        self.cost = EvolutionCost()
         self.line, self.paused = epoch_line(row, self._config.train.epochs, sum(seconds.values())), False
         return row
 
@@ -301,13 +304,3 @@ def metrics_row(epoch: int, loss: float, scores: Scores, change: Change) -> dict
         row |= {f"{part}_{name}": value for name, value in score.items()}
     counts = {"pruned": change.pruned, "pruned_zeros": change.zeros, "regrown": change.regrown}
     return row | {"connections": change.connections} | counts
-
-
-def peak_memory_mb() -> float:
-    """The process's peak resident memory so far, in MB (10^6 bytes)."""
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return round(1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 1e6, 1)
-    # On Linux this would begin with the memory of the process that started this one.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from set_cli.training.clock import Clock
+from set_cli.training.cost import EvolutionCost
 from set_cli.training.evolution import Change
 from set_cli.training.passes import FRESH, LOSS, ROWS, State
 from set_cli.training.trainers import Scores
@@ -22,6 +23,7 @@ class Recorder(Protocol):
     epoch        completed epochs
     resume_from  state of the epoch in progress, where a checkpoint within it is resumed; empty elsewhere
     clock        of the epoch in progress
+    cost         of the evolutions in it, beside their time
     threads      that the epoch's training took, where their number was chosen meanwhile
     paused       whether the process was stopped in it (Ctrl-Z): its times are then none of ours
     line         the epoch added last, in words
@@ -32,6 +34,7 @@ class Recorder(Protocol):
     title: str
     resume_from: State
     clock: Clock
+    cost: EvolutionCost
     threads: int | None
     paused: bool
     line: str
@@ -74,7 +77,7 @@ class Following:
     def __init__(self, path: Path, epochs: int, done: int, rows: int) -> None:
         self.path, self.title, self.epoch, self._epochs = path, str(path), done, epochs
         self.resume_from: State = {ROWS: np.array(rows), LOSS: np.array(0.0)} if rows else FRESH
-        self.clock, self.paused = Clock(), False
+        self.clock, self.cost, self.paused = Clock(), EvolutionCost(), False
         self.threads: int | None = None
 
     def rows(self) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from set_cli.data.account import parts_of
 from set_cli.data.inputs import Inputs
 from set_cli.data.prepare import DataSet
 from set_cli.errors import StorageError
+from set_cli.system.peak import PROCESS
 from set_cli.system.progress import View
 from set_cli.system.signals import StopSignals
 from set_cli.training.architectures import make_trainer
@@ -128,8 +129,7 @@ class Session:
 
     def evolve(self, epoch: int) -> Change:
         """Prune and regrow (Algorithm 1); after the last epoch what is removed is not refilled."""
-        with self._record.clock.part("evolve"):
-            self._evolve(epoch, self._steps)
+        self._evolve(epoch, self._steps)
         change, self._change = self._change, Change()
         self._record.paused |= self._stop.was_paused()
         self._state = None
@@ -140,21 +140,28 @@ class Session:
     def _evolve(self, epoch: int, step: int) -> None:
         """Evolve after this step of an epoch, in the first process, and count it with the epoch's other evolutions."""
         learner = self._learner
-        if learner.group.is_first:
-            config, ends = learner.config, self.ends and step == self._steps
-            change = evolve_model(
-                learner.model,
-                learner.optimizer,
-                config,
-                epoch,
-                step,
-                self._steps,
-                ends=ends,
-                look=lambda: self._trainer.look(self._inputs["train"], epoch, step),
-                image=self._image,
-            )
-            self._change = self._change.then(change) if self._change.connections else change
-        learner.share_state()
+        with self._record.clock.part("evolve"):
+            if learner.group.is_first:
+                with PROCESS.rise() as rise:
+                    change = self._evolved(epoch, step)
+                if change.pruned:
+                    self._record.cost.add(rise.mb)
+                self._change = self._change.then(change) if self._change.connections else change
+            learner.share_state()
+
+    def _evolved(self, epoch: int, step: int) -> Change:
+        learner = self._learner
+        return evolve_model(
+            learner.model,
+            learner.optimizer,
+            learner.config,
+            epoch,
+            step,
+            self._steps,
+            ends=self.ends and step == self._steps,
+            look=lambda: self._trainer.look(self._inputs["train"], epoch, step),
+            image=self._image,
+        )
 
     def _evolve_within(self, rows: int, of: int) -> bool:
         """Evolve after a step within an epoch, where that is due; whether it was."""

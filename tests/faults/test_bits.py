@@ -145,4 +145,5 @@ def test_a_run_that_resumes_with_a_flipped_bit_ends_as_it_would_have_or_is_refus
 
 
 # What differs between two runs of the same bits: times, what was used of them, and the hashes of files with times.
-TAKEN = dict.fromkeys(["seconds_per_epoch", "peak_memory_mb", "sha256", "digest"])
+COST = ["seconds_per_epoch", "peak_memory_mb", "seconds_per_evolution", "evolution_memory_mb"]
+TAKEN = dict.fromkeys([*COST, "sha256", "digest"])

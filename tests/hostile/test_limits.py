@@ -141,6 +141,8 @@ FIGURES = {
     "dense_parameters": ["0", "-1", "1" + 30 * "0", "null"],
     "seconds_per_epoch": ["-1", "-1e-9", "1e400", "null", '"8"'],
     "peak_memory_mb": ["-1", "1e400", "1e300"],
+    "seconds_per_evolution": ["-1", "1e400"],
+    "evolution_memory_mb": ["-1", '"8"'],
     "dataset": ["1", "null", "[]", '"' + "x" * 2**20 + '"'],
     "metric": ["null", "[]", '"' + "x" * 201 + '"'],
     "settings": ["null", "[]", '"x"', '{"a": {"b": 1}}', '{"a": [[1]]}', '{"a": NaN}'],
