@@ -627,8 +627,8 @@ MUTANTS = (
     Mutant(
         "patience: an early end is refilled",
         "training/session.py",
-        "self._steps, ends=ends)",
-        "self._steps, ends=False)",
+        "ends=self.ends and step == self._steps,",
+        "ends=False,",
         "tests/test_patience.py::test_a_run_ends_early_in_order",
     ),
     Mutant(
