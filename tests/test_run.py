@@ -601,7 +601,7 @@ def test_peak_memory_is_the_runs_own(tmp_path: Path) -> None:
         "import subprocess, sys\n"
         "held = bytearray(600_000_000)\n"
         "held[::4096] = b'x' * len(held[::4096])\n"
-        "child = 'from set_cli.system.peak import PROCESS; print(PROCESS.so_far())'\n"
+        "child = 'import torch; from set_cli.system.peak import PROCESS; print(PROCESS.so_far())'\n"
         "print(subprocess.run([sys.executable, '-P', '-c', child], capture_output=True, text=True).stdout)"
     )
     peak = float(run_python("-c", program, folder=tmp_path).stdout)

@@ -662,7 +662,7 @@ MUTANTS = (
     Mutant(
         "patience: an early end is refilled",
         "training/session.py",
-        "ends=ends,",
+        "ends=self.ends and step == self._steps,",
         "ends=False,",
         "tests/test_patience.py::test_a_run_ends_early_in_order",
     ),

@@ -27,7 +27,7 @@ class PeakMemory:
         self._before = 0.0  # the largest before the counter was last reset
 
     def so_far(self) -> float:
-        """The largest since the process began, in MB (10^6 bytes)."""
+        """The largest since the start of the process, in MB (10^6 bytes)."""
         peak = _counted()
         if peak is None:
             # On Linux this would begin with the memory of the process that started this one.

@@ -12,7 +12,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
-        self._running: list[str] = []  # parts that have begun, each within the one before it
+        self._running: list[str] = []  # parts, each within the one before it
         self._since = 0.0
 
     @contextmanager
@@ -32,7 +32,7 @@ class Clock:
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
     def so_far(self, name: str) -> float:
-        """Seconds of a part that is running, or was; 0 where it has not begun."""
+        """Seconds of a part that is running, or was; 0 of any other."""
         self._count()
         return self._seconds.get(name, 0.0)
 
