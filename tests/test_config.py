@@ -444,6 +444,19 @@ def test_a_method_that_evolves_carries_zeta_and_its_rules_in_its_identity(name: 
     assert ("removal" not in scientific(plain)["method"]) == (is_default or not plain.method.evolves)
 
 
+def test_what_decides_how_many_connections_there_are_is_in_the_identity() -> None:
+    def ids(*commands: tuple[str, ...]) -> int:
+        return len({identity(from_mapping(compose_mapping("dataset=digits", *words))) for words in commands})
+
+    sparse = ("method=fixprob",)
+    assert ids(sparse, (*sparse, "density=0.1"), (*sparse, "density=0.2"), (*sparse, "epsilon=7")) == 4
+    assert ids((*sparse, "density=0.1"), (*sparse, "density=0.1", "epsilon=7")) == 1  # which has no meaning beside it
+    assert ids(sparse, (*sparse, "method.wiring=local"), (*sparse, "method.wiring_inside=receptive")) == 3
+    assert ids(("method=dense",), ("method=dense", "density=0.1"), ("method=dense", "method.wiring=local")) == 1
+    assert ids(("method=small_dense",), ("method=small_dense", "density=0.1"), ("method=small_dense", "epsilon=7")) == 3
+    assert ids(("method=rigl",), ("method=rigl", "method.candidates=10"), ("method=rigl", "evolve.until=0.5")) == 3
+
+
 def test_every_method_has_facts_and_a_file() -> None:
     assert set(METHODS) == set(get_args(MethodName)) == {path.stem for path in (CONF / "method").glob("*.yaml")}
     assert method_facts("of another version").is_sparse

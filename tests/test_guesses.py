@@ -23,7 +23,7 @@ GROUPS = {key.partition(".")[0] for key in KEYS}
         ("learning_rate", ["train.lr"]),
         ("Learning-Rate", ["train.lr"]),
         ("training.num_epochs", ["train.epochs"]),
-        ("sparsity", ["epsilon"]),
+        ("connectivity", ["epsilon"]),
         ("ε", ["epsilon"]),
         ("dropout", ["model.dropout"]),
         ("epsilom", ["epsilon"]),

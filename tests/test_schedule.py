@@ -200,7 +200,7 @@ def test_what_a_rule_must_return_is_said(words: dict[str, Any], message: str) ->
         ({"every": 0}, "every: expected at least 1 step, got 0"),
         ({"zeta": lambda t: 0.3}, "until: expected a number of steps"),
         ({"zeta": 1.5}, "zeta: expected 0 <= zeta < 1, got 1.5"),
-        ({"removal": "smallest"}, "removal: expected one of signed, magnitude, or a function, got 'smallest'"),
+        ({"removal": "smallest"}, "removal: expected one of signed, magnitude, soft, random"),
     ],
 )
 def test_words_that_make_no_sense_are_refused(words: dict[str, Any], message: str) -> None:

@@ -201,7 +201,7 @@ def test_a_full_layer_does_not_evolve() -> None:
         (1.0, {}, "zeta: expected 0 <= zeta < 1, got 1.0"),
         (-0.1, {}, "zeta: expected 0 <= zeta < 1, got -0.1"),
         (float("nan"), {}, "zeta: expected 0 <= zeta < 1, got nan"),
-        (0.3, {"regrow_init": "one"}, "regrow_init: expected 'zero' or 'random', got 'one'"),
+        (0.3, {"regrow_init": "one"}, "regrow_init: expected 'zero', 'random' or 'previous', got 'one'"),
     ],
 )
 def test_evolve_refuses_bad_arguments(zeta: float, arguments: dict[str, str], message: str) -> None:

@@ -20,7 +20,7 @@ WORDS: dict[str, str] = {
     "method.removal": "prune_rule pruning_rule prune_method pruning_method drop_rule",
     "method.regrowth": "grow growth regrow grow_rule growth_rule grow_method",
     "method.wiring": "sparse_init topology_init wire",
-    "method.candidates": "n_candidates gse_gamma subset",
+    "method.candidates": "n_candidates gse_gamma",
     "method.regrow_init": "growth_init new_weights",
     "method=set evolves the topology, method=fixprob keeps it as drawn, method=dense has every connection": (
         "algorithm algo topology mask pruning"

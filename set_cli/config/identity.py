@@ -9,6 +9,7 @@ from set_cli.config.keys import Config
 from set_cli.config.section import Section
 from set_cli.system.files import canonical_json
 
+WIRED = ("name", "wiring", "wiring_inside")  # what decides of a method that does not evolve
 UNSCIENTIFIC = {"runs_dir", "resume", "progress", "time_limit", "retry_failed", "snapshots", "checkpoints"}
 
 
@@ -36,12 +37,12 @@ def scientific(config: Config) -> dict[str, Any]:
     if not config.method.evolves:
         del keys["zeta"]
         keys["evolve"] = {}
-        keys["method"] = {key: value for key, value in keys["method"].items() if key in ("name", "wiring")}
+        keys["method"] = {key: value for key, value in keys["method"].items() if key in WIRED}
     del keys["epsilon" if config.density is not None else "density"]
     if not config.method.facts.has_amount:
         keys.pop("epsilon", None), keys.pop("density", None)
     if not config.method.is_sparse:
-        keys["method"].pop("wiring", None)
+        keys["method"] = {"name": config.method.name}
         if config.model.sparse_convolutions:
             keys["model"]["sparse_convolutions"] = False  # without meaning here: one baseline, trained once
     if not keys["evolve"]:

@@ -44,7 +44,7 @@ OUTCOME: dict[str, tuple[str, Said]] = {
     "seconds_per_epoch": ("time per epoch", _in(" s", 3)),
     "peak_memory_mb": ("peak memory", _in(" MB", 0)),
     "seconds_per_evolution": ("time per evolution", _in(" s", 3)),
-    "evolution_memory_mb": ("extra memory of an evolution", _in(" MB", 0)),
+    "evolution_memory_mb": ("evolution's memory", _in(" MB", 0)),
 }
 ENVIRONMENT = ("set_cli", "git", "python", "packages", "cpu", "threads", "device", "checksums", "layers", "data")
 

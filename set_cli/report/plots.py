@@ -28,6 +28,17 @@ STYLES: dict[str, dict[str, Any]] = {
     "dense": {"color": "#9a9a9a", "linestyle": ":", "marker": "s"},
     "fixprob": {"color": "#c4661f", "linestyle": "--", "marker": "^"},
     "set": {"color": "#1f3f77", "linestyle": "-", "marker": "o"},
+    "small_dense": {"color": "#5e5e5e", "linestyle": ":", "marker": "D"},
+    "magnitude_pruned": {"color": "#8a6d00", "linestyle": "--", "marker": "v"},
+    "snfs": {"color": "#6a3d9a", "linestyle": "--", "marker": "P"},
+    "rigl": {"color": "#b22222", "linestyle": "-", "marker": "s"},
+    "itop": {"color": "#2e7d32", "linestyle": "-.", "marker": "^"},
+    "mest": {"color": "#00838f", "linestyle": "-.", "marker": "v"},
+    "granet": {"color": "#d81b60", "linestyle": "--", "marker": "D"},
+    "ctre": {"color": "#795548", "linestyle": "-.", "marker": "P"},
+    "cht": {"color": "#3f6fb5", "linestyle": ":", "marker": "o"},
+    "chts": {"color": "#1565c0", "linestyle": "--", "marker": "o"},
+    "chtss": {"color": "#0d2f66", "linestyle": "-.", "marker": "o"},
 }
 OTHER = {"color": "#000000", "linestyle": "-.", "marker": "x"}
 AXES = {"accuracy": "test accuracy (%)", "log_probability": "test log-probability (nats)"}
