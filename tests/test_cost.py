@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,8 +64,10 @@ needs_counter = pytest.mark.skipif(not peak.CLEAR.exists(), reason="the system h
 
 
 def take_up(megabytes: int) -> None:
-    """Hold so much memory for a moment."""
-    np.ones(megabytes * 10**6, dtype=np.uint8)
+    """Hold fresh pages of the system for a moment, not such as the allocator still has."""
+    with mmap.mmap(-1, megabytes * 10**6) as pages:
+        for at in range(0, len(pages), mmap.PAGESIZE):
+            pages[at] = 1
 
 
 @needs_counter
