@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sklearn.datasets import load_iris
 
 import set_cli
 from set_cli.config import METHODS
@@ -88,3 +89,16 @@ def test_a_wiring_that_nothing_reads_is_said(compose: Compose) -> None:
     log = (outcome.path / "train.log").read_text()
     assert "note: method.wiring=csti is for a sparse layer that reads the data" in log
     assert "its layers are wired by receptive" in log
+
+
+def test_an_estimator_trains_no_method_under_another_ones_name() -> None:
+    x, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match="method: expected set, fixprob, dense, whose rules an estimator has"):
+        set_cli.SETClassifier(method="rigl", max_iter=1).fit(x, y)
+
+
+def test_the_last_removal_is_there_where_connections_became_fewer(compose: Compose) -> None:
+    falling = ("evolve.epsilon_start=6", "epsilon=2", "evolve.epsilon_until=0.4", "train.epochs=4")
+    summary = train(compose("dataset=digits", *TINY, "model=mlp", "model.hidden=[60]", *falling)).summary
+    left = 2 * (64 + 60)
+    assert summary["connections_final"] - 600 == pytest.approx(0.7 * left, abs=4)

@@ -40,8 +40,8 @@ def scientific(config: Config) -> dict[str, Any]:
         keys["method"] = {key: value for key, value in keys["method"].items() if key in WIRED}
     del keys["epsilon" if config.density is not None else "density"]
     if not config.method.facts.has_amount:
-        keys.pop("epsilon", None), keys.pop("density", None)
-    if not config.method.is_sparse:
+        keys.pop("epsilon", None)
+        keys.pop("density", None)
         keys["method"] = {"name": config.method.name}
         if config.model.sparse_convolutions:
             keys["model"]["sparse_convolutions"] = False  # without meaning here: one baseline, trained once

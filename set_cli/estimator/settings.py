@@ -12,6 +12,7 @@ from set_cli.config import Config, from_mapping
 from set_cli.errors import ConfigError
 from set_cli.sparse.linear import DEFAULT_EPSILON
 
+METHODS = ("set", "fixprob", "dense")
 NO_END = 10**6  # epochs of a training that others continue: no removal of it is the last one
 KEYS = {
     "hidden_layer_sizes": "model.hidden",
@@ -67,6 +68,9 @@ def configuration(parameters: Mapping[str, Any], seed: int, features: int, *, ha
         section, _, own = key.rpartition(".")
         (mapping[section] if section else mapping)[own] = values[name]
     config = _checked(mapping)
+    if config.method.name not in METHODS:
+        found = values["method"]
+        raise ValueError(f"method: expected {', '.join(METHODS)}, whose rules an estimator has, found {found!r}")
     if sparsity[1] is not None:
         mapping["epsilon"] = _epsilon(*sparsity, [features, *config.model.hidden])
     if not has_end:

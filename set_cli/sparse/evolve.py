@@ -88,7 +88,7 @@ def evolve(
     if view.weights.shape != (view.nnz,):
         raise ValueError(f"expected {view.nnz} weights, one per connection, got shape {tuple(view.weights.shape)}")
     grows = refill and regrowth is not no_cells
-    share = zeta if connections is None else share_to_remove(view.nnz, zeta, connections, exactly=not grows)
+    share = zeta if connections is None else share_to_remove(view.nnz, zeta, connections, exactly=regrowth is no_cells)
     keep = removal(view, share, rng)
     if removal not in REMOVAL.values():
         check_kept(view, keep)

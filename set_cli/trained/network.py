@@ -54,7 +54,8 @@ def build_untrained(
 
 def _as_it_was(plan: LayerPlan, layer: Mapping[str, Any]) -> LayerPlan:
     """The plan of a layer that was sparse with so many connections, or dense."""
-    probability = int(layer["connections"]) / (plan.n_in * plan.n_out)
+    final = layer.get("connections_final")  # of a run that started denser far fewer than at its start
+    probability = int(layer["connections"] if final is None else final) / (plan.n_in * plan.n_out)
     return replace(plan, sparse=layer["kind"] == "sparse", probability=min(1.0, probability))
 
 

@@ -104,7 +104,10 @@ def evolve_model(
     ]
     removals: list[str | Removal] = [method.removal] * len(turns)
     if method.removal_of_unreached or method.redistribution != "none":
-        removals = decided_together(turns, method, due)
+        try:
+            removals = decided_together(turns, method, due)
+        except ValueError as error:
+            raise ConfigError(f"the layers cannot evolve with method={method.name}: {error}") from None
     pruned = zeros = regrown = 0
     for (name, _), turn, removal in zip(sparse_layers(model).items(), turns, removals, strict=True):
         try:
@@ -151,7 +154,7 @@ def decided_together(turns: Sequence[Turn], method: Method, due: Due) -> list[st
     for turn, view in zip(turns, views, strict=True):
         share = due.zeta
         if turn.connections is not None:
-            share = share_to_remove(view.nnz, due.zeta, turn.connections, exactly=not due.refill)
+            share = share_to_remove(view.nnz, due.zeta, turn.connections, exactly=method.regrowth == "none")
         is_full = view.nnz == view.cells and turn.connections in (None, view.cells)
         keeps.append(
             torch.ones(view.nnz, dtype=torch.bool) if is_full else REMOVAL[method.removal](view, share, turn.rng)
