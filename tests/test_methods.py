@@ -101,4 +101,4 @@ def test_the_last_removal_is_there_where_connections_became_fewer(compose: Compo
     falling = ("evolve.epsilon_start=6", "epsilon=2", "evolve.epsilon_until=0.4", "train.epochs=4")
     summary = train(compose("dataset=digits", *TINY, "model=mlp", "model.hidden=[60]", *falling)).summary
     left = 2 * (64 + 60)
-    assert summary["connections_final"] - 600 == pytest.approx(0.7 * left, abs=4)
+    assert 0.6 * left < summary["connections_final"] - 600 < 0.75 * left  # zeta of them, and those that weigh nothing
