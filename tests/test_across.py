@@ -21,11 +21,11 @@ def layer(shape: tuple[int, int], *cells: tuple[int, int]) -> View:
     return view_of(from_positions(positions, shape), np.ones(len(cells), np.float32))
 
 
-def stays(views: list[View], gone: dict[int, list[int]] | None = None) -> list[str]:
+def stays(views: list[View], gone: dict[int, list[int]] | None = None, meet: list[bool] | None = None) -> list[str]:
     keeps = [torch.ones(view.nnz, dtype=torch.bool) for view in views]
     for at, removed in (gone or {}).items():
         keeps[at][removed] = False
-    found = without_unreached(views, keeps)
+    found = without_unreached(views, keeps, meet or [True] * len(views))
     return ["".join("o" if kept else "." for kept in keep.tolist()) for keep in found]
 
 
@@ -45,7 +45,10 @@ def test_it_goes_through_all_layers() -> None:
 
 def test_layers_that_do_not_meet_and_the_last_connections_stay() -> None:
     apart = [layer((1, 2), (0, 0), (0, 1)), layer((3, 2), (0, 0))]
-    assert stays(apart) == ["oo", "o"]
+    assert stays(apart, meet=[False]) == ["oo", "o"]
+    alike = [layer((1, 2), (0, 0), (0, 1)), layer((2, 2), (0, 0))]  # a dense layer is between them
+    assert stays(alike, meet=[False]) == ["oo", "o"]
+    assert stays(alike) == ["o.", "o"]
     ending = [layer((1, 2), (0, 0)), layer((2, 1), (1, 0))]  # no way through at all: nothing is taken away
     assert stays(ending) == ["o", "o"]
 
@@ -56,14 +59,14 @@ def test_what_stays_has_a_way_through(seed: int) -> None:
     shapes = [(5, 6), (6, 4), (4, 7)]
     views = [view_of(random_pattern(*shape, 9, rng), rng.standard_normal(9).astype(np.float32)) for shape in shapes]
     keeps = [torch.from_numpy(rng.random(9) < 0.7) for _ in shapes]
-    found = without_unreached(views, keeps)
+    found = without_unreached(views, keeps, [True, True])
     for before, after in zip(keeps, found, strict=True):
         assert not (after & ~before).any()
     ends = [
         (view.positions[keep] // view.shape[1], view.positions[keep] % view.shape[1])
         for view, keep in zip(views, found, strict=True)
     ]
-    again = without_unreached(views, found)
+    again = without_unreached(views, found, [True, True])
     if all(len(own) for own, _ in ends) and all(torch.equal(a, b) for a, b in zip(found, again, strict=True)):
         for (_, outputs), (inputs, _) in itertools.pairwise(ends):
             full = set(outputs.tolist()) & set(inputs.tolist())

@@ -116,6 +116,17 @@ def test_help_and_version_do_not_import_torch(command: str, flag: str, tmp_path:
             "evolve.epsilon_start=30: expected evolve.density_start beside",
         ),
         (["evolve.density_start=0.1", "density=0.2"], 2, "evolve.density_start: expected at least density=0.2, found"),
+        (
+            ["method=snfs", "evolve.density_start=0.9"],
+            2,
+            "method.redistribution=gradient: expected connections that do",
+        ),
+        (
+            ["method=chtss", "model.hidden=[1000,1000]", "density=0.01"],
+            2,
+            "method.regrowth=cannistraci_hebb_soft: expected at most 34,359,738,368 steps on paths of length three in "
+            "a layer, found about ",
+        ),
         (["method.regrowth=none"], 2, "method.regrowth=none: expected evolve.density_start or evolve.epsilon_start"),
         (["method.wiring=erk", "evolve.density_start=0.5"], 2, "method.wiring=erk: expected connections that do not"),
         (["method.removal=threshold", "evolve.density_start=0.9"], 2, "method.removal=threshold: expected connections"),

@@ -660,6 +660,11 @@ class Config(Section):
                 "method.removal=threshold: expected connections that do not become fewer, since it may remove less "
                 "than that takes; use magnitude"
             )
+        if self.evolve.falls and self.method.redistribution != "none":
+            raise ValueError(
+                f"method.redistribution={self.method.redistribution}: expected connections that do not become fewer, "
+                "which each layer does by itself, or method.redistribution=none"
+            )
         if self.method.regrowth == "none" and self.method.evolves and not self.evolve.falls:
             raise ValueError(
                 "method.regrowth=none: expected evolve.density_start or evolve.epsilon_start, from which connections "

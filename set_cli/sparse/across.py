@@ -14,11 +14,12 @@ from set_cli.sparse.rules import View
 SMALLEST_SCORE = float(np.finfo(np.float64).tiny)
 
 
-def without_unreached(views: Sequence[View], keeps: Sequence[Tensor]) -> list[Tensor]:
+def without_unreached(views: Sequence[View], keeps: Sequence[Tensor], is_read_by_next: Sequence[bool]) -> list[Tensor]:
     """Remove, beside what is removed already, the connections of neurons that have none on one of their sides.
 
-    views  of layers in the order of the network; a layer's outputs are the next one's inputs where their numbers agree
-    keeps  (nnz,) bool of each: which connections stay
+    views            of layers in the order of the network
+    keeps            (nnz,) bool of each: which connections stay
+    is_read_by_next  of each layer but the last, whether its outputs are the next one's inputs
 
     A neuron that nothing reaches says nothing, and one that reaches nothing does not matter: from the last layer to the
     first, then from the first to the last (the "chain removal" of Cannistraci-Hebb training, Zhang et al., ICLR 2024).
@@ -27,10 +28,10 @@ def without_unreached(views: Sequence[View], keeps: Sequence[Tensor]) -> list[Te
     found = [keep.cpu().numpy().copy() for keep in keeps]
     ends = [_ends(view) for view in views]
     for at in reversed(range(len(views) - 1)):
-        if views[at].shape[1] == views[at + 1].shape[0]:
+        if is_read_by_next[at]:
             _keep_only(found[at], ends[at][1], ends[at + 1][0][found[at + 1]], views[at].shape[1])
     for at in range(1, len(views)):
-        if views[at - 1].shape[1] == views[at].shape[0]:
+        if is_read_by_next[at - 1]:
             _keep_only(found[at], ends[at][0], ends[at - 1][1][found[at - 1]], views[at].shape[0])
     return [torch.from_numpy(kept).to(keep.device) for kept, keep in zip(found, keeps, strict=True)]
 

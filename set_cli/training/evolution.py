@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from set_cli.config import Config, Method
 from set_cli.errors import ConfigError
-from set_cli.models.counts import count_connections, sparse_layers
+from set_cli.models.counts import connection_layers, count_connections, sparse_layers
 from set_cli.sparse import SparseLinear
 from set_cli.sparse.across import shared_out, without_unreached
 from set_cli.sparse.evolve import share_to_remove
@@ -105,7 +107,7 @@ def evolve_model(
     removals: list[str | Removal] = [method.removal] * len(turns)
     if method.removal_of_unreached or method.redistribution != "none":
         try:
-            removals = decided_together(turns, method, due)
+            removals = decided_together(turns, method, due, read_by_next(model))
         except ValueError as error:
             raise ConfigError(f"the layers cannot evolve with method={method.name}: {error}") from None
     pruned = zeros = regrown = 0
@@ -147,7 +149,22 @@ class Turn:
     seen: dict[str, Any]
 
 
-def decided_together(turns: Sequence[Turn], method: Method, due: Due) -> list[str | Removal]:
+def read_by_next(model: nn.Module) -> list[bool]:
+    """Whether the outputs of each sparse layer but the last are the inputs of the next one.
+
+    They are not where a dense layer is between them, or where a picture of each output is (behind a convolution).
+    """
+    layers = [layer for _, layer in connection_layers(model)]
+    at = [i for i, layer in enumerate(layers) if isinstance(layer, SparseLinear)]
+    return [
+        after == before + 1 and layers[before].out_features == layers[after].in_features
+        for before, after in itertools.pairwise(at)
+    ]
+
+
+def decided_together(
+    turns: Sequence[Turn], method: Method, due: Due, is_read_by_next: Sequence[bool]
+) -> list[str | Removal]:
     """The removal of each layer where it depends on the others; turns get the numbers that are to be afterwards."""
     views = [turn.layer.view(**turn.seen) for turn in turns]
     keeps = []
@@ -160,7 +177,7 @@ def decided_together(turns: Sequence[Turn], method: Method, due: Due) -> list[st
             torch.ones(view.nnz, dtype=torch.bool) if is_full else REMOVAL[method.removal](view, share, turn.rng)
         )
     if method.removal_of_unreached:
-        keeps = without_unreached(views, keeps)
+        keeps = without_unreached(views, keeps, is_read_by_next)
     if method.redistribution != "none" and due.refill:
         kept = [int(keep.sum()) for keep in keeps]
         wanted = sum(
@@ -180,4 +197,7 @@ def _as_decided(keep: Tensor) -> Removal:
 def _score(view: View, keep: Tensor, method: Method) -> float:
     """The mean size of the kept connections' weights, or of their gradients."""
     found = view.weights if method.redistribution == "weight" else view.gradients_at(view.positions)
-    return float(found[keep].double().abs().mean()) if keep.any() else 0.0
+    score = float(found[keep].double().abs().mean()) if keep.any() else 0.0
+    if not math.isfinite(score):
+        raise ValueError("redistribution: expected finite gradients, got NaN or infinity; take a smaller learning rate")
+    return score

@@ -18,10 +18,11 @@ from set_cli.models.memory import expected_bytes, training_bytes
 from set_cli.models.mlp import LayerPlan
 from set_cli.sparse.engines import Choice, choose
 from set_cli.sparse.pattern import check_size
+from set_cli.sparse.rules.paths import MOST_STEPS
 from set_cli.sparse.rules.regrowth import LARGEST_SEARCH
 from set_cli.system.progress import note
 from set_cli.training.architectures import ARCHITECTURES, Ends, Start
-from set_cli.training.density import SMALLEST, mean_probability, with_connections
+from set_cli.training.density import SMALLEST, connections_after, mean_probability, with_connections
 from set_cli.training.devices import free_memory
 from set_cli.training.pairs import no_images
 from set_cli.training.shrunk import plan_shrunk
@@ -87,8 +88,10 @@ def build_network(config: Config, data: DataSet, device: torch.device) -> Networ
 
 
 def check_searches(config: Config, plans: Sequence[LayerPlan]) -> None:
-    """ConfigError, before anything is trained, where a layer is too large to look at every cell of it."""
+    """ConfigError, before anything is trained, where a layer is too large or too dense for the rule that grows."""
     method = config.method
+    if method.evolves and method.regrowth.startswith("cannistraci_hebb"):
+        _check_paths(config, plans)
     if not method.evolves or method.candidates is not None or method.regrowth not in SEARCHING:
         return
     for plan in plans:
@@ -97,6 +100,23 @@ def check_searches(config: Config, plans: Sequence[LayerPlan]) -> None:
                 f"method.candidates=null: expected layers of at most {LARGEST_SEARCH:,} cells, each of which "
                 f"method.regrowth={method.regrowth} looks at, found {plan.name} with {plan.n_in * plan.n_out:,}; take "
                 "method.candidates=10, ten cells for each connection that grows"
+            )
+
+
+def _check_paths(config: Config, plans: Sequence[LayerPlan]) -> None:
+    """ConfigError where the first evolution would walk too many paths of length three, on an average of the degrees."""
+    over = config.evolve.every / config.train.epochs
+    for plan in plans:
+        if not plan.sparse:
+            continue
+        after = connections_after(config, over, plan.n_in, plan.n_out)
+        count = (1 - config.zeta) * (plan.connections_asked if after is None else after)
+        steps = count * (count / plan.n_in) * (count / plan.n_out)
+        if steps > MOST_STEPS:
+            raise ConfigError(
+                f"method.regrowth={config.method.regrowth}: expected at most {MOST_STEPS:,} steps on paths of length "
+                f"three in a layer, found about {steps:.2g} in {plan.name} ({plan.n_in:,} x {plan.n_out:,}); take a "
+                "smaller epsilon, density or evolve.density_start"
             )
 
 

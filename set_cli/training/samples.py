@@ -35,6 +35,11 @@ def batches_of_rows(inputs: Inputs, config: Config, epoch: int, step: int, most:
     return list(torch.split(rows, size))
 
 
+def weights_of(batches: list[Tensor]) -> list[float]:
+    """The weight of each batch, the latest 1, as momentum has it."""
+    return [MOMENTUM ** (len(batches) - 1 - i) for i in range(len(batches))]
+
+
 def supervised_samples(model: nn.Module, inputs: Inputs, config: Config, epoch: int, step: int) -> Samples:
     """Samples of each sparse layer, by name, of the network as it is: without dropout, with the rows as they are.
 
@@ -44,7 +49,7 @@ def supervised_samples(model: nn.Module, inputs: Inputs, config: Config, epoch: 
     layers, was_training = sparse_layers(model), model.training
     is_convolution = any(isinstance(layer, SparseConvolution) for layer in layers.values())
     rows = batches_of_rows(inputs, config, epoch, step, MOST_IMAGES if is_convolution else len(inputs))
-    weights = [MOMENTUM ** (len(rows) - 1 - i) for i in range(len(rows))]
+    weights = weights_of(rows)
     found: dict[str, list[Sample]] = {name: [] for name in layers}
     model.eval()
     try:
@@ -123,12 +128,16 @@ def contrastive_samples(model: RBM, inputs: Inputs, config: Config, epoch: int, 
     """The statistics of contrastive divergence, which are an RBM's gradient, from the data in every case.
 
     inputs are the visible units of the data, then those after CD's steps; output gradients the hidden units'
-    probabilities, divided by the number of rows, negative for the data; outputs these probabilities.
+    probabilities, divided by the number of rows, negative for the data; outputs these probabilities. Several batches
+    are weighted as in `supervised_samples`.
     """
     assert config.model.cd_steps is not None
     if not isinstance(model.layer1, SparseLinear):
         return {}
-    rows = torch.cat(batches_of_rows(inputs, config, epoch, step, len(inputs)))
+    batches = batches_of_rows(inputs, config, epoch, step, len(inputs))
+    rows = torch.cat(batches)
+    weights = torch.cat([torch.full((len(b),), w) for b, w in zip(batches, weights_of(batches), strict=True)])
+    share = (weights / weights.sum()).unsqueeze(1).to(inputs.device)
     sampler = Sampler(streams.torch_seed(config.seed, "evolve", epoch, LOOK, step), inputs.device)
     x, _ = inputs.batch(rows)
     v = x if inputs.is_binary else sampler.values(x)
@@ -139,5 +148,5 @@ def contrastive_samples(model: RBM, inputs: Inputs, config: Config, epoch: int, 
         v1 = sampler.units(model.visible_input(h))
     _, h1 = sampler.units_and_probabilities(model.hidden_input(v1))
     h = torch.cat([h0, h1])
-    gradients = torch.cat([h0 / -len(v), h1 / len(v)])
+    gradients = torch.cat([-share * h0, share * h1])
     return {NAME: Sample(torch.cat([v, v1]), gradients, h)}

@@ -11,9 +11,9 @@ from set_cli.models.cnn import image_shape
 from set_cli.models.mlp import LayerPlan, Wire
 from set_cli.sparse.pattern import Csr
 from set_cli.sparse.rules import WIRING, Site
+from set_cli.sparse.rules.correlation import MOST_ROWS
 
 NEEDS_DATA = ("local", "csti")  # wirings of a layer that reads the data
-MOST_ROWS = 2**14  # of which correlations are computed
 READS_DATA = "layer1"  # the layer of an MLP and an RBM; a CNN's is behind its convolutions
 
 
@@ -45,7 +45,8 @@ def wiring_of(config: Config, data: DataSet) -> Wire:
             return WIRING[inside(config)](Site(plan.n_in, plan.n_out, plan.probability), rng)
         rows = None
         if method.wiring == "csti":
-            rows = data.scaling(data.train.x[:MOST_ROWS])
+            drawn = rng.choice(len(data.train), min(len(data.train), MOST_ROWS), replace=False)  # a file may be sorted
+            rows = data.scaling(data.train.x[np.sort(drawn)])
         return WIRING[method.wiring](Site(plan.n_in, plan.n_out, plan.probability, image, rows), rng)
 
     return wire
