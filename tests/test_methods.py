@@ -60,6 +60,7 @@ def test_a_small_dense_network_has_as_many_parameters(model: str, compose: Compo
     assert small["parameters"] <= 1.05 * sparse["parameters"]
     assert small["parameters"] > 0.75 * sparse["parameters"]
     assert small["epsilon"] == 4
+    assert small["dense_parameters"] == sparse["dense_parameters"]  # of the network that both stand for
 
 
 def test_connections_that_were_removed_grow_again_with_the_weight_they_had(compose: Compose) -> None:

@@ -29,6 +29,7 @@ class LayerPlan:
 
     A convolution's n_in are the values of a patch; a dense one has weights, but no connections that anyone counts.
     filled  whether it is dense because epsilon asks for at least as many connections as there is room for
+    stands_for  (n_in, n_out) of the layer in whose place it is, with fewer neurons (method=small_dense)
     """
 
     name: str
@@ -39,6 +40,7 @@ class LayerPlan:
     reason: str
     convolution: bool = False
     filled: bool = False
+    stands_for: tuple[int, int] | None = None
 
     @property
     def connections_asked(self) -> float:

@@ -13,7 +13,7 @@ from torch import nn
 from set_cli.config import Train
 from set_cli.data.prepare import DataSet, training_mean
 from set_cli.models.cnn import Images
-from set_cli.models.counts import count_layers, count_totals, sparse_layers
+from set_cli.models.counts import LayerCount, count_layers, count_totals, sparse_layers
 from set_cli.models.mlp import LayerPlan
 from set_cli.runs.inputs import RunInputs
 from set_cli.sparse import SparseLinear
@@ -52,7 +52,17 @@ def describe_parameters(plans: list[LayerPlan], model: nn.Module, train: Train) 
     first = next(iter(model.children()), None)
     images = {"images": list(first.shape)} if isinstance(first, Images) else {}
     total = count_totals(layers) | {"connections_asked": asked, "connections_final": None}
+    if any(plan.stands_for for plan in plans):
+        total["dense_parameters"] = sum(map(_dense_parameters, plans, layers))
     return {"layers": rows, "total": total} | images
+
+
+def _dense_parameters(plan: LayerPlan, layer: LayerCount) -> int:
+    """What the layer has for which this one stands, with fewer neurons: weights, biases, parameters of activations."""
+    n_in, n_out = plan.stands_for or (plan.n_in, plan.n_out)
+    weights = layer["convolution_weights"] if plan.convolution else n_in * n_out
+    of_inputs = layer["biases"] - plan.n_out  # an RBM's visible units, which are as many
+    return weights + n_out + of_inputs + layer["activation_parameters"] * n_out // plan.n_out
 
 
 def finish_parameters(params: dict[str, Any], model: nn.Module) -> dict[str, Any]:

@@ -37,7 +37,10 @@ def plan_shrunk(
         else:
             high = middle
     reason = f"dense, narrower hidden layers with as many parameters as {config.amount}: {list(found.hidden)}"
-    return [each if each.convolution else replace(each, reason=reason) for each in plan(found)]
+    return [
+        each if each.convolution else replace(each, reason=reason, stands_for=(wide.n_in, wide.n_out))
+        for each, wide in zip(plan(found), plan(model), strict=True)
+    ]
 
 
 def _narrowed(model: Model, factor: float) -> Model:
